@@ -1,0 +1,27 @@
+/*
+ * body.h - the bytes of a message that may be held: a chain of chunks in memory, beyond its share
+ * in an unlinked file. Counted, because the keeper may still read it when the tx is gone.
+ *
+ * Sealed (body_seal) before it is shared; read-only afterwards.
+ */
+#ifndef BODY_H
+#define BODY_H
+
+#include "span.h"
+
+struct body;
+
+/* dir: where the unlinked file goes (NULL: memory only). per message and total limits in bytes. */
+struct body *body_new(const char *dir, uint64_t memory, uint64_t total);
+/* Appends. After the first failure (no room) the body is marked lost and keeps nothing. */
+void body_add(struct body *, struct span);
+bool body_lost(const struct body *); /* no room: the message cannot be held */
+uint64_t body_size(const struct body *);
+void body_seal(struct body *);
+struct body *body_hold(struct body *);
+void body_drop(struct body **);
+/* Calls fn with every stretch in order; stops and returns -1 when fn does or a read fails. */
+typedef int body_fn(void *arg, struct span);
+int body_each(const struct body *, body_fn *, void *arg) MUSTCHECK;
+
+#endif

@@ -1,0 +1,25 @@
+/*
+ * id.h - identifiers people see. 64 bits (42 time in ms, 10 node, 12 sequence) as 13 base32
+ * characters (RFC 4648 alphabet, upper case); incidents are 'S' + 8 base32 digits of the K of their
+ * first message.
+ */
+#ifndef ID_H
+#define ID_H
+
+#include "span.h"
+
+enum { ID_TEXT = 14, INCIDENT_TEXT = 10 }; /* with NUL */
+
+/* A new id; unique and rising in this process, whatever the clock does. Thread-safe. */
+uint64_t id_next(uint16_t node, int64_t now_ms);
+void id_print(uint64_t id, char out[ID_TEXT]);
+bool id_parse(uint64_t *id, struct span text); /* any case */
+void incident_print(const struct key *, char out[INCIDENT_TEXT]);
+bool incident_parse(struct span text, char out[INCIDENT_TEXT]); /* normalises; false: not one */
+
+/* Wall-clock ms, never running backwards in this process; replaceable for tests and replay. */
+int64_t clock_now(void);
+void clock_set(int64_t (*fn)(void)); /* NULL: the real one */
+int64_t clock_mono(void);            /* monotonic ms, for deadlines */
+
+#endif

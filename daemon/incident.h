@@ -1,0 +1,55 @@
+/*
+ * incident.h - storms while they happen: a small bounded table in memory, fed by the mail threads
+ * after each verdict on a further copy, read by the desk, saved by the keeper once a second while
+ * it changes.
+ */
+#ifndef INCIDENT_H
+#define INCIDENT_H
+
+#include <jansson.h>
+
+#include "id.h"
+#include "keeper.h"
+#include "store.h"
+
+struct incidents;
+
+enum incident_kind {
+    INCIDENT_REPLICATION,
+    INCIDENT_LOOP,
+    INCIDENT_KINDS /* must be last */
+};
+
+struct incidents *incidents_new(struct store *, const struct site *);
+void incidents_free(struct incidents **);
+
+/* What one transaction adds. Copied. Any thread; short lock. */
+struct incident_note {
+    struct key k;
+    enum incident_kind kind;
+    int64_t now;
+    uint32_t passed, tagged, held, would_hold; /* recipients */
+    uint32_t recipients_visible;
+    struct span from, subject, message_id, relay;
+    const char *evidence; /* loop: the turn in words */
+    bool storm;
+};
+/* Returns true when this note opened the incident or made it a storm (worth a log line). */
+bool incidents_note(struct incidents *, const struct incident_note *);
+
+/* Documents for people:
+ * {"id","kind","state","first","last","copies","passed","held","recipients","without","from",
+ * "subject","culprits":[{"relay","named","copies","score","grade","conviction","evidence":[..]}]}.
+ * New references. */
+json_t *incidents_list(struct incidents *, int64_t now);
+json_t *incident_document(struct incidents *, const char *id,
+                          int64_t now); /* NULL: not in memory */
+
+/* Posts a save job for every incident that changed since the last call; desk thread, once a second.
+ */
+void incidents_save(struct incidents *, struct keeper *, struct mailbox *home, int64_t now);
+
+/* Culprits of a report as JSON, shared with replay's summary. */
+json_t *report_json(const struct report *);
+
+#endif

@@ -1,0 +1,25 @@
+/*
+ * mailbox.h - how threads talk: a letter is posted to a thread's mailbox and its function runs in
+ * that thread's event loop. No other way leads from one thread into another.
+ */
+#ifndef MAILBOX_H
+#define MAILBOX_H
+
+#include <event2/event.h>
+
+#include "breakwater.h"
+
+/* Embed it at the start of what is sent; ownership passes with the posting. */
+struct letter {
+    struct letter *next;
+    void (*open)(struct letter *);
+};
+struct mailbox;
+
+struct mailbox *mailbox_new(struct event_base *);
+/* Any thread. Never blocks, never fails. Letters arrive in order. */
+void mailbox_post(struct mailbox *, struct letter *);
+/* Frees it; letters inside are opened first. */
+void mailbox_free(struct mailbox **);
+
+#endif

@@ -1,0 +1,40 @@
+/*
+ * outbound.h - our SMTP client: one message per call, over libevent, every wait with a deadline.
+ * RFC 5321; numeric addresses and unix sockets only (no DNS on our threads).
+ */
+#ifndef OUTBOUND_H
+#define OUTBOUND_H
+
+#include <event2/event.h>
+
+#include "span.h"
+
+struct outbound_rcpt {
+    struct span path;   /* without <> */
+    struct span params; /* wished; sent only if the server offers DSN */
+    /* result */
+    int code;        /* the reply that decided about this recipient; 0: connection failed */
+    char reply[256]; /* its text, escaped, one line */
+};
+struct outbound_mail {
+    const char *to; /* "127.0.0.1:25", "[::1]:25", "unix:/path" */
+    const char *helo;
+    struct span reversepath, reversepath_params;
+    struct span extra_field; /* "X-Breakwater-Release: ...", put in front; may be empty */
+    const uint8_t *bytes;    /* the message; sent CRLF-ended and dot-stuffed */
+    size_t nbytes;
+    struct outbound_rcpt *rcpts;
+    size_t nrcpts;
+    int64_t deadline; /* ms for the whole transaction; per-command limits are RFC 5321's */
+};
+struct outbound; /* one running transaction */
+/* done is called once, from the loop, never from inside outbound_send; results are in mail->rcpts.
+ */
+typedef void outbound_done_fn(void *arg, struct outbound_mail *);
+/* mail and all it points to must live until done. Addresses with control characters, CR, LF, '<' or
+ * '>' are refused (501). */
+struct outbound *outbound_send(struct event_base *, struct outbound_mail *, outbound_done_fn *,
+                               void *arg);
+void outbound_cancel(struct outbound **); /* done is not called */
+
+#endif

@@ -1,0 +1,60 @@
+/*
+ * store.h - the past: message records and tallies, behind one interface. Backends: memory (here,
+ * in process), none (forgets everything), Redis (a later issue).
+ *
+ * Calls answer at once (STORE_DONE) or later through done (STORE_WAIT): done never runs before the
+ * call has returned, and not at all after store_cancel().
+ */
+#ifndef STORE_H
+#define STORE_H
+
+#include "replication.h"
+
+struct store;
+
+enum store_state {
+    STORE_DONE,
+    STORE_WAIT,
+};
+typedef void store_done_fn(void *arg);
+struct store_op; /* a waiting call, owned by the tx */
+
+struct store_ops {
+    const char *name;
+    /* Answers tallies in place. */
+    enum store_state (*tally_read)(struct store *, struct tallies *, int64_t now, store_done_fn *,
+                                   void *arg, struct store_op **);
+    /* Remembers; fire and forget. */
+    void (*tally_add)(struct store *, const struct tallies *, int64_t now);
+    /* Picks the identity (resolve: K, later aliases and stamp; conflicts go to K') and judges on
+     * it, atomically. */
+    enum store_state (*observe)(struct store *, const struct observation *,
+                                struct replication_signals *out, store_done_fn *, void *arg,
+                                struct store_op **);
+    /* What became of each recipient's copy of K; fire and forget. */
+    void (*settle)(struct store *, const struct key *, const uint64_t *rcpt, const enum fate *,
+                   size_t n);
+    /* For people. false: nothing known of K. */
+    bool (*report)(struct store *, const struct key *, struct arena *, struct report *out);
+    bool (*passed)(struct store *, const struct key *, uint64_t rcpt);
+    /* Expires; call about once a second from one thread. */
+    void (*tick)(struct store *, int64_t now);
+    void (*cancel)(struct store *, struct store_op **);
+    void (*close)(struct store *);
+};
+struct store {
+    const struct store_ops *ops;
+};
+
+/* Sharded, thread-safe, bounded: when `bytes` are used the oldest plain records go first, storms
+ * last. */
+struct store *store_memory_open(const struct site *, uint64_t bytes);
+struct store *store_none_open(const struct site *);
+void store_close(struct store **);
+/* Figures for status and tests. */
+struct store_figures {
+    uint64_t records, tallies, bytes, evicted, expired;
+};
+void store_memory_figures(struct store *, struct store_figures *);
+
+#endif

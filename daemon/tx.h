@@ -1,0 +1,88 @@
+/*
+ * tx.h - one transaction is one message, MAIL to final reply. The only place that knows the order:
+ *
+ *   envelope, fields, body -> fingerprints -> subject -> count -> store -> judge -> policy -> hold
+ * -> done
+ *
+ * tx_begin takes a fresh arena, tx_end frees it and nulls the pointer. There is nothing to reset.
+ */
+#ifndef TX_H
+#define TX_H
+
+#include "config.h"
+#include "id.h"
+#include "incident.h"
+#include "journal.h"
+#include "keeper.h"
+#include "store.h"
+
+/* What every transaction of a process works with. Members may be NULL: no keeper = nothing can be
+ * held (replay, bench), no journal, no incidents. */
+struct pipeline {
+    struct store *store;
+    struct keeper *keeper;
+    struct journal *journal;
+    struct incidents *incidents;
+    _Atomic int mode; /* enum mode, as in force now */
+    struct pipeline_counters *counters;
+};
+
+/* Mass balance: received = passed + held + throttled + rejected + aborted (recipients). Atomics. */
+struct pipeline_counters {
+    _Atomic uint64_t messages, aborted_messages;
+    _Atomic uint64_t received, disposition[DISP_COUNT], aborted;
+    _Atomic uint64_t advised[DISP_COUNT];
+    _Atomic uint64_t hold_failed, released_through, too_large, degraded;
+};
+
+struct tx; /* opaque: doors ask through functions */
+
+/* begin: at MAIL. Pins config, fixes mode and time. keys: the thread's own. home: where waiting
+ * ends; may be NULL when pipeline->keeper is NULL. */
+struct tx *tx_begin(struct pipeline *, struct config *, const struct keys *, struct mailbox *home,
+                    const char *door);
+/* Ends it in any state: cancels what is pending, settles as aborted what was not committed, frees,
+ * nulls. */
+void tx_end(struct tx **);
+
+struct arena *tx_arena(struct tx *);
+struct envelope *tx_envelope(struct tx *); /* the door fills client facts */
+uint64_t tx_id(const struct tx *);
+/* Spans are copied. raw: with or without <>. */
+void tx_reversepath(struct tx *, struct span raw, struct span params);
+/* 0, or -1 beyond LIMIT_RECIPIENTS (then the message is passed unjudged for all). */
+int tx_recipient(struct tx *, struct span raw, struct span params);
+/* Forgets the last recipient (the MTA refused it). */
+void tx_unrecipient(struct tx *);
+
+void tx_field(struct tx *, struct span name, struct span value); /* milter */
+void tx_header_end(struct tx *);                                 /* milter: EOH */
+void tx_body(struct tx *, struct span);                          /* milter: after the empty line */
+void tx_raw(struct tx *, struct span); /* SMTP, files: header and body bytes */
+
+/*
+ * The end of the message: judges, holds what is to be held, then calls done once - never before
+ * tx_judge has returned TX_WAIT; TX_DONE means the verdict is there already and done is not called.
+ * After a hold could not be made durable in time the verdict says what happens instead.
+ */
+enum tx_state { TX_DONE, TX_WAIT };
+typedef void tx_done_fn(void *arg, struct tx *);
+enum tx_state tx_judge(struct tx *, tx_done_fn *, void *arg) MUSTCHECK;
+
+/* After the judgement: what the door must do. */
+const struct verdict *tx_verdict(const struct tx *);
+const struct signals *tx_signals(const struct tx *);
+const struct subject *tx_subject(const struct tx *);
+/* Headers to add ("X-Breakwater" value) or NULL; a release header to strip: how many fields, 0:
+ * none. */
+const char *tx_tag(const struct tx *);
+unsigned tx_strip(const struct tx *);
+/* Reply for throttle or reject: "451 4.7.1 text" or "550 5.4.6 text", for the whole message; NULL:
+ * none. */
+const char *tx_reply(const struct tx *);
+const char *tx_incident(const struct tx *); /* "S...", or NULL */
+
+/* The door's reply has left (milter) or downstream said 2xx: passed copies are passed for good. */
+void tx_commit(struct tx *);
+
+#endif

@@ -1,0 +1,41 @@
+/*
+ * worker.h - the mail threads: each its own libevent base, keys, mailbox and connections. Thread 0
+ * accepts and hands connections round robin to the others. A worker never blocks.
+ */
+#ifndef WORKER_H
+#define WORKER_H
+
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+
+#include "tx.h"
+
+struct worker {
+    unsigned number;
+    struct event_base *base;
+    struct mailbox *mailbox;
+    struct keys keys;
+    struct pipeline *pipeline;
+    struct config *config; /* what new transactions pin; swapped by reload */
+    unsigned sessions;     /* open connections */
+};
+
+/* A door: what to do with a new connection. Takes the fd. Runs in the worker's thread. */
+typedef void door_accept_fn(struct worker *, int fd, const struct listener *);
+
+struct workers;
+/* Opens the listeners and starts the threads. NULL after a sentence in error. */
+struct workers *workers_start(struct config *, struct pipeline *, char error[512]);
+/* Stops accepting, lets sessions end (at most `ms`), joins. */
+void workers_stop(struct workers **, int64_t ms);
+/* Where listener i really listens ("inet:8895@127.0.0.1", port 0 resolved). */
+const char *workers_address(struct workers *, size_t i);
+unsigned workers_sessions(const struct workers *);
+
+/* Opens a listening socket from "inet:PORT@HOST", "inet6:...", "unix:PATH"; -1 after a sentence in
+ * error. */
+int listen_open(const char *socket, int mode, char error[512]);
+/* The same addresses and "HOST:PORT" for connecting, numeric only. 0 or -1. */
+int socket_parse(const char *text, struct sockaddr_storage *, socklen_t *);
+
+#endif

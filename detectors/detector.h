@@ -1,0 +1,67 @@
+/*
+ * detector.h - the table of detectors. A detector is pure: count says what it would like to know of
+ * the past, the store answers, judge reads the answers and writes signals, learn says what to
+ * remember. To add one: a file, a line in the table in detector.c, its signals in signals.h.
+ * (Next: replyall, pingpong, flood.)
+ */
+#ifndef DETECTOR_H
+#define DETECTOR_H
+
+#include "signals.h"
+#include "trace.h"
+
+/* Everything known of one message without looking at the past. Lives in the tx's arena. */
+struct subject {
+    struct arena *arena;
+    const struct site *site;
+    const struct keys *keys;
+    const struct envelope *envelope;
+    const struct message *message;
+    struct trace trace;
+    struct path path;
+    struct visible visible;
+    struct fingerprints fp;
+    struct span client_host; /* client name if usable, else HELO */
+    struct span client_org;
+    int64_t now; /* ms */
+};
+
+/* Parses trace, path, visible recipients and copies fp; sets hashes of the envelope's recipients.
+ */
+void subject_read(struct subject *, struct arena *, const struct site *, const struct keys *,
+                  struct envelope *, const struct message *, const struct fingerprints *,
+                  int64_t now);
+
+/* A question to the past, its answer; or something to remember. */
+enum tally_kind {
+    TALLY_COUNT, /* add: += amount. answer: the total (aged: halved every 15 days) */
+    TALLY_RATE,  /* add: += amount in a sliding window. answer: the window's count */
+    TALLY_SET,   /* add: member. answer: how many distinct members, at most 8 kept */
+    TALLY_MARK,  /* add: marks now. answer: ms of the last mark, 0: never */
+};
+struct tally {
+    enum tally_kind kind;
+    uint64_t key;    /* keyed hash, distinct per use */
+    uint64_t member; /* TALLY_SET */
+    double amount;   /* TALLY_COUNT, TALLY_RATE */
+    int64_t length;  /* ms: window of TALLY_RATE; life of TALLY_SET and TALLY_MARK */
+    double answer;
+};
+enum { TALLIES_MAX = 256 };
+struct tallies {
+    struct tally *t; /* arena */
+    size_t n, cap;
+};
+/* Appends (no-op beyond TALLIES_MAX) and returns its index. */
+size_t tallies_add(struct tallies *, struct arena *, struct tally);
+
+struct detector {
+    const char *name;
+    void (*count)(const struct subject *, struct tallies *asks);
+    void (*judge)(const struct subject *, const struct tallies *answers, struct signals *);
+    void (*learn)(const struct subject *, const struct signals *, struct tallies *adds);
+};
+/* NULL-ended. Functions may be NULL. */
+extern const struct detector *const detectors[];
+
+#endif

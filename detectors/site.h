@@ -1,0 +1,60 @@
+/*
+ * site.h - what is ours, whom we trust, and the detectors' parameters (detection.md 3.4 and 12).
+ *
+ * Built by the configuration, read-only afterwards. All names are lower case.
+ */
+#ifndef SITE_H
+#define SITE_H
+
+#include "span.h"
+
+struct netmask {
+    struct ipaddr addr;
+    uint8_t bits; /* 0..128, counted on the mapped form: an IPv4 /24 is 120 */
+};
+
+struct site {
+    struct span node;       /* name of this node, for evidence */
+    struct span *own_hosts; /* exact host names */
+    size_t nown_hosts;
+    struct span *own_domains; /* registrable domains: a host below one is ours */
+    size_t nown_domains;
+    struct netmask *own_nets;
+    size_t nown_nets;
+    struct span *trusted; /* host names or domains of trusted relays */
+    size_t ntrusted;
+    struct netmask *trusted_nets;
+    size_t ntrusted_nets;
+    struct span *exempt; /* recipients counted but never held: "postmaster@*", full addresses */
+    size_t nexempt;
+
+    /* replication (detection.md 12) */
+    unsigned a_extra, a_same, a_resend, a_list, a_internal;
+    unsigned quick_rcpts, quick_domains;
+    double quick_visible;
+    unsigned storm_dups;
+    int64_t ttl_plain, ttl_dup, ttl_storm, known_server; /* ms */
+    unsigned name_min_detours;
+    double name_min_score, name_margin;
+};
+
+/* Fills in the defaults of detection.md 12; lists empty but exempt = postmaster@*, abuse@*. */
+void site_defaults(struct site *);
+/* Is this host one of ours or trusted (exact name, or below one of the domains)? */
+bool site_trusts_host(const struct site *, struct span host);
+bool site_trusts_addr(const struct site *, const struct ipaddr *);
+bool site_exempt(const struct site *, struct span address);
+/* The registrable domain of a host (libpsl); an address literal or a single label is itself. */
+struct span host_org(struct span host);
+/* Its first label. */
+struct span host_orglabel(struct span host);
+
+/* Addresses: text to struct and back. */
+bool ipaddr_parse(struct ipaddr *, struct span); /* "192.0.2.1", "IPv6:::1", "2001:db8::1" */
+size_t ipaddr_print(const struct ipaddr *,
+                    char out[48]);          /* bytes without the NUL; "" for family 0 */
+bool ipaddr_private(const struct ipaddr *); /* RFC 1918, loopback, link-local, fc00::/7 */
+bool netmask_parse(struct netmask *, struct span);
+bool netmask_has(const struct netmask *, const struct ipaddr *);
+
+#endif

@@ -1,0 +1,108 @@
+/* span.h - stretches of bytes: compare, cut, search. ASCII only, no locale. All pure. */
+#ifndef SPAN_H
+#define SPAN_H
+
+#include <string.h>
+
+#include "breakwater.h"
+
+#define SPAN(literal) ((struct span){(const uint8_t *)(literal), sizeof(literal) - 1})
+/* for printf("%.*s") */
+#define SPAN_ARG(s) (int)(s).n, (const char *)((s).p ? (s).p : (const uint8_t *)"")
+
+static inline struct span span_of(const void *p, size_t n)
+{
+    return (struct span){p, n};
+}
+
+static inline struct span span_str(const char *s)
+{
+    return (struct span){(const uint8_t *)s, s ? strlen(s) : 0};
+}
+
+static inline uint8_t byte_lower(uint8_t c)
+{
+    return c >= 'A' && c <= 'Z' ? (uint8_t)(c | 0x20) : c;
+}
+
+/* RFC 5322 WSP plus the line ends and other ASCII space. */
+static inline bool byte_space(uint8_t c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+static inline bool byte_digit(uint8_t c)
+{
+    return c >= '0' && c <= '9';
+}
+
+static inline bool span_eq(struct span a, struct span b)
+{
+    return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+}
+
+static inline bool span_case_eq(struct span a, struct span b)
+{
+    if (a.n != b.n)
+        return false;
+    for (size_t i = 0; i < a.n; i++)
+        if (byte_lower(a.p[i]) != byte_lower(b.p[i]))
+            return false;
+    return true;
+}
+
+static inline bool span_starts(struct span s, struct span prefix)
+{
+    return s.n >= prefix.n && span_eq(span_of(s.p, prefix.n), prefix);
+}
+
+static inline bool span_case_starts(struct span s, struct span prefix)
+{
+    return s.n >= prefix.n && span_case_eq(span_of(s.p, prefix.n), prefix);
+}
+
+static inline struct span span_from(struct span s, size_t at)
+{
+    return at >= s.n ? span_of(s.p ? s.p + s.n : NULL, 0) : span_of(s.p + at, s.n - at);
+}
+
+static inline struct span span_head(struct span s, size_t n)
+{
+    return span_of(s.p, n < s.n ? n : s.n);
+}
+
+static inline struct span span_trim(struct span s)
+{
+    while (s.n && byte_space(s.p[0]))
+        s.p++, s.n--;
+    while (s.n && byte_space(s.p[s.n - 1]))
+        s.n--;
+    return s;
+}
+
+/* Position of byte c, or s.n. */
+static inline size_t span_find(struct span s, uint8_t c)
+{
+    const uint8_t *q = s.n ? memchr(s.p, c, s.n) : NULL;
+    return q ? (size_t)(q - s.p) : s.n;
+}
+
+/* Position of the last byte c, or s.n. */
+static inline size_t span_rfind(struct span s, uint8_t c)
+{
+    for (size_t i = s.n; i > 0; i--)
+        if (s.p[i - 1] == c)
+            return i - 1;
+    return s.n;
+}
+
+/* Does s contain needle, ASCII case-insensitively? O(s.n * needle.n); needle is ours and short. */
+static inline bool span_case_has(struct span s, struct span needle)
+{
+    for (size_t i = 0; i + needle.n <= s.n; i++)
+        if (span_case_eq(span_of(s.p + i, needle.n), needle))
+            return true;
+    return needle.n == 0;
+}
+
+#endif
