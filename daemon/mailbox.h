@@ -17,6 +17,8 @@ struct letter {
 struct mailbox;
 
 struct mailbox *mailbox_new(struct event_base *);
+/* The loop its letters are opened in. */
+struct event_base *mailbox_base(const struct mailbox *);
 /* Any thread. Never blocks, never fails. Letters arrive in order. */
 void mailbox_post(struct mailbox *, struct letter *);
 /* Frees it; letters inside are opened first. */

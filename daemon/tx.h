@@ -23,7 +23,8 @@ struct pipeline {
     struct keeper *keeper;
     struct journal *journal;
     struct incidents *incidents;
-    _Atomic int mode; /* enum mode, as in force now */
+    _Atomic int mode;       /* enum mode, as in force now */
+    _Atomic bool hold_full; /* the hold database is at hold.max_bytes */
     struct pipeline_counters *counters;
 };
 
