@@ -43,8 +43,9 @@ struct tx {
 
     struct fingerprints fp;
     struct subject subject;
-    struct tallies asks;
-    struct tallies refusals; /* asked only when holding failed */
+    struct tallies asks;             /* of all detectors, one after the other */
+    size_t asked[DETECTORS_MAX + 1]; /* where each one's begin */
+    struct tallies refusals;         /* asked only when holding failed */
     struct observation observation;
     struct signals signals;
     struct verdict verdict;
@@ -250,7 +251,7 @@ static void end_deadline(struct tx *tx)
     tx->deadline = NULL;
 }
 
-static void start_deadline(struct tx *tx, event_callback_fn *fn)
+static void start_deadline(struct tx *tx, event_callback_fn fn)
 {
     int64_t ms = tx->config->hold_deadline;
     struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = (ms % 1000) * 1000};
@@ -374,6 +375,13 @@ enum tx_state tx_judge(struct tx *tx, tx_done_fn *done, void *arg)
 
 /* ---- the past ---- */
 
+/* The answers to what detector i asked. */
+static struct tallies answers(const struct tx *tx, size_t i)
+{
+    size_t n = tx->asked[i + 1] - tx->asked[i];
+    return (struct tallies){.t = n ? tx->asks.t + tx->asked[i] : NULL, .n = n};
+}
+
 static void counted(void *arg)
 {
     struct tx *tx = arg;
@@ -385,11 +393,10 @@ static enum tx_state tx_count(struct tx *tx)
 {
     struct store *store = tx->pipeline->store;
     for (size_t i = 0; detectors[i]; i++) {
-        struct tallies asks = {0};
+        tx->asked[i] = tx->asks.n;
         if (detectors[i]->count)
-            detectors[i]->count(&tx->subject, &asks);
-        if (detectors[i] == &replication_detector)
-            tx->asks = asks;
+            detectors[i]->count(&tx->subject, &tx->asks);
+        tx->asked[i + 1] = tx->asks.n;
     }
     if (store->ops->tally_read(store, &tx->asks, tx->now, counted, tx, &tx->op) == STORE_WAIT)
         return TX_WAIT;
@@ -406,7 +413,11 @@ static void observed(void *arg)
 static enum tx_state tx_observe(struct tx *tx)
 {
     struct store *store = tx->pipeline->store;
-    replication_observation(&tx->observation, &tx->subject, &tx->asks);
+    size_t i = 0;
+    while (detectors[i] != &replication_detector)
+        i++;
+    struct tallies past = answers(tx, i);
+    replication_observation(&tx->observation, &tx->subject, &past);
     tx->observed = true;
     if (store->ops->observe(store, &tx->observation, &tx->signals.replication, observed, tx,
                             &tx->op) == STORE_WAIT)
@@ -451,8 +462,10 @@ static void learn(struct tx *tx)
 static enum tx_state tx_decide(struct tx *tx)
 {
     for (size_t i = 0; detectors[i]; i++)
-        if (detectors[i]->judge)
-            detectors[i]->judge(&tx->subject, &tx->asks, &tx->signals);
+        if (detectors[i]->judge) {
+            struct tallies past = answers(tx, i);
+            detectors[i]->judge(&tx->subject, &past, &tx->signals);
+        }
     policy_judge(tx->config->policy, tx->mode, &tx->subject, &tx->signals, &tx->verdict);
     learn(tx);
     const struct verdict *v = &tx->verdict;

@@ -61,7 +61,8 @@ struct detector {
     void (*judge)(const struct subject *, const struct tallies *answers, struct signals *);
     void (*learn)(const struct subject *, const struct signals *, struct tallies *adds);
 };
-/* NULL-ended. Functions may be NULL. */
+/* NULL-ended, at most DETECTORS_MAX. Functions may be NULL. */
+enum { DETECTORS_MAX = 8 };
 extern const struct detector *const detectors[];
 
 #endif
