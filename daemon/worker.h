@@ -16,8 +16,8 @@ struct worker {
     struct mailbox *mailbox;
     struct keys keys;
     struct pipeline *pipeline;
-    struct config *config; /* what new transactions pin; swapped by reload */
-    unsigned sessions;     /* open connections */
+    struct config *config;     /* what new transactions pin; swapped by reload */
+    _Atomic unsigned sessions; /* open connections; doors count them */
 };
 
 /* A door: what to do with a new connection. Takes the fd. Runs in the worker's thread. */
@@ -26,6 +26,8 @@ typedef void door_accept_fn(struct worker *, int fd, const struct listener *);
 struct workers;
 /* Opens the listeners and starts the threads. NULL after a sentence in error. */
 struct workers *workers_start(struct config *, struct pipeline *, char error[512]);
+/* New transactions use `config` from now on (one reference is taken); running ones keep theirs. */
+void workers_reload(struct workers *, struct config *config);
 /* Stops accepting, lets sessions end (at most `ms`), joins. */
 void workers_stop(struct workers **, int64_t ms);
 /* Where listener i really listens ("inet:8895@127.0.0.1", port 0 resolved). */

@@ -1,0 +1,233 @@
+/*
+ * main.c - breakwaterd: reads the configuration, starts the three kinds of threads, waits for
+ * signals.
+ *
+ *   SIGHUP   read the configuration again; if anything is wrong with it, keep the old one
+ *   SIGTERM, SIGINT   stop accepting, let sessions end, finish every hold, exit 0
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <event2/thread.h>
+
+#include "http.h"
+
+enum { DRAIN_MS = 10000 };
+
+struct daemon {
+    const char *file;
+    struct config *config;
+    struct pipeline pipeline;
+    struct pipeline_counters counters;
+    struct workers *workers;
+    struct desk *desk;
+};
+
+static void usage(FILE *to)
+{
+    fputs("usage: breakwaterd [-t] [-f breakwater.conf]\n"
+          "  -f FILE  configuration (default /etc/breakwater/breakwater.conf)\n"
+          "  -t       check the configuration and exit: 0 good, 1 with one sentence\n"
+          "  -V       print the version\n",
+          to);
+}
+
+/* Tells systemd (Type=notify) without its library: sd_notify(3) is one datagram. */
+static void notify(const char *state)
+{
+    const char *path = getenv("NOTIFY_SOCKET");
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    size_t n = path ? strlen(path) : 0;
+    if (n == 0 || n >= sizeof un.sun_path)
+        return;
+    memcpy(un.sun_path, path, n);
+    if (un.sun_path[0] == '@')
+        un.sun_path[0] = '\0';
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return;
+    socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n);
+    if (sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&un, len) < 0)
+        log_say(LOG_LEVEL_ERROR, "cannot notify the service manager: %s", strerror(errno));
+    close(fd);
+}
+
+static uint64_t size_of(const char *dir, const char *name)
+{
+    char path[4096];
+    struct stat st;
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    return stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
+}
+
+/* The keeper's once-a-second work beside holding. */
+static void each_second(void *arg)
+{
+    struct daemon *d = arg;
+    const char *dir = d->config->hold_path;
+    journal_flush(d->pipeline.journal, clock_now());
+    bool full = size_of(dir, "hold.db") + size_of(dir, "hold.db-wal") >= d->config->hold_max_bytes;
+    if (full != atomic_exchange(&d->pipeline.hold_full, full))
+        log_say(
+            full ? LOG_LEVEL_ERROR : LOG_LEVEL_NOTICE, "%s",
+            full ? "the hold queue has reached hold.max_bytes: further copies pass or are refused"
+                 : "the hold queue has room again");
+}
+
+/* The mode lives in the hold database; unreadable means monitor, absent what the configuration
+ * says. */
+static enum mode mode_in_force(const struct config *config)
+{
+    char error[512], name[32];
+    bool damaged;
+    struct hold *view = hold_open(config->hold_path, false, &damaged, error);
+    if (!view) {
+        log_say(LOG_LEVEL_ERROR, "%s; starting in monitor mode", error);
+        return MODE_MONITOR;
+    }
+    bool set = hold_setting_get(view, "mode", name, sizeof name) == 0;
+    hold_close(&view);
+    for (int m = 0; set && m < MODE_COUNT; m++)
+        if (strcmp(name, mode_name((enum mode)m)) == 0)
+            return (enum mode)m;
+    return set ? MODE_MONITOR : config->mode;
+}
+
+static void start(struct daemon *d)
+{
+    char error[512];
+    struct config *c = d->config;
+    struct pipeline *p = &d->pipeline;
+    p->counters = &d->counters;
+    if (!(p->keeper = keeper_start(c->hold_path, error)))
+        log_die("%s", error);
+    struct keeper_figures figures;
+    keeper_figures(p->keeper, &figures);
+    if (figures.damaged)
+        log_say(LOG_LEVEL_ERROR,
+                "the hold database was damaged: what could be read was kept, the "
+                "damaged file was set aside in %s",
+                c->hold_path);
+    if (!(p->journal = journal_open(c->hold_path, c->journal_keep, error)))
+        log_die("%s", error);
+    p->store =
+        c->store_none ? store_none_open(&c->site) : store_memory_open(&c->site, c->store_memory);
+    p->incidents = incidents_new(p->store, &c->site);
+    atomic_store(&p->mode, mode_in_force(c));
+    keeper_on_second(p->keeper, each_second, d);
+    if (!(d->workers = workers_start(c, p, error)))
+        log_die("%s", error);
+    if (!(d->desk = desk_start(c, p, d->workers, error)))
+        log_die("%s", error);
+    const char *mode = mode_name((enum mode)atomic_load(&p->mode));
+    for (size_t i = 0; i < c->nlisteners; i++)
+        log_say(LOG_LEVEL_NOTICE, "listening: milter %s on %s", c->listeners[i].name,
+                workers_address(d->workers, i));
+    log_say(LOG_LEVEL_NOTICE, "breakwaterd " BREAKWATER_VERSION " started, mode %s", mode);
+    notify("READY=1");
+}
+
+static void reload(struct daemon *d)
+{
+    char error[512];
+    struct config *fresh = config_load(d->file, false, error);
+    if (!fresh) {
+        log_say(LOG_LEVEL_ERROR, "%s; the old configuration stays in force", error);
+        return;
+    }
+    /* Threads keep pointers into the first configuration (its site, its paths): it stays alive as
+     * d->config; policy, limits and detector parameters of new transactions come from the fresh
+     * one. */
+    workers_reload(d->workers, fresh);
+    log_open(fresh->log_to, fresh->log_level);
+    config_drop(&fresh);
+    log_say(LOG_LEVEL_NOTICE,
+            "configuration read again: rules, limits and parameters are in force; "
+            "sockets, paths and sizes need a restart");
+}
+
+static void stop(struct daemon *d)
+{
+    struct pipeline *p = &d->pipeline;
+    log_say(LOG_LEVEL_NOTICE, "stopping: %u sessions open", workers_sessions(d->workers));
+    notify("STOPPING=1");
+    workers_stop(&d->workers, DRAIN_MS);
+    desk_stop(&d->desk);
+    keeper_stop(&p->keeper);
+    journal_flush(p->journal, clock_now());
+    journal_close(&p->journal);
+    incidents_free(&p->incidents);
+    store_close(&p->store);
+    log_say(LOG_LEVEL_NOTICE, "stopped");
+    config_drop(&d->config);
+}
+
+static void serve(struct daemon *d)
+{
+    sigset_t set;
+    int sig;
+    sigemptyset(&set);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set, NULL); /* before any thread starts: all inherit it */
+    signal(SIGPIPE, SIG_IGN);
+    start(d);
+    while (sigwait(&set, &sig) == 0 && sig == SIGHUP)
+        reload(d);
+    stop(d);
+}
+
+int main(int argc, char **argv)
+{
+    static struct daemon d = {.file = "/etc/breakwater/breakwater.conf"};
+    bool check = false;
+    int o;
+    while ((o = getopt(argc, argv, "f:tVhk")) != -1) {
+        switch (o) {
+        case 'f':
+            d.file = optarg;
+            break;
+        case 't':
+            check = true;
+            break;
+        case 'k': /* for tests/options.sh */
+            config_print_keys(stdout);
+            return 0;
+        case 'V':
+            puts("breakwaterd " BREAKWATER_VERSION);
+            return 0;
+        default:
+            usage(o == 'h' ? stdout : stderr);
+            return o == 'h' ? 0 : 2;
+        }
+    }
+    if (optind != argc) {
+        usage(stderr);
+        return 2;
+    }
+    if (evthread_use_pthreads() < 0)
+        log_die("libevent has no threads here");
+    char error[512];
+    d.config = config_load(d.file, check, error);
+    if (!d.config) {
+        fprintf(stderr, "breakwaterd: %s\n", error);
+        return 1;
+    }
+    if (check) {
+        printf("%s: the configuration is good (%zu rules)\n", d.file,
+               policy_rules(d.config->policy));
+        config_drop(&d.config);
+        return 0;
+    }
+    log_open(d.config->log_to, d.config->log_level);
+    serve(&d);
+    return 0;
+}
