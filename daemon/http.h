@@ -1,18 +1,51 @@
 /*
- * http.h - the desk's HTTP server (evhttp) over the unix control socket, and the routes of /api/v1.
- * JSON in, JSON out; errors are application/problem+json. The REST API of a later issue is this
- * code.
+ * http.h - the HTTP server of the desk: evhttp over the unix control socket, with our own guards in
+ * front of the routes. JSON in, JSON out; errors are application/problem+json (RFC 9457).
  */
 #ifndef HTTP_H
 #define HTTP_H
 
-#include "release.h"
-#include "worker.h"
+#include <event2/event.h>
 
-struct desk; /* the desk thread: HTTP, release engine, snapshots, expiry */
+#include "json.h"
 
-/* NULL after a sentence in error. workers may be NULL in tests. */
-struct desk *desk_start(struct config *, struct pipeline *, struct workers *, char error[512]);
-void desk_stop(struct desk **);
+struct http;
+struct http_request; /* from its arrival to its one answer */
+
+enum http_method {
+    HTTP_OTHER, /* must be first: nothing of ours answers to it */
+    HTTP_GET,   /* HEAD too */
+    HTTP_POST,
+};
+
+/* Called in the loop for each request that the guards let in. Must answer it once, now or later. */
+typedef void http_handler_fn(void *arg, struct http_request *);
+
+/*
+ * Listens on a unix socket with these permissions. A socket file nobody answers at is removed; one
+ * that lives, or another kind of file, is left and refused. NULL after a sentence in error.
+ */
+struct http *http_open(struct event_base *, const char *path, int mode, http_handler_fn *,
+                       void *arg, char error[512]);
+/* Closes connections, removes the socket. Requests not yet answered may still be, in vain. */
+void http_close(struct http **);
+
+enum http_method http_method(const struct http_request *);
+const char *http_path(const struct http_request *); /* undecoded, without the query */
+/* Who asks: the user name of the peer's uid, or "uid:N". */
+const char *http_who(const struct http_request *);
+/* A decoded query parameter, NULL: not given. */
+const char *http_query(const struct http_request *, const char *name);
+/* The first parameter that is not in the NULL-ended list; NULL: all are. */
+const char *http_query_unknown(const struct http_request *, const char *const *known);
+/* The JSON object in the body, borrowed; NULL: no body or none that is an object. */
+const json_t *http_body(const struct http_request *);
+
+/* The answer; each ends the request. json is stolen. detail: a sentence that says what to do. */
+void http_reply(struct http_request *, int status, json_t *);
+void http_reply_bytes(struct http_request *, const char *type, const void *, size_t);
+void http_problem(struct http_request *, int status, const char *detail, ...)
+    __attribute__((format(printf, 3, 4)));
+void http_method_refused(struct http_request *, const char *allowed); /* 405 */
 
 #endif

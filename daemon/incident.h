@@ -6,9 +6,8 @@
 #ifndef INCIDENT_H
 #define INCIDENT_H
 
-#include <jansson.h>
-
 #include "id.h"
+#include "json.h"
 #include "keeper.h"
 #include "store.h"
 
@@ -37,19 +36,26 @@ struct incident_note {
 /* Returns true when this note opened the incident or made it a storm (worth a log line). */
 bool incidents_note(struct incidents *, const struct incident_note *);
 
-/* Documents for people:
- * {"id","kind","state","first","last","copies","passed","held","recipients","without","from",
- * "subject","culprits":[{"relay","named","copies","score","grade","conviction","evidence":[..]}]}.
- * New references. */
+/*
+ * Documents for people; times as in json.h; what the store knows of the message is merged in:
+ * {"id","kind","state","storm","first","last","copies","passed","tagged","held","would_hold",
+ * "recipients","without","visible","from","subject","message_id","relay","evidence":[..],
+ * "culprits":[{"relay","named","copies","score","grade","conviction","evidence":[..]}]}.
+ * New references; the list has the most recent first.
+ */
 json_t *incidents_list(struct incidents *, int64_t now);
 json_t *incident_document(struct incidents *, const char *id,
                           int64_t now); /* NULL: not in memory */
+/* "open"; "quiet": no copy for an hour; "closed": none for a day. Sets "state" of a saved one. */
+void incident_restate(json_t *document, int64_t now);
+size_t incidents_open(struct incidents *, int64_t now); /* how many are open */
 
 /* Posts a save job for every incident that changed since the last call; desk thread, once a second.
- */
+ * The incidents must outlive the jobs: their done functions run in `home`. */
 void incidents_save(struct incidents *, struct keeper *, struct mailbox *home, int64_t now);
 
-/* Culprits of a report as JSON, shared with replay's summary. */
+/* Culprits of a report as a JSON array, at most 16 with 8 sentences of evidence each; shared with
+ * replay's summary. */
 json_t *report_json(const struct report *);
 
 #endif

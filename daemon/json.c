@@ -1,0 +1,92 @@
+/* json.c - see json.h. Allocation failure aborts, as everywhere outside a tx. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "json.h"
+
+static bool continues(struct span s, size_t from, size_t n)
+{
+    for (size_t i = from; i < from + n; i++)
+        if (i >= s.n || (s.p[i] & 0xc0) != 0x80)
+            return false;
+    return true;
+}
+
+/* Bytes of the UTF-8 sequence (RFC 3629 4) at s[i]; 0: none begins there. */
+static size_t sequence(struct span s, size_t i)
+{
+    uint8_t c = s.p[i];
+    uint8_t d = i + 1 < s.n ? s.p[i + 1] : 0;
+    if (c < 0x80)
+        return c ? 1 : 0;
+    if (c >= 0xc2 && c <= 0xdf)
+        return continues(s, i + 1, 1) ? 2 : 0;
+    if ((c == 0xe0 && d < 0xa0) || (c == 0xed && d > 0x9f))
+        return 0;
+    if (c >= 0xe0 && c <= 0xef)
+        return continues(s, i + 1, 2) ? 3 : 0;
+    if ((c == 0xf0 && d < 0x90) || (c == 0xf4 && d > 0x8f) || c < 0xf0 || c > 0xf4)
+        return 0;
+    return continues(s, i + 1, 3) ? 4 : 0;
+}
+
+json_t *json_text(struct span s)
+{
+    char *out = malloc(3 * s.n + 1);
+    if (!out)
+        abort();
+    size_t n = 0;
+    for (size_t i = 0; i < s.n;) {
+        size_t take = sequence(s, i);
+        memcpy(out + n, take ? (const char *)s.p + i : "\xef\xbf\xbd", take ? take : 3);
+        n += take ? take : 3;
+        i += take ? take : 1;
+    }
+    json_t *text = json_stringn_nocheck(out, n);
+    free(out);
+    if (!text)
+        abort();
+    return text;
+}
+
+json_t *json_text_of(const char *s)
+{
+    return s ? json_text(span_str(s)) : json_null();
+}
+
+json_t *json_time(int64_t ms)
+{
+    return ms ? json_real((double)ms / 1000.0) : json_null();
+}
+
+int64_t json_ms(const json_t *t)
+{
+    double s = json_number_value(t);
+    return s > 0 && s < 1e12 ? llround(s * 1000.0) : 0;
+}
+
+const char *json_get_str(const json_t *o, const char *name)
+{
+    const char *s = json_string_value(json_object_get(o, name));
+    return s ? s : "";
+}
+
+uint64_t json_get_num(const json_t *o, const char *name)
+{
+    double d = json_number_value(json_object_get(o, name));
+    return d > 0 && d < 1e18 ? (uint64_t)d : 0;
+}
+
+bool json_get_yes(const json_t *o, const char *name)
+{
+    return json_is_true(json_object_get(o, name));
+}
+
+char *json_line(const json_t *j)
+{
+    /* 13 digits: milliseconds of our century, without the noise of the 17th digit */
+    char *text = json_dumps(j, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(13));
+    if (!text)
+        abort();
+    return text;
+}
