@@ -17,7 +17,7 @@
 
 #include <event2/thread.h>
 
-#include "http.h"
+#include "desk.h"
 
 enum { DRAIN_MS = 10000 };
 
