@@ -40,27 +40,117 @@ struct keys {
 int keys_open(struct keys *, const uint8_t site[32]) MUSTCHECK;
 void keys_close(struct keys *);
 
-/* BLAKE2b MAC over tag and parts, each with a 4-byte little-endian length; n <= 32 bytes to out. */
+/* BLAKE2b-256 MAC over tag and parts, each after its 4-byte little-endian length; the first n <= 32
+ * bytes of it go to out. The context is changed and put back: keys are const, but one thread's. */
 void keys_mac(const struct keys *, const char *tag, const struct span *parts, size_t nparts,
               uint8_t *out, size_t n);
 
-/* One-shot SipHash-2-4 of a span. */
-uint64_t sip_hash(const struct keys *, enum sip_use, struct span);
-/* The same over ASCII-lower-cased bytes. */
-uint64_t sip_lower(const struct keys *, enum sip_use, struct span);
-/* SipHash-2-4 of two words: for chains (id_i = Sip(id_{i-1} || event_i)). */
-uint64_t sip_pair(const struct keys *, enum sip_use, uint64_t a, uint64_t b);
-
-/* Streaming SipHash-2-4. */
+/* SipHash-2-4 (Aumasson and Bernstein, 2012), streaming. */
 struct sip {
     uint64_t v0, v1, v2, v3, tail;
     uint64_t len;
 };
-void sip_begin(struct sip *, const struct keys *, enum sip_use);
-void sip_add(struct sip *, const void *, size_t);
-uint64_t sip_end(const struct sip *); /* may be asked in mid-stream */
 
-/* Keyed hash of an address normalised as local@domain in ASCII lower case; domain16 may be NULL. */
+static inline uint64_t sip_load(const uint8_t *p)
+{
+    uint64_t w;
+    memcpy(&w, p, 8);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    w = __builtin_bswap64(w);
+#endif
+    return w;
+}
+
+static inline uint64_t sip_rotate(uint64_t x, unsigned by)
+{
+    return x << by | x >> (64 - by);
+}
+
+static inline void sip_round(struct sip *s)
+{
+    s->v0 += s->v1;
+    s->v2 += s->v3;
+    s->v1 = sip_rotate(s->v1, 13) ^ s->v0;
+    s->v3 = sip_rotate(s->v3, 16) ^ s->v2;
+    s->v0 = sip_rotate(s->v0, 32);
+    s->v2 += s->v1;
+    s->v0 += s->v3;
+    s->v1 = sip_rotate(s->v1, 17) ^ s->v2;
+    s->v3 = sip_rotate(s->v3, 21) ^ s->v0;
+    s->v2 = sip_rotate(s->v2, 32);
+}
+
+/* Eight bytes as one little-endian word. */
+static inline void sip_word(struct sip *s, uint64_t w)
+{
+    s->v3 ^= w;
+    sip_round(s);
+    sip_round(s);
+    s->v0 ^= w;
+}
+
+static inline struct sip sip_keyed(struct sip_key k)
+{
+    return (struct sip){k.k0 ^ UINT64_C(0x736f6d6570736575),
+                        k.k1 ^ UINT64_C(0x646f72616e646f6d),
+                        k.k0 ^ UINT64_C(0x6c7967656e657261),
+                        k.k1 ^ UINT64_C(0x7465646279746573),
+                        0,
+                        0};
+}
+
+/* tail: the last len % 8 bytes, little-endian. */
+static inline uint64_t sip_finish(struct sip s, uint64_t tail, uint64_t len)
+{
+    sip_word(&s, tail | len << 56);
+    s.v2 ^= 0xff;
+    sip_round(&s);
+    sip_round(&s);
+    sip_round(&s);
+    sip_round(&s);
+    return s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
+}
+
+static inline void sip_begin(struct sip *s, const struct keys *k, enum sip_use use)
+{
+    *s = sip_keyed(k->sip[use]);
+}
+
+void sip_add(struct sip *, const void *, size_t);
+
+/* May be asked in mid-stream; the stream goes on afterwards. */
+static inline uint64_t sip_end(const struct sip *s)
+{
+    return sip_finish(*s, s->tail, s->len);
+}
+
+/* One-shot SipHash-2-4 of a span. */
+static inline uint64_t sip_hash(const struct keys *k, enum sip_use use, struct span data)
+{
+    struct sip s = sip_keyed(k->sip[use]);
+    size_t at = 0, whole = data.n & ~(size_t)7;
+    for (; at < whole; at += 8)
+        sip_word(&s, sip_load(data.p + at));
+    uint64_t tail = 0;
+    for (unsigned shift = 0; at < data.n; at++, shift += 8)
+        tail |= (uint64_t)data.p[at] << shift;
+    return sip_finish(s, tail, data.n);
+}
+
+/* The same over ASCII-lower-cased bytes. */
+uint64_t sip_lower(const struct keys *, enum sip_use, struct span);
+
+/* SipHash-2-4 of two words: for chains (id_i = Sip(id_{i-1} || event_i)). */
+static inline uint64_t sip_pair(const struct keys *k, enum sip_use use, uint64_t a, uint64_t b)
+{
+    struct sip s = sip_keyed(k->sip[use]);
+    sip_word(&s, a);
+    sip_word(&s, b);
+    return sip_finish(s, 0, 16);
+}
+
+/* Keyed hash of an address (without or with <>) normalised as local@domain in ASCII lower case,
+ * without a final dot; domain16: 16 bits of the hash of its domain, may be NULL. */
 uint64_t keys_address(const struct keys *, struct span address, uint16_t *domain16);
 
 #endif
