@@ -59,6 +59,8 @@ struct message {
     bool header_done;
     bool head_full; /* LIMIT_HEAD reached: later header bytes are not indexed */
     size_t line;    /* raw reading: start in head of the unfinished line */
+    size_t open;    /* raw reading: start in head of the field still being read */
+    uint8_t blank;  /* raw reading: bytes of the empty line that opens the body side; 0: none */
 };
 
 /* A message whose memory is the arena's. */
@@ -66,21 +68,24 @@ struct message *message_new(struct arena *);
 
 /*
  * Adds one field (milter SMFIC_HEADER). `value` has its leading blank (SMFIP_HDR_LEADSPC) and may
- * hold LF or CRLF folding; both become CRLF in head. Returns the bytes to keep elsewhere when the
- * head is full (a span in the arena), else an empty span.
+ * hold LF or CRLF folding; both become CRLF in head. Nothing in name or value can end the field:
+ * a line end not followed by a blank gets one, bytes impossible in a name become '?'. Returns the
+ * bytes to keep elsewhere when the head is full (a span in the arena), else an empty span.
  */
 struct span message_add_field(struct message *, struct span name, struct span value);
 
 /*
  * Adds raw bytes of header and body as they arrive, in pieces of any size. Returns the part of
  * `raw` that belongs to the body side: everything from the empty line on (its own CRLF
- * included; LF alone counts as a line end, a line without a colon ends the header).
- * When the head is full the rest of the header is returned too, and is lost to reading only.
+ * included; LF alone counts as a line end, a line that is no field ends the header).
+ * When the head is full the header is over too: its rest is body, lost to reading only.
+ * The first bytes returned (header_done is set then) begin with all `blank` bytes of the empty
+ * line: the fingerprinter wants what comes after them.
  * NOTE the returned span may point into the arena rather than into raw.
  */
 struct span message_add_raw(struct message *, struct span raw);
 
-/* No more header: indexes what is there. Idempotent. */
+/* No more header: indexes what is there, an unfinished last line too. Idempotent. */
 void message_end_header(struct message *);
 
 /* The first field of a kind, or NULL; and the next of the same kind, or NULL. */
