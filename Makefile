@@ -1,46 +1,142 @@
 # breakwater - plain make. `make help` lists the targets.
 BUILD ?= build
 PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
 CC ?= gcc
+PYTHON = /usr/bin/python3
 PKGS = libevent libevent_pthreads libcrypto sqlite3 libzstd libpsl libconfuse jansson
 WARN = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla
 OPT ?= -O2 -g
 HARDEN ?= -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
 EXTRA ?=
 CFLAGS ?= $(OPT) $(HARDEN)
-ALL_CFLAGS = -std=gnu11 $(WARN) $(CFLAGS) $(EXTRA) -Idetectors -Ipolicy -Idaemon $(shell pkg-config --cflags $(PKGS)) -MMD -MP -pthread
 LDFLAGS ?= -pie -Wl,-z,relro,-z,now
-LIBS = $(shell pkg-config --libs $(PKGS)) -lbloom -lm -pthread
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm -pthread
+ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE $(WARN) $(CFLAGS) $(EXTRA) -Idetectors -Ipolicy -Idaemon \
+	$(PKG_CFLAGS) -MMD -MP -pthread
 
 PURE = $(wildcard detectors/*.c) $(wildcard policy/*.c)
-MAINS = daemon/main.c daemon/breakwaterctl.c
-TOOLS = $(filter-out $(MAINS),$(wildcard daemon/*.c))
+PROGRAMS = daemon/main.c daemon/breakwaterctl.c
+HOUSE = $(PURE) $(filter-out $(PROGRAMS),$(wildcard daemon/*.c))
+SOURCES = $(HOUSE) $(PROGRAMS) $(wildcard detectors/*.h policy/*.h daemon/*.h)
 PURE_O = $(PURE:%.c=$(BUILD)/%.o)
-LIB_O = $(PURE_O) $(TOOLS:%.c=$(BUILD)/%.o)
+HOUSE_O = $(HOUSE:%.c=$(BUILD)/%.o)
 UNIT = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*_test.c))
+TOOLS = $(patsubst tests/e2e/%.c,$(BUILD)/e2e/%,$(wildcard tests/e2e/*.c))
+BENCH = $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
+FUZZ = $(patsubst tests/fuzz/%.c,build/fuzz/fuzz/%,$(wildcard tests/fuzz/*_fuzz.c))
+MANUALS = $(wildcard daemon/*.[58] policy/*.[58])
+SANITIZE = HARDEN= LDFLAGS=
 
-all: $(BUILD)/breakwaterd $(BUILD)/breakwaterctl
+all: $(BUILD)/breakwaterd $(BUILD)/breakwaterctl ## both programs, into build/
 
 $(BUILD)/breakwaterd: $(BUILD)/daemon/main.o $(BUILD)/libbreakwater.a
 	$(CC) $(CFLAGS) $(EXTRA) $(LDFLAGS) -o $@ $^ $(LIBS)
 $(BUILD)/breakwaterctl: $(BUILD)/daemon/breakwaterctl.o $(BUILD)/libbreakwater.a
 	$(CC) $(CFLAGS) $(EXTRA) $(LDFLAGS) -o $@ $^ $(LIBS)
-$(BUILD)/libbreakwater.a: $(LIB_O)
-	rm -f $@
+$(BUILD)/libbreakwater.a: $(HOUSE_O)
+	@rm -f $@
 	ar rcs $@ $^
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
-# One program per tests/unit/NAME_test.c; run one with: make unit-NAME
+# One program per tests/unit/NAME_test.c; build and run one with: make unit-NAME
 $(BUILD)/unit/%: tests/unit/%.c $(BUILD)/libbreakwater.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -Itests/unit $(LDFLAGS) -o $@ $< $(BUILD)/libbreakwater.a $(LIBS) -lcmocka
 unit-%: $(BUILD)/unit/%_test
 	$<
+$(BUILD)/e2e/%: tests/e2e/%.c $(BUILD)/libbreakwater.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $< $(BUILD)/libbreakwater.a $(LIBS)
+$(BUILD)/bench/nullmilter: LIBS += -lmilter
+$(BUILD)/bench/%: tests/bench/%.c $(BUILD)/libbreakwater.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $< $(BUILD)/libbreakwater.a $(LIBS)
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(BUILD)/libbreakwater.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -o $@ $< $(BUILD)/libbreakwater.a $(LIBS) -fsanitize=fuzzer
 
-clean:
+unit: $(UNIT)
+tools: $(TOOLS)
+bench: $(BENCH)
+
+deps: ## install what is missing (apt; sudo only when not root)
+	@sh contrib/deps.sh
+
+demo: deps ## the 2006 storm, live, on free loopback ports (DEMO="--help" for sizes)
+	@$(MAKE) --no-print-directory -s -j2 all tools
+	@$(PYTHON) tests/storm/demo.py --build $(BUILD) $(DEMO)
+
+check: deps ## everything that must pass, under six minutes
+	@$(MAKE) --no-print-directory check-built
+check-built:
+	@$(MAKE) --no-print-directory -s -j2 all unit tools
+	@$(MAKE) --no-print-directory -s -j2 BUILD=build/asan $(SANITIZE) EXTRA="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer" all unit
+	@$(MAKE) --no-print-directory -s -j2 BUILD=build/failpoint EXTRA=-DBREAKWATER_FAILPOINTS all tools
+	@$(PYTHON) tests/run.py \
+		"script:sh tests/ladder.sh tests/ladder.txt $(SOURCES)" \
+		"script:sh tests/purity.sh $(PURE_O)" \
+		"script:sh tests/options.sh" \
+		"script:mandoc -T lint -W warning $(MANUALS)" \
+		unit:build/unit unit:build/asan/unit \
+		"pytest:tests/e2e"
+
+check-long: deps ## the long proofs: hundreds of crashes, all sanitizers, fuzzing
+	@REPEAT=300 $(MAKE) --no-print-directory check-built
+	@$(MAKE) --no-print-directory tsan
+	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=60
+
+asan: ## unit and end-to-end tests under AddressSanitizer and UBSan
+	@$(MAKE) --no-print-directory -s -j2 BUILD=build/asan $(SANITIZE) EXTRA="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer" all unit tools
+	@BREAKWATER_BUILD=build/asan $(PYTHON) tests/run.py unit:build/asan/unit pytest:tests/e2e
+tsan: ## the same under ThreadSanitizer
+	@$(MAKE) --no-print-directory -s -j2 BUILD=build/tsan $(SANITIZE) EXTRA="-fsanitize=thread -fno-omit-frame-pointer" all unit tools
+	@BREAKWATER_BUILD=build/tsan $(PYTHON) tests/run.py unit:build/tsan/unit pytest:tests/e2e
+
+FUZZ_SECONDS ?= 5
+fuzz: ## every parser under libFuzzer, FUZZ_SECONDS each
+	@$(MAKE) --no-print-directory -s -j2 CC=clang BUILD=build/fuzz $(SANITIZE) EXTRA="-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined" $(FUZZ)
+	@for f in $(FUZZ); do n=$$(basename $$f); mkdir -p build/corpus/$$n; \
+		echo "fuzz: $$n for $(FUZZ_SECONDS) s"; \
+		$$f -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -verbosity=0 \
+			-artifact_prefix=build/ build/corpus/$$n $$(test -d tests/fuzz/$$n && echo tests/fuzz/$$n) || exit 1; done
+
+bench-engine: ## one thread, 4 KB text mails: parse, fingerprint, observe, judge, policy
+	@$(MAKE) --no-print-directory -s -j2 all $(BUILD)/bench/engine
+	@$(BUILD)/bench/engine
+bench-milter: ## the milter door beside libmilter's no-reply filter, in one run
+	@$(MAKE) --no-print-directory -s -j2 all bench
+	@sh tests/bench/milter.sh $(BUILD)
+
+lint: ## clang's warnings, clang-tidy, cppcheck, manuals
+	@$(MAKE) --no-print-directory -s -j2 CC=clang BUILD=build/clang EXTRA=-Werror all unit
+	@cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
+		-Idetectors -Ipolicy -Idaemon detectors policy daemon
+	@clang-tidy --quiet $(HOUSE) $(PROGRAMS) -- -std=gnu11 -D_GNU_SOURCE -Idetectors -Ipolicy -Idaemon $(PKG_CFLAGS)
+	@mandoc -T lint -W warning $(MANUALS)
+format: ## clang-format decides white space
+	clang-format -i $(SOURCES) $(wildcard tests/*/*.[ch])
+
+install: all ## into DESTDIR and PREFIX
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/man/man5 \
+		$(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/doc/breakwater \
+		$(DESTDIR)$(SYSCONFDIR)/breakwater
+	install -m 755 $(BUILD)/breakwaterd $(BUILD)/breakwaterctl $(DESTDIR)$(PREFIX)/sbin/
+	install -m 644 $(filter %.5,$(MANUALS)) $(DESTDIR)$(PREFIX)/share/man/man5/
+	install -m 644 $(filter %.8,$(MANUALS)) $(DESTDIR)$(PREFIX)/share/man/man8/
+	install -m 644 README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/breakwater/
+	for f in breakwater.conf policy.conf; do \
+		test -e $(DESTDIR)$(SYSCONFDIR)/breakwater/$$f || \
+		install -m 644 contrib/$$f $(DESTDIR)$(SYSCONFDIR)/breakwater/$$f; done
+
+clean: ## remove build/
 	rm -rf build
-.PHONY: all clean
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1 - \2/p' Makefile | sort
+.PHONY: all unit tools bench deps demo check check-built check-long asan tsan fuzz bench-engine \
+	bench-milter lint format install clean help
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

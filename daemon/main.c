@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -158,9 +159,10 @@ static void stop(struct daemon *d)
     struct pipeline *p = &d->pipeline;
     log_say(LOG_LEVEL_NOTICE, "stopping: %u sessions open", workers_sessions(d->workers));
     notify("STOPPING=1");
-    workers_stop(&d->workers, DRAIN_MS);
+    workers_stop(d->workers, DRAIN_MS);
     desk_stop(&d->desk);
     keeper_stop(&p->keeper);
+    workers_free(&d->workers);
     journal_flush(p->journal, clock_now());
     journal_close(&p->journal);
     incidents_free(&p->incidents);

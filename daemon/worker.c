@@ -4,7 +4,6 @@
  * Every listening socket belongs to thread 0. A new connection is a letter to the thread whose turn
  * it is. When descriptors run out the listener rests for a second instead of spinning.
  */
-#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -365,12 +364,8 @@ unsigned workers_sessions(const struct workers *all)
     return n;
 }
 
-void workers_stop(struct workers **allp, int64_t ms)
+void workers_stop(struct workers *all, int64_t ms)
 {
-    struct workers *all = *allp;
-    *allp = NULL;
-    if (!all)
-        return;
     struct stop *stop = calloc(1, sizeof *stop);
     if (!stop)
         abort();
@@ -383,7 +378,13 @@ void workers_stop(struct workers **allp, int64_t ms)
         event_base_loopexit(all->worker[i].base, NULL);
     for (size_t i = 0; i < all->n; i++)
         pthread_join(all->thread[i], NULL);
-    free_all(all);
+}
+
+void workers_free(struct workers **allp)
+{
+    if (*allp)
+        free_all(*allp);
+    *allp = NULL;
 }
 
 const char *workers_address(struct workers *all, size_t i)

@@ -28,8 +28,11 @@ struct workers;
 struct workers *workers_start(struct config *, struct pipeline *, char error[512]);
 /* New transactions use `config` from now on (one reference is taken); running ones keep theirs. */
 void workers_reload(struct workers *, struct config *config);
-/* Stops accepting, lets sessions end (at most `ms`), joins. */
-void workers_stop(struct workers **, int64_t ms);
+/* Stops accepting, lets sessions end (at most `ms`), joins the threads. Figures can still be asked.
+ */
+void workers_stop(struct workers *, int64_t ms);
+/* After the keeper has stopped: its last letters are opened, then everything goes. */
+void workers_free(struct workers **);
 /* Where listener i really listens ("inet:8895@127.0.0.1", port 0 resolved). */
 const char *workers_address(struct workers *, size_t i);
 unsigned workers_sessions(const struct workers *);

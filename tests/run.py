@@ -1,0 +1,99 @@
+#!/usr/bin/python3
+"""run.py - runs the suites that `make check` names and sums them in one last line.
+
+usage: run.py [--build DIR] SUITE...
+  unit:DIR       every cmocka program in DIR
+  script:CMD     one check: passes if CMD exits 0; exit 77 is a skip, its last line says why
+  pytest:PATHS   end-to-end tests
+Each suite's output is shown only when something in it failed.
+"""
+import glob
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+
+PYTHON = "/usr/bin/python3"
+
+
+class Sum:
+    passed = failed = skipped = 0
+
+
+def say(text):
+    print(text, flush=True)
+
+
+def add(total, name, passed, failed, skipped, output, seconds, reasons=()):
+    total.passed += passed
+    total.failed += failed
+    total.skipped += skipped
+    note = f", {skipped} skipped" if skipped else ""
+    say(f"{'FAIL' if failed else 'ok  '} {name}: {passed} passed{f', {failed} failed' if failed else ''}{note} ({seconds:.1f} s)")
+    for r in reasons:
+        say(f"     skipped: {r}")
+    if failed:
+        say(output)
+
+
+def run(cmd, timeout=600, env=None):
+    start = time.monotonic()
+    try:
+        p = subprocess.run(cmd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                           timeout=timeout, env=env)
+        code, out = p.returncode, p.stdout.decode("utf-8", "replace")
+    except subprocess.TimeoutExpired as e:
+        code, out = -1, (e.stdout or b"").decode("utf-8", "replace") + f"\nno end after {timeout} s"
+    return code, out, time.monotonic() - start
+
+
+def unit(total, directory):
+    programs = sorted(glob.glob(os.path.join(directory, "*_test")))
+    if not programs:
+        add(total, directory, 0, 1, 0, "no test programs there", 0)
+    for program in programs:
+        code, out, seconds = run([program])
+        passed = sum(int(n) for n in re.findall(r"^\[  PASSED  \] (\d+) test", out, re.M))
+        failed = len(set(re.findall(r"^\[  FAILED  \] (\w[^\s]*)$", out, re.M)))
+        skipped = len(set(re.findall(r"^\[  SKIPPED \] (\w[^\s]*)$", out, re.M)))
+        reasons = re.findall(r"^skip: (.*)$", out, re.M)
+        if code != 0 and not failed:
+            failed = 1
+        add(total, os.path.relpath(program), passed, failed, skipped, out, seconds, reasons)
+
+
+def script(total, command):
+    code, out, seconds = run(["sh", "-c", command])
+    last = out.strip().splitlines()[-1] if out.strip() else ""
+    if code == 77:
+        add(total, command, 0, 0, 1, out, seconds, [last])
+    else:
+        add(total, command, int(code == 0), int(code != 0), 0, out + f"\nexit {code}", seconds)
+
+
+def pytest(total, paths):
+    code, out, seconds = run([PYTHON, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "-x" if os.environ.get("FAST") else "-q"]
+                             + shlex.split(paths), timeout=1200)
+    def count(word):
+        m = re.search(rf"(\d+) {word}", out.strip().splitlines()[-1] if out.strip() else "")
+        return int(m.group(1)) if m else 0
+    failed = count("failed") + count("error")
+    if code not in (0, 5) and not failed:
+        failed = 1
+    reasons = [m for m in re.findall(r"^SKIPPED \[\d+\] (.*)$", out, re.M)]
+    add(total, f"pytest {paths}", count("passed"), failed, count("skipped"), out, seconds, reasons)
+
+
+def main():
+    total = Sum()
+    for suite in sys.argv[1:]:
+        kind, _, rest = suite.partition(":")
+        {"unit": unit, "script": script, "pytest": pytest}[kind](total, rest)
+    tail = f", {total.skipped} skipped" if total.skipped else ""
+    say(f"{total.passed} passed, {total.failed} failed{tail}")
+    return 1 if total.failed or not total.passed else 0
+
+
+sys.exit(main())
