@@ -38,15 +38,20 @@ struct site {
     double name_min_score, name_margin;
 };
 
-/* Fills in the defaults of detection.md 12; lists empty but exempt = postmaster@*, abuse@*. */
+/* Fills in the defaults of detection.md 12; lists empty but exempt = postmaster@*, abuse@*: a
+ * constant list, to be replaced, never grown or freed. */
 void site_defaults(struct site *);
 /* Is this host one of ours or trusted (exact name, or below one of the domains)? */
 bool site_trusts_host(const struct site *, struct span host);
+/* Is it one of ours (own_hosts, own_domains)? */
+bool site_owns_host(const struct site *, struct span host);
 bool site_trusts_addr(const struct site *, const struct ipaddr *);
+/* Does the address match an exempt pattern ("*" for either side of the @)? */
 bool site_exempt(const struct site *, struct span address);
-/* The registrable domain of a host (libpsl); an address literal or a single label is itself. */
+/* The registrable domain of a host (lower case; libpsl): "mx.a.co.uk" is "a.co.uk". An address, a
+ * single label, a public suffix and whatever is no DNS name are themselves. */
 struct span host_org(struct span host);
-/* Its first label. */
+/* Its first label: "a"; of an address all of it. */
 struct span host_orglabel(struct span host);
 
 /* Addresses: text to struct and back. */

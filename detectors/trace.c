@@ -1,0 +1,497 @@
+/*
+ * trace.c - Received fields (RFC 5321 4.4) as hops, hops as a path.
+ *
+ *   Received: from HELO (RDNS [IP]) by HOST (Software) with PROTO id ID for <ADDR>; DATE
+ *             |---- from ---------| |-- by ----------| |- with --| |- id| |- for --|
+ *
+ *   header, newest first:  hop 0   hop 1 ... hop n-1
+ *   path, oldest first:    source  by(n-1)[ip(n-2)] ... by(1)[ip(0)]  by(0)[our client]
+ *
+ * A server is named by its own word (`by`) and by the address the next server saw it come from
+ * (its egress), so that two machines called server.local differ. Everything is total and linear:
+ * at most LIMIT_HOPS lines of LIMIT_HOP_BYTES, comments nest to any depth, and a line nobody
+ * understands still has an event of its own. Times are never evidence.
+ */
+#include "trace.h"
+
+#include "date.h"
+
+enum {
+    HOPS_NEWEST = 16, /* kept of a header with more than LIMIT_HOPS Received fields ... */
+    HOPS_OLDEST = LIMIT_HOPS - HOPS_NEWEST,
+    HOST_BYTES = 255, /* of a host name kept (RFC 1035 2.3.4) */
+    DELIVERED_TO = LIMIT_HOPS,
+};
+
+/* ---- one line: its clauses ---- */
+
+enum clause { C_NONE, C_FROM, C_BY, C_VIA, C_WITH, C_ID, C_FOR, CLAUSES };
+
+/* What follows a keyword up to the next one, comments included; and its first word outside them.
+ * Only the first clause of a kind counts. */
+struct clauses {
+    struct span text[CLAUSES];
+    struct span word[CLAUSES];
+    bool seen[CLAUSES];
+};
+
+static enum clause keyword(struct span w)
+{
+    static const struct {
+        struct span word;
+        enum clause clause;
+    } words[] = {
+        {{(const uint8_t *)"from", 4}, C_FROM}, {{(const uint8_t *)"by", 2}, C_BY},
+        {{(const uint8_t *)"via", 3}, C_VIA},   {{(const uint8_t *)"with", 4}, C_WITH},
+        {{(const uint8_t *)"id", 2}, C_ID},     {{(const uint8_t *)"for", 3}, C_FOR},
+    };
+    if (w.n < 2 || w.n > 4)
+        return C_NONE;
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+        if (span_eq(w, words[i].word))
+            return words[i].clause;
+    return C_NONE;
+}
+
+/* Past the comment that opens at i (RFC 5322 3.2.2: they nest, a backslash quotes), or SIZE_MAX if
+ * it never closes. */
+static size_t comment_end(struct span s, size_t i)
+{
+    for (size_t depth = 0; i < s.n; i++) {
+        if (s.p[i] == '\\')
+            i++;
+        else if (s.p[i] == '(')
+            depth++;
+        else if (s.p[i] == ')' && --depth == 0)
+            return i + 1;
+    }
+    return SIZE_MAX;
+}
+
+static bool word_ends(uint8_t c)
+{
+    return c == ' ' || c == '(' || c == ')' || c == ';';
+}
+
+/* Finds the clauses of s, which is lower case. flat: parentheses are blanks. False if a comment
+ * never closes: then a second, flat reading finds what a stray "(" would hide. */
+static bool clauses_read(struct clauses *c, struct span s, bool flat)
+{
+    *c = (struct clauses){0};
+    enum clause now = C_NONE;
+    size_t start = 0, i = 0; /* start of the clause that is being read, if it is the first */
+    bool first = false;
+    while (i < s.n) {
+        if (s.p[i] == '(' && !flat) {
+            i = comment_end(s, i);
+            if (i == SIZE_MAX)
+                return false;
+            continue;
+        }
+        if (word_ends(s.p[i])) {
+            i++;
+            continue;
+        }
+        size_t begin = i;
+        while (i < s.n && !word_ends(s.p[i]))
+            i++;
+        struct span w = span_of(s.p + begin, i - begin);
+        enum clause next = keyword(w);
+        if (next == C_NONE || (next == C_FOR && now == C_FOR)) {
+            if (c->word[now].n == 0)
+                c->word[now] = w;
+            continue;
+        }
+        if (first)
+            c->text[now] = span_of(s.p + start, begin - start);
+        now = next;
+        first = !c->seen[now];
+        c->seen[now] = true;
+        start = i;
+    }
+    if (first)
+        c->text[now] = span_of(s.p + start, s.n - start);
+    return true;
+}
+
+/* ---- one line: who handed it over ---- */
+
+static bool piece_ends(uint8_t c)
+{
+    switch (c) {
+    case ' ':
+    case '(':
+    case ')':
+    case '[':
+    case ']':
+    case '<':
+    case '>':
+    case ',':
+    case ';':
+    case '=':
+    case '@':
+    case '"':
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* An address literal, perhaps with a port ("192.0.2.1:4711"). */
+static bool literal_parse(struct ipaddr *ip, struct span s)
+{
+    if (s.n < 3)
+        return false;
+    size_t colon = span_find(s, ':');
+    if (byte_digit(s.p[0]) && colon < s.n && span_find(s, '.') < colon)
+        s = span_head(s, colon);
+    else if (!byte_digit(s.p[0]) && colon == s.n)
+        return false;
+    return ipaddr_parse(ip, s);
+}
+
+/* A host as we compare it: no brackets, no trailing dot. */
+static struct span host_clean(struct span w)
+{
+    while (w.n && (w.p[0] == '[' || w.p[0] == '<'))
+        w = span_from(w, 1);
+    while (w.n && (w.p[w.n - 1] == '.' || w.p[w.n - 1] == ']' || w.p[w.n - 1] == '>' ||
+                   w.p[w.n - 1] == ','))
+        w.n--;
+    return span_head(w, HOST_BYTES);
+}
+
+/* In a comment at i stands what follows "helo": "=user", "=[192.0.2.1]", " mail.example". Sets
+ * the hop's helo and returns the position after it: a literal there is the client's own word. */
+static size_t helo_read(struct hop *h, struct span s, size_t i)
+{
+    while (i < s.n && (s.p[i] == '=' || s.p[i] == ' '))
+        i++;
+    size_t begin = i;
+    while (i < s.n && s.p[i] != ' ' && s.p[i] != ')')
+        i++;
+    struct span w = host_clean(span_of(s.p + begin, i - begin));
+    if (w.n && !span_eq(w, SPAN("?")))
+        h->helo = w;
+    return i;
+}
+
+/*
+ * The client address in a from clause. Servers write what they saw into the first comment with an
+ * address in it, and there last: "(rdns [ip])", "([ip]:port helo=x)", "(HELO x) (ip)". Later
+ * comments (login, certificate) hold what the client chose. Without one, it is a bare literal.
+ *   from [10.0.0.153] (host [162.84.145.37])        162.84.145.37: the first literal is a HELO
+ */
+static void client_read(struct hop *h, struct span s)
+{
+    size_t depth = 0, i = 0;
+    bool found = false; /* in the comment that is open */
+    while (i < s.n) {
+        uint8_t c = s.p[i];
+        if (piece_ends(c)) {
+            depth += c == '(';
+            if (c == ')' && depth && --depth == 0 && found)
+                return;
+            i++;
+            continue;
+        }
+        size_t begin = i;
+        while (i < s.n && !piece_ends(s.p[i]))
+            i++;
+        struct span piece = span_of(s.p + begin, i - begin);
+        struct ipaddr ip;
+        if (depth && (span_eq(piece, SPAN("helo")) || span_eq(piece, SPAN("ehlo")))) {
+            i = helo_read(h, s, i);
+        } else if (literal_parse(&ip, piece)) {
+            h->ip = ip;
+            found = depth > 0;
+        }
+    }
+}
+
+/* ---- one line: the whole ---- */
+
+/* Taken out of a mailbox and posted again. Read in what the server says of itself, never in what a
+ * client could choose (HELO, reverse name). */
+static bool hop_reinjected(const struct clauses *c)
+{
+    struct span with = c->word[C_WITH], text = c->text[C_WITH], by = c->text[C_BY];
+    if (span_starts(with, SPAN("pop3")) || span_starts(with, SPAN("imap")) ||
+        span_eq(with, SPAN("pop")))
+        return true;
+    return span_case_has(text, SPAN("fetchmail")) || span_case_has(text, SPAN("getmail")) ||
+           span_case_has(text, SPAN("pop3 connector")) || span_case_has(by, SPAN("fetchmail")) ||
+           span_case_has(by, SPAN("getmail")) || span_case_has(by, SPAN("pop3 connector"));
+}
+
+static bool addr_loopback(const struct ipaddr *ip)
+{
+    static const uint8_t one[16] = {[15] = 1};
+    return (ip->family == 4 && ip->byte[12] == 127) ||
+           (ip->family == 6 && memcmp(ip->byte, one, 16) == 0);
+}
+
+static bool host_loopback(struct span host)
+{
+    return span_eq(host, SPAN("localhost")) || span_starts(host, SPAN("localhost.")) ||
+           span_starts(host, SPAN("127."));
+}
+
+static bool hop_local(const struct hop *h)
+{
+    return addr_loopback(&h->ip) || host_loopback(h->by) || span_starts(h->with, SPAN("mapi")) ||
+           span_starts(h->with, SPAN("local")) || span_starts(h->with, SPAN("lmtp"));
+}
+
+/* Collapses blanks and trims into h->line; returns its lower-case twin. */
+static struct span line_copy(struct hop *h, struct arena *a, struct span value)
+{
+    value = span_head(value, LIMIT_HOP_BYTES);
+    uint8_t *line = arena_alloc(a, 2 * value.n + 1), *low = line + value.n;
+    size_t n = 0;
+    bool blank = false;
+    for (size_t i = 0; i < value.n; i++) {
+        uint8_t c = value.p[i];
+        if (byte_space(c)) {
+            blank = n > 0;
+            continue;
+        }
+        if (blank) {
+            line[n] = low[n] = ' ';
+            n++;
+            blank = false;
+        }
+        line[n] = c;
+        low[n++] = byte_lower(c);
+    }
+    h->line = span_of(line, n);
+    return span_of(low, n);
+}
+
+/* The part of low before the date; reads the date if there is one. */
+static struct span date_cut(struct hop *h, struct span low)
+{
+    size_t semicolon = span_rfind(low, ';');
+    if (semicolon == low.n || !date_parse(span_from(low, semicolon + 1), &h->date))
+        return low;
+    return span_head(low, semicolon);
+}
+
+void trace_parse_hop(struct hop *h, struct arena *a, const struct keys *k, struct span value)
+{
+    *h = (struct hop){0};
+    struct span low = line_copy(h, a, value);
+    h->event = sip_hash(k, SIP_EVENT, h->line);
+    struct span body = date_cut(h, low);
+    struct clauses c;
+    if (!clauses_read(&c, body, false))
+        clauses_read(&c, body, true);
+
+    h->by = host_clean(c.word[C_BY]);
+    h->helo = host_clean(c.word[C_FROM]);
+    client_read(h, c.text[C_FROM]);
+    struct span with = c.text[C_WITH];
+    h->with = span_trim(span_head(with, span_find(with, '(')));
+    struct span id = host_clean(c.word[C_ID]);
+    if (id.n) /* queue ids are case-sensitive: the same bytes of the line itself */
+        h->id = span_of(h->line.p + (id.p - low.p), id.n);
+    h->for_ = span_head(host_clean(c.word[C_FOR]), LIMIT_ADDRESS);
+    if (h->for_.n)
+        h->for_hash = keys_address(k, h->for_, NULL);
+    h->reinjected = hop_reinjected(&c);
+    h->local = hop_local(h);
+    if (span_starts(body, SPAN("from mail pickup service by "))) {
+        h->reinjected = true;
+        h->helo = h->by;
+        h->ip = (struct ipaddr){0};
+    }
+}
+
+/* ---- the header ---- */
+
+/* Stands for n lines from f on; nothing is inferred across it. */
+static const struct field *gap_fill(struct hop *h, struct arena *a, const struct keys *k,
+                                    const struct message *m, const struct field *f, size_t n)
+{
+    struct sip sip;
+    sip_begin(&sip, k, SIP_EVENT);
+    *h = (struct hop){.gap = true};
+    h->line = span_str(arena_printf(a, "(%zu lines left out)", n));
+    for (; n && f; n--, f = message_next(m, f)) {
+        struct span v = span_head(f->value, LIMIT_HOP_BYTES);
+        sip_add(&sip, v.p, v.n);
+    }
+    h->event = sip_end(&sip);
+    return f;
+}
+
+static void hops_read(struct trace *t, struct arena *a, const struct keys *k,
+                      const struct message *m)
+{
+    size_t n = 0;
+    const struct field *f = message_first(m, FIELD_RECEIVED);
+    for (const struct field *each = f; each; each = message_next(m, each))
+        n++;
+    size_t omitted = n > LIMIT_HOPS ? n - LIMIT_HOPS : 0;
+    t->total = m->count[FIELD_RECEIVED] > n ? m->count[FIELD_RECEIVED] : n;
+    t->hops = arena_alloc(a, (n - omitted + 1) * sizeof(*t->hops));
+    while (f) {
+        if (omitted && t->nhops == HOPS_NEWEST) {
+            f = gap_fill(&t->hops[t->nhops++], a, k, m, f, omitted);
+            continue;
+        }
+        trace_parse_hop(&t->hops[t->nhops++], a, k, f->value);
+        f = message_next(m, f);
+    }
+}
+
+static void delivered_read(struct trace *t, struct arena *a, const struct message *m)
+{
+    size_t n = m->count[FIELD_DELIVERED_TO];
+    if (n == 0)
+        return;
+    t->delivered_to =
+        arena_alloc(a, (n < DELIVERED_TO ? n : DELIVERED_TO) * sizeof(*t->delivered_to));
+    const struct field *f = message_first(m, FIELD_DELIVERED_TO);
+    for (; f && t->ndelivered_to < DELIVERED_TO; f = message_next(m, f)) {
+        struct span v = arena_span(a, span_head(span_trim(f->value), LIMIT_ADDRESS));
+        uint8_t *p = (uint8_t *)(uintptr_t)v.p; /* our own copy */
+        for (size_t i = 0; i < v.n; i++)
+            p[i] = byte_lower(p[i]);
+        if (v.n)
+            t->delivered_to[t->ndelivered_to++] = v;
+    }
+}
+
+void trace_parse(struct trace *t, struct arena *a, const struct keys *k, const struct message *m)
+{
+    *t = (struct trace){0};
+    hops_read(t, a, k, m);
+    delivered_read(t, a, m);
+}
+
+/* ---- the path ---- */
+
+/* "host[egress]"; a private egress says nothing outside its own network. */
+static void node_name(struct node *n, struct arena *a, const struct keys *k, struct span host,
+                      const struct ipaddr *egress)
+{
+    n->host = host.n ? host : SPAN("?");
+    n->server = n->host;
+    n->host_hash = sip_hash(k, SIP_HOST, n->host);
+    n->server_id = (uint32_t)n->host_hash;
+    if (!egress || egress->family == 0 || ipaddr_private(egress))
+        return;
+    char ip[48];
+    size_t len = ipaddr_print(egress, ip);
+    uint8_t *p = arena_alloc(a, n->host.n + len + 2);
+    memcpy(p, n->host.p, n->host.n);
+    p[n->host.n] = '[';
+    memcpy(p + n->host.n + 1, ip, len);
+    p[n->host.n + len + 1] = ']';
+    n->host.p = p;
+    n->server = span_of(p, n->host.n + len + 2);
+    n->server_id = (uint32_t)sip_hash(k, SIP_HOST, n->server);
+}
+
+/* The source of a message whose oldest known hop (or, without any, we ourselves) saw `ip` say
+ * `helo`. Returns its event. */
+static uint64_t source_fill(struct node *n, struct arena *a, const struct keys *k, struct span helo,
+                            const struct ipaddr *ip)
+{
+    *n = (struct node){0};
+    node_name(n, a, k, helo, ip);
+    struct sip sip;
+    sip_begin(&sip, k, SIP_EVENT);
+    sip_add(&sip, helo.p, helo.n);
+    sip_add(&sip, &ip->family, 1);
+    sip_add(&sip, ip->byte, sizeof(ip->byte));
+    return sip_end(&sip);
+}
+
+/* Whose is each node? By its name; or by its address, as long as a server of ours saw it. */
+static void path_own(struct path *p, const struct site *site, const struct ipaddr *client)
+{
+    bool believed = true;
+    for (size_t i = p->n; i-- > 0;) {
+        struct node *n = &p->node[i];
+        const struct ipaddr *from = i + 1 == p->n ? client : &p->node[i + 1].hop->ip;
+        if (n->hop && n->hop->gap) {
+            n->own = true;
+            believed = false;
+            continue;
+        }
+        n->own = site_trusts_host(site, n->host) || (believed && site_trusts_addr(site, from));
+        believed = believed && n->own;
+    }
+}
+
+/* The largest repetition of one organisation -> organisation edge. Local and unnamed hops do not
+ * count, consecutive hops of one organisation are one. */
+static unsigned path_cycle(const struct path *p)
+{
+    struct span run[PATH_MAX_NODES];
+    size_t n = 0;
+    unsigned best = 0;
+    for (size_t i = 0; i < p->n; i++) {
+        const struct node *at = &p->node[i];
+        if ((at->hop && at->hop->local) || span_eq(at->host, SPAN("?")))
+            continue;
+        struct span org = host_org(at->host);
+        if (n == 0 || !span_eq(run[n - 1], org))
+            run[n++] = org;
+    }
+    for (size_t i = 0; i + 1 < n; i++) {
+        unsigned times = 1;
+        for (size_t j = i + 2; j + 1 < n; j++)
+            times += span_eq(run[i], run[j]) && span_eq(run[i + 1], run[j + 1]);
+        if (times > best)
+            best = times;
+    }
+    return best;
+}
+
+/* id_0 = Sip(event_0), id_i = Sip(id_(i-1), event_i): equal ids, same acceptance. */
+static uint64_t prefix_next(struct node *n, const struct keys *k, uint64_t former, uint64_t event)
+{
+    uint64_t id = sip_pair(k, SIP_EVENT, former, event);
+    n->prefix_id = (uint32_t)id;
+    return id;
+}
+
+/* HELO as a door hands it over, made comparable. */
+static struct span helo_clean(struct arena *a, struct span helo)
+{
+    helo = span_head(span_trim(helo), HOST_BYTES);
+    uint8_t *low = arena_alloc(a, helo.n + 1);
+    for (size_t i = 0; i < helo.n; i++)
+        low[i] = byte_lower(helo.p[i]);
+    return host_clean(span_of(low, helo.n));
+}
+
+void path_build(struct path *p, struct arena *a, const struct keys *k, const struct site *site,
+                const struct trace *t, const struct ipaddr *client, struct span helo)
+{
+    *p = (struct path){.node = arena_alloc(a, (t->nhops + 1) * sizeof(*p->node))};
+    const struct hop *oldest = t->nhops ? &t->hops[t->nhops - 1] : NULL;
+    uint64_t id = 0;
+    if (!oldest || !oldest->reinjected) {
+        struct node *n = &p->node[p->n++];
+        uint64_t event = oldest ? source_fill(n, a, k, oldest->helo, &oldest->ip)
+                                : source_fill(n, a, k, helo_clean(a, helo), client);
+        id = prefix_next(n, k, id, event);
+    }
+    for (size_t i = t->nhops; i-- > 0;) {
+        const struct hop *h = &t->hops[i];
+        struct node *n = &p->node[p->n++];
+        *n = (struct node){.hop = h};
+        if (h->gap)
+            node_name(n, a, k, SPAN("(gap)"), NULL);
+        else
+            node_name(n, a, k, h->by, i ? &t->hops[i - 1].ip : client);
+        id = prefix_next(n, k, id, h->event);
+        p->reinjected = p->reinjected || (h->reinjected && h != oldest);
+    }
+    path_own(p, site, client);
+    p->cycle = path_cycle(p);
+}
