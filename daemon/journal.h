@@ -1,20 +1,21 @@
 /*
  * journal.h - every verdict of every recipient, pass included, in append-only segments beside the
  * hold database: "where is my mail?". A bounded queue, written once a second, never waited for; a
- * crash loses at most one second of pass rows; overflow is counted.
+ * crash of the daemon loses at most one second of rows (one of the machine: what the kernel had not
+ * written yet, there is no fsync); overflow is counted.
  *
- * Segment journal-YYYYMMDD-HHMMSS.bwj: blocks of [magic, length, crc32, rows]. Read to the first
- * bad block, then on from the next good one.
+ * Segment journal-YYYYMMDD-HHMMSS.bwj (UTC): blocks of [mark, length, crc32, rows]. Read to the
+ * first bad block, then on from the next good one.
  */
 #ifndef JOURNAL_H
 #define JOURNAL_H
 
-#include "arena.h"
 #include "span.h"
 
 struct journal;
 
-/* One recipient's verdict. Spans are copied. */
+/* One recipient's verdict. Spans are copied: addresses and Message-ID up to 512 bytes, the rest up
+ * to 64; a NUL becomes '?'. */
 struct journal_row {
     uint64_t tx;
     int64_t time;
@@ -28,18 +29,21 @@ struct journal_row {
 struct journal *journal_open(const char *dir, int64_t keep, char error[512]);
 /* Any thread; never blocks for disk; drops and counts when 8 MiB are waiting. */
 void journal_add(struct journal *, const struct journal_row *);
-/* Writes what waits (one caller). */
+/* Writes what waits; removes old segments. One caller at a time, any thread. */
 void journal_flush(struct journal *, int64_t now);
+/* Rows that overflowed or could not be written. */
 uint64_t journal_lost(const struct journal *);
+/* Writes what waits first; nobody may add any more. */
 void journal_close(struct journal **);
 
-/* Reading, newest segment first; each row in arena. fn nonzero stops. */
+/* Reading, newest row first; a row and its spans are good during the call. fn nonzero stops. */
 struct journal_filter {
     uint64_t tx;             /* 0: any */
     const char *rcpt, *from; /* exact, case-insensitive; NULL: any */
     int64_t since, until;    /* ms; 0: open */
 };
 typedef int journal_fn(void *arg, const struct journal_row *);
+/* 0, or -1 when dir cannot be read. Any thread, while the journal is being written, too. */
 int journal_each(const char *dir, const struct journal_filter *, journal_fn *, void *arg) MUSTCHECK;
 
 #endif

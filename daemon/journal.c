@@ -1,0 +1,540 @@
+/*
+ * journal.c - every verdict of every recipient, in append-only segments.
+ *
+ *   mail threads -> [8 MiB being filled] <-swap-> [8 MiB being written] -> journal-DATE-TIME.bwj
+ *
+ *   segment = block...
+ *   block   = mark[8] length[4] crc32[4] row...          (numbers little-endian; the CRC covers
+ *   row     = length[2] fixed part (length, text)...      length and rows; a block <= 64 KiB)
+ *
+ * A text never holds a NUL, the mark does, with bytes around it that no length can be: so what
+ * strangers write into a row can never look like the beginning of a block, and a reader that lost
+ * its place finds the next true one. Invariant: a segment only grows, or is cut back to the end of
+ * its last whole block.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "id.h"
+#include "journal.h"
+#include "log.h"
+
+enum {
+    WAITING_MAX = 8 << 20,
+    BLOCK_MAX = 64 << 10,
+    BLOCK_HEAD = 16,
+    SEGMENT_MAX = 64 << 20,
+    NAME_SIZE = sizeof "journal-YYYYMMDD-HHMMSS.bwj",
+    ROW_FIXED = 8 + 8 + 12 + 4 + 4, /* tx, time, k, four bytes, copies */
+    ROW_TEXTS = 8,
+    ROW_MAX = 4 << 10,
+};
+static const int64_t segment_age = 24 * 3600 * 1000LL, sweep_pause = 3600 * 1000LL;
+static const uint8_t mark[8] = {'B', 'W', 'J', '1', 0, 0xff, 0, 0xff};
+
+struct journal {
+    pthread_mutex_t lock; /* guards filling and used */
+    uint8_t *filling, *writing;
+    size_t used;
+    _Atomic uint64_t lost;
+    /* the flusher's */
+    char *dir;
+    int64_t keep, begun, swept; /* begun: when the segment was; swept: when old ones were removed */
+    int fd;                     /* -1: no segment yet */
+    off_t size;
+    bool failing; /* the last write failed: said once */
+};
+
+/* Numbers and checksum. */
+
+static uint8_t *put(uint8_t *p, uint64_t v, int bytes)
+{
+    for (int i = 0; i < bytes; i++)
+        *p++ = (uint8_t)(v >> 8 * i);
+    return p;
+}
+
+static uint64_t get(const uint8_t *p, int bytes)
+{
+    uint64_t v = 0;
+    for (int i = 0; i < bytes; i++)
+        v |= (uint64_t)p[i] << 8 * i;
+    return v;
+}
+
+/* CRC-32 (IEEE 802.3), four bits at a time. */
+static uint32_t crc32_add(uint32_t crc, const uint8_t *p, size_t n)
+{
+    static const uint32_t nibble[16] = {
+        0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4,
+        0x4db26158, 0x5005713c, 0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c,
+        0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c,
+    };
+    crc = ~crc;
+    for (size_t i = 0; i < n; i++) {
+        crc ^= p[i];
+        crc = crc >> 4 ^ nibble[crc & 15];
+        crc = crc >> 4 ^ nibble[crc & 15];
+    }
+    return ~crc;
+}
+
+static uint32_t block_crc(const uint8_t *head, const uint8_t *rows, size_t n)
+{
+    return crc32_add(crc32_add(0, head + sizeof mark, 4), rows, n);
+}
+
+/* Rows. */
+
+/* The texts of a row in the order they are written, and how much of each is kept. */
+static const struct {
+    size_t at;
+    size_t most;
+} row_texts[ROW_TEXTS] = {
+    {offsetof(struct journal_row, door), 64},
+    {offsetof(struct journal_row, client), 64},
+    {offsetof(struct journal_row, from), LIMIT_ADDRESS},
+    {offsetof(struct journal_row, rcpt), LIMIT_ADDRESS},
+    {offsetof(struct journal_row, queue_id), 64},
+    {offsetof(struct journal_row, rule), 64},
+    {offsetof(struct journal_row, message_id), LIMIT_ADDRESS},
+    {offsetof(struct journal_row, incident), 16},
+};
+
+static struct span row_text(const struct journal_row *r, int i)
+{
+    struct span s;
+    memcpy(&s, (const char *)r + row_texts[i].at, sizeof s);
+    return span_head(s, row_texts[i].most);
+}
+
+static uint8_t *put_text(uint8_t *p, struct span s)
+{
+    p = put(p, s.n, 2);
+    if (s.n)
+        memcpy(p, s.p, s.n);
+    for (uint8_t *nul = p; (nul = memchr(nul, 0, s.n - (size_t)(nul - p)));)
+        *nul = '?';
+    return p + s.n;
+}
+
+static size_t row_write(uint8_t out[ROW_MAX], const struct journal_row *r)
+{
+    uint8_t *p = out + 2;
+    p = put(p, r->tx, 8);
+    p = put(p, (uint64_t)r->time, 8);
+    memcpy(p, r->k.byte, sizeof r->k.byte);
+    p += sizeof r->k.byte;
+    *p++ = r->disposition;
+    *p++ = r->advised;
+    *p++ = r->relation;
+    *p++ = r->mode;
+    p = put(p, r->copies, 4);
+    for (int i = 0; i < ROW_TEXTS; i++)
+        p = put_text(p, row_text(r, i));
+    put(out, (uint64_t)(p - out), 2);
+    return (size_t)(p - out);
+}
+
+/* Reads the row at the start of s; its texts point into s. Returns its length, 0: not a row. */
+static size_t row_read(struct journal_row *r, struct span s)
+{
+    size_t n = s.n < 2 ? 0 : get(s.p, 2), at = 2 + ROW_FIXED;
+    if (n < at || n > s.n)
+        return 0;
+    const uint8_t *p = s.p + 2;
+    *r = (struct journal_row){.tx = get(p, 8), .time = (int64_t)get(p + 8, 8)};
+    memcpy(r->k.byte, p + 16, sizeof r->k.byte);
+    p += 16 + sizeof r->k.byte;
+    r->disposition = p[0];
+    r->advised = p[1];
+    r->relation = p[2];
+    r->mode = p[3];
+    r->copies = (uint32_t)get(p + 4, 4);
+    for (int i = 0; i < ROW_TEXTS; i++) {
+        if (n - at < 2 || n - at - 2 < get(s.p + at, 2))
+            return 0;
+        struct span text = span_of(s.p + at + 2, get(s.p + at, 2));
+        memcpy((char *)r + row_texts[i].at, &text, sizeof text);
+        at += 2 + text.n;
+    }
+    return n;
+}
+
+/* Segments. Names sort like times. */
+
+static void segment_name(int64_t now, char out[NAME_SIZE])
+{
+    time_t s = (time_t)(now / 1000);
+    struct tm tm;
+    if (!gmtime_r(&s, &tm) || !strftime(out, NAME_SIZE, "journal-%Y%m%d-%H%M%S.bwj", &tm))
+        memcpy(out, "journal-19700101-000000.bwj", NAME_SIZE);
+}
+
+/* When the segment of that name was begun, in ms; -1: not a segment's name. */
+static int64_t segment_time(const char *name)
+{
+    struct tm tm = {0};
+    char again[NAME_SIZE];
+    if (!strptime(name, "journal-%Y%m%d-%H%M%S.bwj", &tm))
+        return -1;
+    int64_t t = (int64_t)timegm(&tm) * 1000;
+    segment_name(t, again);
+    return strcmp(name, again) == 0 ? t : -1;
+}
+
+static int newest_first(const void *a, const void *b)
+{
+    int64_t x, y;
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    return (x < y) - (x > y);
+}
+
+/* The times of all segments in dir, newest first, malloc'd. -1: dir cannot be read. */
+static int segment_list(const char *dir, int64_t **times, size_t *n)
+{
+    DIR *d = opendir(dir);
+    size_t cap = 0;
+    *times = NULL;
+    *n = 0;
+    if (!d)
+        return -1;
+    for (struct dirent *e; (e = readdir(d));) {
+        int64_t t = segment_time(e->d_name);
+        if (t < 0)
+            continue;
+        if (*n == cap && !(*times = reallocarray(*times, cap = cap * 2 + 16, sizeof **times)))
+            abort();
+        (*times)[(*n)++] = t;
+    }
+    closedir(d);
+    if (*n)
+        qsort(*times, *n, sizeof **times, newest_first);
+    return 0;
+}
+
+static char *segment_path(const char *dir, int64_t time)
+{
+    char name[NAME_SIZE], *path;
+    segment_name(time, name);
+    if (asprintf(&path, "%s/%s", dir, name) < 0)
+        abort();
+    return path;
+}
+
+/* A segment's last row is at most segment_age younger than its name. */
+static void segments_sweep(struct journal *j, int64_t now)
+{
+    int64_t *times;
+    size_t n;
+    if (now < j->swept + sweep_pause && now >= j->swept)
+        return;
+    j->swept = now;
+    if (segment_list(j->dir, &times, &n))
+        return;
+    for (size_t i = 0; i < n; i++) {
+        if (times[i] + segment_age >= now - j->keep || times[i] == j->begun)
+            continue;
+        char *path = segment_path(j->dir, times[i]);
+        unlink(path);
+        free(path);
+    }
+    free(times);
+}
+
+/* Opens a new segment when there is none or this one has had its bytes or its day. 0 or -1. */
+static int segment_ready(struct journal *j, int64_t now)
+{
+    if (j->fd >= 0 && j->size < SEGMENT_MAX && now < j->begun + segment_age && now >= j->begun)
+        return 0;
+    if (j->fd >= 0)
+        close(j->fd);
+    j->size = 0;
+    j->fd = -1;
+    /* a name is taken only after quick restarts: the next second will do */
+    for (int tries = 0; j->fd < 0 && tries < 60; tries++, now += 1000) {
+        char *path = segment_path(j->dir, now);
+        j->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+        free(path);
+        if (j->fd < 0 && errno != EEXIST)
+            return -1;
+        j->begun = now / 1000 * 1000;
+    }
+    return j->fd < 0 ? -1 : 0;
+}
+
+/* Writing. */
+
+static int block_write(struct journal *j, const uint8_t *rows, size_t n)
+{
+    uint8_t head[BLOCK_HEAD];
+    memcpy(head, mark, sizeof mark);
+    put(head + 8, n, 4);
+    put(head + 12, block_crc(head, rows, n), 4);
+    struct iovec v[2] = {{head, sizeof head}, {(void *)(uintptr_t)rows, n}};
+    ssize_t done = pwritev(j->fd, v, 2, j->size);
+    if (done != (ssize_t)(sizeof head + n)) {
+        int e = done < 0 ? errno : ENOSPC;
+        (void)!ftruncate(j->fd, j->size); /* a reader would step over the torn block as well */
+        errno = e;
+        return -1;
+    }
+    j->size += done;
+    return 0;
+}
+
+/* As many whole rows as one block takes: their bytes, and their number. */
+static size_t block_cut(const uint8_t *rows, size_t n, uint64_t *nrows)
+{
+    size_t used = 0;
+    for (*nrows = 0; used < n; ++*nrows) {
+        size_t row = get(rows + used, 2);
+        if (used + row > BLOCK_MAX)
+            break;
+        used += row;
+    }
+    return used;
+}
+
+static void journal_failed(struct journal *j, const char *what)
+{
+    if (!j->failing)
+        log_say(LOG_LEVEL_ERROR, "journal in %s: %s (%s); mail goes on, its verdicts are not kept",
+                j->dir, what, strerror(errno));
+    j->failing = true;
+}
+
+void journal_flush(struct journal *j, int64_t now)
+{
+    pthread_mutex_lock(&j->lock);
+    uint8_t *rows = j->filling;
+    size_t n = j->used;
+    j->filling = j->writing;
+    j->writing = rows;
+    j->used = 0;
+    pthread_mutex_unlock(&j->lock);
+
+    segments_sweep(j, now);
+    uint64_t nrows, failed = 0;
+    for (size_t at = 0, block; at < n; at += block) {
+        block = block_cut(rows + at, n - at, &nrows);
+        if (!failed && segment_ready(j, now))
+            journal_failed(j, "no new segment");
+        else if (!failed && block_write(j, rows + at, block))
+            journal_failed(j, "cannot write");
+        else if (!failed) {
+            if (j->failing)
+                log_say(LOG_LEVEL_NOTICE, "journal in %s: written again", j->dir);
+            j->failing = false;
+            continue;
+        }
+        failed += nrows;
+    }
+    atomic_fetch_add(&j->lost, failed);
+}
+
+void journal_add(struct journal *j, const struct journal_row *r)
+{
+    uint8_t row[ROW_MAX];
+    size_t n = row_write(row, r);
+    pthread_mutex_lock(&j->lock);
+    bool room = n <= WAITING_MAX - j->used;
+    if (room) {
+        memcpy(j->filling + j->used, row, n);
+        j->used += n;
+    }
+    pthread_mutex_unlock(&j->lock);
+    if (!room)
+        atomic_fetch_add(&j->lost, 1);
+}
+
+uint64_t journal_lost(const struct journal *j)
+{
+    return atomic_load(&j->lost);
+}
+
+struct journal *journal_open(const char *dir, int64_t keep, char error[512])
+{
+    if (access(dir, R_OK | W_OK | X_OK)) {
+        snprintf(error, 512, "journal: cannot write in %s: %s", dir, strerror(errno));
+        return NULL;
+    }
+    struct journal *j = calloc(1, sizeof *j);
+    if (!j || pthread_mutex_init(&j->lock, NULL) || !(j->dir = strdup(dir)) ||
+        !(j->filling = malloc(WAITING_MAX)) || !(j->writing = malloc(WAITING_MAX)))
+        abort();
+    j->keep = keep;
+    j->begun = j->swept = INT64_MIN / 2;
+    j->fd = -1;
+    return j;
+}
+
+void journal_close(struct journal **jp)
+{
+    struct journal *j = *jp;
+    if (!j)
+        return;
+    journal_flush(j, clock_now());
+    *jp = NULL;
+    if (j->fd >= 0)
+        close(j->fd);
+    pthread_mutex_destroy(&j->lock);
+    free(j->filling);
+    free(j->writing);
+    free(j->dir);
+    free(j);
+}
+
+/* Reading. */
+
+struct segment {
+    int fd;
+    off_t end;
+    uint8_t block[BLOCK_HEAD + BLOCK_MAX];
+    struct {
+        off_t at;
+        size_t n;
+    } * blocks; /* the good ones, oldest first */
+    size_t nblocks, capblocks;
+};
+
+/* The length of the rows of a block that seems to begin at `at`, or 0. */
+static size_t block_seems(const struct segment *s, off_t at)
+{
+    uint8_t head[BLOCK_HEAD];
+    if (pread(s->fd, head, sizeof head, at) != (ssize_t)sizeof head ||
+        memcmp(head, mark, sizeof mark) != 0)
+        return 0;
+    size_t n = get(head + 8, 4);
+    return n <= BLOCK_MAX && at + BLOCK_HEAD + (off_t)n <= s->end ? n : 0;
+}
+
+/* Reads it whole. false: damaged. */
+static bool block_load(struct segment *s, off_t at, size_t n)
+{
+    if (pread(s->fd, s->block, BLOCK_HEAD + n, at) != (ssize_t)(BLOCK_HEAD + n))
+        return false;
+    return block_crc(s->block, s->block + BLOCK_HEAD, n) == get(s->block + 12, 4);
+}
+
+/* Where the next mark is, from `at` on; s->end: nowhere. */
+static off_t next_mark(struct segment *s, off_t at)
+{
+    while (at < s->end) {
+        ssize_t n = pread(s->fd, s->block, sizeof s->block, at);
+        if (n < (ssize_t)sizeof mark)
+            break;
+        const uint8_t *hit = memmem(s->block, (size_t)n, mark, sizeof mark);
+        if (hit)
+            return at + (hit - s->block);
+        at += n - (ssize_t)sizeof mark + 1;
+    }
+    return s->end;
+}
+
+/*
+ * Steps from block to block by their heads. Where the step leads to no other block, the block
+ * must prove itself by its checksum, or the next mark is looked for.
+ */
+static void segment_index(struct segment *s)
+{
+    for (off_t at = 0; at < s->end;) {
+        size_t n = block_seems(s, at);
+        off_t next = at + BLOCK_HEAD + (off_t)n;
+        if (!n || (next != s->end && !block_seems(s, next) && !block_load(s, at, n))) {
+            at = next_mark(s, at + 1);
+            continue;
+        }
+        if (s->nblocks == s->capblocks) {
+            s->capblocks = s->capblocks * 2 + 64;
+            if (!(s->blocks = reallocarray(s->blocks, s->capblocks, sizeof *s->blocks)))
+                abort();
+        }
+        s->blocks[s->nblocks].at = at;
+        s->blocks[s->nblocks++].n = n;
+        at = next;
+    }
+}
+
+static bool wanted(const struct journal_filter *f, const struct journal_row *r)
+{
+    return (f->tx == 0 || f->tx == r->tx) &&
+           (!f->rcpt || span_case_eq(r->rcpt, span_str(f->rcpt))) &&
+           (!f->from || span_case_eq(r->from, span_str(f->from))) &&
+           (f->since == 0 || r->time >= f->since) && (f->until == 0 || r->time <= f->until);
+}
+
+/* The rows of the loaded block, newest first. Nonzero: fn stopped. */
+static int block_each(const struct segment *s, size_t n, const struct journal_filter *f,
+                      journal_fn *fn, void *arg)
+{
+    uint32_t at[BLOCK_MAX / (2 + ROW_FIXED)];
+    size_t nrows = 0;
+    struct journal_row r;
+    for (size_t i = 0, row; (row = row_read(&r, span_of(s->block + BLOCK_HEAD + i, n - i)));
+         i += row)
+        at[nrows++] = (uint32_t)i;
+    while (nrows-- > 0) {
+        row_read(&r, span_of(s->block + BLOCK_HEAD + at[nrows], n - at[nrows]));
+        int stop = wanted(f, &r) ? fn(arg, &r) : 0;
+        if (stop)
+            return stop;
+    }
+    return 0;
+}
+
+static int segment_each(const char *dir, int64_t time, const struct journal_filter *f,
+                        journal_fn *fn, void *arg)
+{
+    struct stat st;
+    int stop = 0;
+    char *path = segment_path(dir, time);
+    struct segment *s = calloc(1, sizeof *s);
+    if (!s)
+        abort();
+    s->fd = open(path, O_RDONLY | O_CLOEXEC);
+    free(path);
+    if (s->fd >= 0 && fstat(s->fd, &st) == 0) {
+        s->end = st.st_size;
+        segment_index(s);
+        for (size_t i = s->nblocks; i-- > 0 && !stop;)
+            if (block_load(s, s->blocks[i].at, s->blocks[i].n))
+                stop = block_each(s, s->blocks[i].n, f, fn, arg);
+    }
+    if (s->fd >= 0)
+        close(s->fd);
+    free(s->blocks);
+    free(s);
+    return stop;
+}
+
+int journal_each(const char *dir, const struct journal_filter *f, journal_fn *fn, void *arg)
+{
+    int64_t *times;
+    size_t n;
+    if (segment_list(dir, &times, &n))
+        return -1;
+    for (size_t i = 0; i < n; i++) {
+        /* all of it was written before the next newer segment began; a minute for the clock */
+        if (f->since && i > 0 && times[i - 1] + 60000 < f->since)
+            break;
+        /* a row bears the time of its MAIL, which may be long before it was written */
+        if (f->until && times[i] - segment_age > f->until)
+            continue;
+        if (segment_each(dir, times[i], f, fn, arg))
+            break;
+    }
+    free(times);
+    return 0;
+}
