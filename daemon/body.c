@@ -7,7 +7,6 @@
  * Invariant: a body holds all bytes it was given, in order, or it is lost and holds none. Once the
  * file is begun nothing more goes to memory.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>

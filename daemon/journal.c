@@ -12,7 +12,6 @@
  * its place finds the next true one. Invariant: a segment only grows, or is cut back to the end of
  * its last whole block.
  */
-#define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

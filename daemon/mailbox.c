@@ -14,6 +14,7 @@
 #include "mailbox.h"
 
 struct mailbox {
+    struct event_base *base;
     pthread_mutex_t lock;
     struct letter *first, **end; /* end: where the next letter is hung */
     struct event *event;
@@ -56,6 +57,7 @@ struct mailbox *mailbox_new(struct event_base *base)
     struct mailbox *m = calloc(1, sizeof *m);
     if (!m || pthread_mutex_init(&m->lock, NULL))
         abort();
+    m->base = base;
     m->end = &m->first;
     m->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (m->fd < 0)
@@ -64,6 +66,11 @@ struct mailbox *mailbox_new(struct event_base *base)
     if (!m->event || event_add(m->event, NULL))
         abort();
     return m;
+}
+
+struct event_base *mailbox_base(const struct mailbox *m)
+{
+    return m->base;
 }
 
 /*

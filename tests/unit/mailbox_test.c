@@ -55,6 +55,7 @@ static void open_post(int wanted)
     post.base = event_base_new();
     post.box = mailbox_new(post.base);
     post.owner = pthread_self();
+    assert_ptr_equal(mailbox_base(post.box), post.base);
     post.wanted = wanted;
 }
 
