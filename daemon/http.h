@@ -39,7 +39,7 @@ const char *http_query(const struct http_request *, const char *name);
 /* The first parameter that is not in the NULL-ended list; NULL: all are. */
 const char *http_query_unknown(const struct http_request *, const char *const *known);
 /* The JSON object in the body, borrowed; NULL: no body or none that is an object. */
-const json_t *http_body(const struct http_request *);
+json_t *http_body(const struct http_request *);
 
 /* The answer; each ends the request. json is stolen. detail: a sentence that says what to do. */
 void http_reply(struct http_request *, int status, json_t *);

@@ -412,9 +412,9 @@ static void absorb(struct incident *i, const char *past)
     i->recipients = (uint32_t)larger(i->recipients, json_get_num(j, "recipients"));
     i->visible = (uint32_t)larger(i->visible, json_get_num(j, "visible"));
     i->storm |= json_get_yes(j, "storm");
-    size_t n;
-    json_t *e;
-    json_array_foreach(json_object_get(j, "evidence"), n, e) keep_evidence(i, json_string_value(e));
+    const json_t *e = json_object_get(j, "evidence");
+    for (size_t n = 0; n < json_array_size(e); n++)
+        keep_evidence(i, json_string_value(json_array_get(e, n)));
     if (!i->culprits && json_array_size(json_object_get(j, "culprits")))
         i->culprits = json_deep_copy(json_object_get(j, "culprits"));
     json_decref(j);

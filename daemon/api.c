@@ -1,0 +1,866 @@
+/*
+ * api.c - see api.h.
+ *
+ *   GET  status storms storms/ID held copies/ID copies/ID/message messages mode
+ *   POST release discard undo mode
+ *
+ * One table. A parameter or member that a route does not know is refused, never ignored: a
+ * misspelt "dry_run" must not release anything.
+ */
+#define _GNU_SOURCE /* memmem */
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "api.h"
+#include "change.h"
+#include "log.h"
+
+enum {
+    PAGE = 100,
+    PAGE_MAX = 1000,
+    ROWS_MAX = 1000,
+    HEAD_SHOWN = 64 << 10, /* bytes of a header or text shown in JSON */
+};
+
+static const char unreadable[] = "The hold database could not be read; the log says why.";
+
+static void set(json_t *o, const char *name, json_t *value)
+{
+    json_object_set_new(o, name, value);
+}
+
+static void set_num(json_t *o, const char *name, uint64_t n)
+{
+    set(o, name, json_integer((json_int_t)n));
+}
+
+static json_t *json_id(uint64_t id)
+{
+    char text[ID_TEXT];
+    id_print(id, text);
+    return json_string(text);
+}
+
+/* A number in a query: decimal, 1..max. */
+static bool query_number(const char *text, size_t max, size_t *out)
+{
+    size_t n = 0;
+    for (const char *p = text; *p; p++) {
+        if (!byte_digit((uint8_t)*p) || n > max)
+            return false;
+        n = 10 * n + (size_t)(*p - '0');
+    }
+    *out = n;
+    return n >= 1 && n <= max;
+}
+
+/* The limit a request wants. false: refused. */
+static bool page_limit(struct http_request *r, size_t *limit)
+{
+    const char *text = http_query(r, "limit");
+    *limit = PAGE;
+    if (!text || query_number(text, PAGE_MAX, limit))
+        return true;
+    http_problem(r, 400, "limit is a number from 1 to %d.", PAGE_MAX);
+    return false;
+}
+
+/* ---- status ---- */
+
+static json_t *mode_json(const struct api *api)
+{
+    char text[600];
+    json_t *j = json_object();
+    set(j, "mode", json_string(mode_name((enum mode)atomic_load(&api->pipeline->mode))));
+    bool known = hold_setting_get(api->view, "mode_since", text, sizeof text) == 0;
+    set(j, "since", known ? json_time(strtoll(text, NULL, 10)) : json_null());
+    known = hold_setting_get(api->view, "mode_by", text, sizeof text) == 0;
+    set(j, "by", json_text_of(known ? text : NULL));
+    known = hold_setting_get(api->view, "mode_reason", text, sizeof text) == 0;
+    set(j, "reason", json_text_of(known ? text : NULL));
+    return j;
+}
+
+static json_t *doors_json(const struct api *api)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < api->config->nlisteners; i++) {
+        const struct listener *l = &api->config->listeners[i];
+        json_t *j = json_object();
+        set(j, "name", json_text_of(l->name));
+        set(j, "kind", json_string(l->kind == DOOR_MILTER ? "milter" : "smtp"));
+        set(j, "address",
+            json_text_of(api->workers ? workers_address(api->workers, i) : l->socket));
+        json_array_append_new(list, j);
+    }
+    return list;
+}
+
+/* Mass balance: every recipient that came in went somewhere. */
+static json_t *balance_json(const struct pipeline_counters *c)
+{
+    json_t *j = json_object(), *advised = json_object();
+    uint64_t received = atomic_load(&c->received), out = atomic_load(&c->aborted);
+    for (int d = 0; d < DISP_COUNT; d++) {
+        uint64_t n = atomic_load(&c->disposition[d]);
+        out += n;
+        set_num(j, disposition_name((enum disposition)d), n);
+        set_num(advised, disposition_name((enum disposition)d), atomic_load(&c->advised[d]));
+    }
+    set_num(j, "messages", atomic_load(&c->messages));
+    set_num(j, "received", received);
+    set_num(j, "aborted", atomic_load(&c->aborted));
+    set_num(j, "aborted_messages", atomic_load(&c->aborted_messages));
+    set(j, "unaccounted", json_integer((json_int_t)received - (json_int_t)out));
+    set_num(j, "hold_failed", atomic_load(&c->hold_failed));
+    set_num(j, "released_through", atomic_load(&c->released_through));
+    set_num(j, "too_large", atomic_load(&c->too_large));
+    set_num(j, "degraded", atomic_load(&c->degraded));
+    set(j, "advised", advised);
+    return j;
+}
+
+/* Copies of one incident (NULL: all) by state; NULL: unreadable. */
+static json_t *queue_json(const struct api *api, const char *incident)
+{
+    struct hold_figures f = {0};
+    if (hold_figures(api->view, incident, &f) < 0)
+        return NULL;
+    json_t *j = json_object();
+    for (int s = COPY_HELD; s < COPY_STATES; s++)
+        set_num(j, copy_state_name((enum copy_state)s), f.copies[s]);
+    set(j, "oldest", json_time(f.oldest));
+    if (incident)
+        return j;
+    set_num(j, "mails", f.mails);
+    set_num(j, "contents", f.contents);
+    set_num(j, "content_bytes", f.content_bytes);
+    set_num(j, "file_bytes", f.file_bytes);
+    set_num(j, "max_bytes", api->config->hold_max_bytes);
+    set(j, "full", json_boolean(atomic_load(&api->pipeline->hold_full)));
+    return j;
+}
+
+static json_t *keeper_json(struct keeper *keeper)
+{
+    struct keeper_figures f = {0};
+    keeper_figures(keeper, &f);
+    json_t *j = json_object();
+    set_num(j, "waiting", f.waiting);
+    set_num(j, "jobs", f.jobs);
+    set_num(j, "commits", f.commits);
+    set_num(j, "failures", f.failures);
+    set_num(j, "last_commit_us", f.last_commit_us);
+    set(j, "damaged_set_aside", json_boolean(f.damaged));
+    return j;
+}
+
+static json_t *store_json(struct store *store)
+{
+    json_t *j = json_object();
+    set(j, "backend", json_string(store ? store->ops->name : "none"));
+    if (!store || strcmp(store->ops->name, "memory") != 0)
+        return j;
+    struct store_figures f = {0};
+    store_memory_figures(store, &f);
+    set_num(j, "records", f.records);
+    set_num(j, "tallies", f.tallies);
+    set_num(j, "bytes", f.bytes);
+    set_num(j, "evicted", f.evicted);
+    set_num(j, "expired", f.expired);
+    return j;
+}
+
+static json_t *release_json(const struct api *api)
+{
+    struct release_figures f = {0};
+    if (api->release)
+        release_figures(api->release, &f);
+    json_t *j = json_object();
+    set(j, "to", json_text_of(api->config->release_to));
+    set_num(j, "sent", f.sent);
+    set_num(j, "deferred", f.deferred);
+    set_num(j, "attempts", f.attempts);
+    set_num(j, "inflight", f.inflight);
+    return j;
+}
+
+static void get_status(struct api *api, struct http_request *r, const char *arg)
+{
+    (void)arg;
+    struct pipeline *p = api->pipeline;
+    json_t *queue = queue_json(api, NULL);
+    json_t *j = json_object();
+    set(j, "version", json_string(BREAKWATER_VERSION));
+    set(j, "now", json_time(clock_now()));
+    set(j, "started", json_time(api->started));
+    set(j, "mode", mode_json(api));
+    set(j, "doors", doors_json(api));
+    set_num(j, "sessions", api->workers ? workers_sessions(api->workers) : 0);
+    set(j, "balance", p->counters ? balance_json(p->counters) : json_null());
+    set(j, "hold", queue ? queue : json_null());
+    set(j, "keeper", keeper_json(p->keeper));
+    set_num(j, "journal_lost", p->journal ? journal_lost(p->journal) : 0);
+    set(j, "store", store_json(p->store));
+    set(j, "release", release_json(api));
+    set_num(j, "storms_open", p->incidents ? incidents_open(p->incidents, clock_now()) : 0);
+    http_reply(r, 200, j);
+}
+
+static void get_mode(struct api *api, struct http_request *r, const char *arg)
+{
+    (void)arg;
+    http_reply(r, 200, mode_json(api));
+}
+
+/* ---- storms ---- */
+
+struct saved {
+    json_t *by_id;
+    const char *only; /* NULL: all */
+};
+
+static int read_saved(void *arg, const char *id, const char *text)
+{
+    struct saved *s = arg;
+    if (s->only && strcmp(s->only, id) != 0)
+        return 0;
+    json_t *j = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+    if (json_is_object(j)) {
+        incident_restate(j, clock_now());
+        json_object_set(s->by_id, id, j);
+    }
+    json_decref(j);
+    return 0;
+}
+
+/* Saved documents, with those in memory in their place: id -> document. NULL: unreadable. */
+static json_t *storms_by_id(struct api *api, const char *only)
+{
+    struct saved s = {.by_id = json_object(), .only = only};
+    if (hold_each_incident(api->view, read_saved, &s) < 0) {
+        json_decref(s.by_id);
+        return NULL;
+    }
+    struct incidents *incidents = api->pipeline->incidents;
+    json_t *live = incidents && !only ? incidents_list(incidents, clock_now()) : json_array();
+    if (incidents && only) {
+        json_t *one = incident_document(incidents, only, clock_now());
+        if (one)
+            json_array_append_new(live, one);
+    }
+    for (size_t i = 0; i < json_array_size(live); i++) {
+        json_t *j = json_array_get(live, i);
+        json_object_set(s.by_id, json_get_str(j, "id"), j);
+    }
+    json_decref(live);
+    return s.by_id;
+}
+
+static int latest_first(const void *a, const void *b)
+{
+    int64_t x = json_ms(json_object_get(*(json_t *const *)a, "last"));
+    int64_t y = json_ms(json_object_get(*(json_t *const *)b, "last"));
+    return x < y ? 1 : x > y ? -1 : 0;
+}
+
+static void get_storms(struct api *api, struct http_request *r, const char *arg)
+{
+    (void)arg;
+    size_t limit, n = 0;
+    if (!page_limit(r, &limit))
+        return;
+    json_t *by_id = storms_by_id(api, NULL);
+    if (!by_id) {
+        http_problem(r, 500, "%s", unreadable);
+        return;
+    }
+    json_t **sorted = calloc(json_object_size(by_id) + 1, sizeof(json_t *));
+    if (!sorted)
+        abort();
+    json_t *list = json_array(), *reply = json_object();
+    for (void *m = json_object_iter(by_id); m; m = json_object_iter_next(by_id, m))
+        sorted[n++] = json_object_iter_value(m);
+    qsort(sorted, n, sizeof(json_t *), latest_first);
+    for (size_t i = 0; i < n && i < limit; i++)
+        json_array_append(list, sorted[i]);
+    set(reply, "storms", list);
+    set_num(reply, "known", n);
+    free(sorted);
+    json_decref(by_id);
+    http_reply(r, 200, reply);
+}
+
+static uint64_t queue_size(const json_t *queue)
+{
+    uint64_t n = 0;
+    for (int s = COPY_HELD; s < COPY_STATES; s++)
+        n += json_get_num(queue, copy_state_name((enum copy_state)s));
+    return n;
+}
+
+static void get_storm(struct api *api, struct http_request *r, const char *arg)
+{
+    char id[INCIDENT_TEXT];
+    if (!incident_parse(span_str(arg), id)) {
+        http_problem(r, 404, "A storm's id is S and 8 letters or digits.");
+        return;
+    }
+    json_t *by_id = storms_by_id(api, id), *queue = queue_json(api, id);
+    json_t *j = by_id ? json_incref(json_object_get(by_id, id)) : NULL;
+    json_decref(by_id);
+    if (!by_id || !queue) {
+        http_problem(r, 500, "%s", unreadable);
+    } else if (!j && queue_size(queue) == 0) {
+        http_problem(r, 404, "Nothing is known of storm %s.", id);
+    } else {
+        if (!j)
+            j = json_pack("{ss}", "id", id);
+        set(j, "queue", json_incref(queue));
+        http_reply(r, 200, json_incref(j));
+    }
+    json_decref(j);
+    json_decref(queue);
+}
+
+/* ---- the hold queue ---- */
+
+/* The milter door cannot see what the MTA did with the copy before: it may have been refused. */
+static bool may_be_only(const struct copy_row *c)
+{
+    return c->first || (c->relation == REL_SAME && strcmp(c->door, "milter") == 0);
+}
+
+static json_t *copy_json(const struct copy_row *c)
+{
+    json_t *j = json_object();
+    char sha[65];
+    for (size_t i = 0; i < sizeof c->sha256; i++)
+        snprintf(sha + 2 * i, 3, "%02x", c->sha256[i]);
+    set(j, "id", json_id(c->id));
+    set(j, "mail", json_id(c->mail));
+    set(j, "state", json_string(copy_state_name(c->state)));
+    set(j, "arrival", json_time(c->arrival));
+    set(j, "changed", json_time(c->changed));
+    set(j, "rcpt", json_text_of(c->rcpt));
+    set(j, "sender", json_text_of(c->reversepath));
+    set(j, "from", json_text_of(c->from));
+    set(j, "subject", json_text_of(c->subject));
+    set(j, "message_id", json_text_of(c->message_id));
+    set(j, "storm", json_text_of(c->incident));
+    set(j, "rule", json_text_of(c->rule));
+    set(j, "reason", json_text_of(c->reason));
+    set(j, "blamed", json_text_of(c->blamed));
+    set(j, "relation", json_text_of(c->relation < REL_COUNT ? relation_name(c->relation) : NULL));
+    set_num(j, "number", c->number);
+    set(j, "may_be_only", json_boolean(may_be_only(c)));
+    set(j, "door", json_text_of(c->door));
+    set(j, "client", json_text_of(c->client));
+    set(j, "client_name", json_text_of(c->client_name));
+    set(j, "helo", json_text_of(c->helo));
+    set(j, "queue_id", json_text_of(c->queue_id));
+    set_num(j, "size", c->size);
+    set(j, "sha256", json_string(sha));
+    set_num(j, "attempts", c->attempts);
+    set(j, "next_attempt", json_time(c->next_attempt));
+    set(j, "by", json_text_of(c->by));
+    set(j, "why", json_text_of(c->why));
+    set(j, "reply", json_text_of(c->reply));
+    return j;
+}
+
+struct page {
+    json_t *copies;
+    uint64_t last;
+    int64_t since; /* ms; earlier ones are left out */
+};
+
+static int add_copy(void *arg, const struct copy_row *c)
+{
+    struct page *p = arg;
+    p->last = c->id;
+    if (c->arrival >= p->since)
+        json_array_append_new(p->copies, copy_json(c));
+    return 0;
+}
+
+/* Reads storm, state and after. false: refused. */
+static bool held_filter(struct http_request *r, struct hold_filter *f, char storm[INCIDENT_TEXT])
+{
+    const char *text = http_query(r, "storm");
+    if (text && !incident_parse(span_str(text), storm)) {
+        http_problem(r, 400, "A storm's id is S and 8 letters or digits.");
+        return false;
+    }
+    f->incident = text ? storm : NULL;
+    f->state = -1;
+    text = http_query(r, "state");
+    for (int s = COPY_HELD; text && s < COPY_STATES; s++)
+        if (strcmp(text, copy_state_name((enum copy_state)s)) == 0)
+            f->state = s;
+    if (text && f->state < 0) {
+        http_problem(r, 400, "state is one of held, releasing, released, discarded.");
+        return false;
+    }
+    text = http_query(r, "after");
+    if (!text || id_parse(&f->after, span_str(text)))
+        return page_limit(r, &f->limit);
+    http_problem(r, 400, "after is the id of a copy.");
+    return false;
+}
+
+static void get_held(struct api *api, struct http_request *r, const char *arg)
+{
+    (void)arg;
+    struct hold_filter f = {0};
+    char storm[INCIDENT_TEXT];
+    if (!held_filter(r, &f, storm))
+        return;
+    char *rcpt = change_address(http_query(r, "rcpt"));
+    char *sender = change_address(http_query(r, "sender"));
+    f.rcpt = rcpt;
+    f.sender = sender;
+    struct page p = {.copies = json_array()};
+    int rc = hold_each(api->view, &f, add_copy, &p);
+    free(rcpt);
+    free(sender);
+    if (rc < 0) {
+        json_decref(p.copies);
+        http_problem(r, 500, "%s", unreadable);
+        return;
+    }
+    json_t *j = json_object();
+    bool more = json_array_size(p.copies) == f.limit;
+    set(j, "copies", p.copies);
+    set(j, "next", more ? json_id(p.last) : json_null());
+    http_reply(r, 200, j);
+}
+
+/* Finds the copy a path names. false: answered. */
+static bool find_copy(struct api *api, struct http_request *r, struct arena *a, const char *arg,
+                      struct copy_row *row)
+{
+    uint64_t id;
+    if (id_parse(&id, span_str(arg)) && hold_copy(api->view, a, id, row) == 0)
+        return true;
+    http_problem(r, 404, "There is no such copy in the hold queue.");
+    return false;
+}
+
+/* The message's bytes, malloc'd; NULL: answered. */
+static uint8_t *copy_bytes(struct api *api, struct http_request *r, const struct copy_row *row,
+                           size_t *n)
+{
+    uint8_t *bytes = NULL, sha[32];
+    int rc = hold_bytes(api->view, row->mail, &bytes, n, sha);
+    if (rc == 0)
+        return bytes;
+    if (rc == -1)
+        http_problem(r, 404, "The message is not there any more.");
+    else
+        http_problem(r, 500, "The stored message is damaged: its SHA-256 does not match.");
+    return NULL;
+}
+
+/* Somebody read a stranger's mail: that is written down, but nobody waits for it. */
+struct reading {
+    struct job job; /* must be first */
+    char who[64], what[64];
+};
+
+static int reading_run(struct hold *hold, struct job *job)
+{
+    struct reading *g = (struct reading *)job;
+    return hold_audit(hold, clock_now(), g->who, g->what, "");
+}
+
+static void reading_done(struct job *job)
+{
+    free(job);
+}
+
+static void audit_reading(struct api *api, const struct http_request *r, uint64_t copy)
+{
+    struct reading *g = calloc(1, sizeof *g);
+    if (!g)
+        abort();
+    char id[ID_TEXT];
+    id_print(copy, id);
+    g->job = (struct job){.run = reading_run, .done = reading_done, .home = api->home};
+    snprintf(g->who, sizeof g->who, "%s", http_who(r));
+    snprintf(g->what, sizeof g->what, "read copy=%s", id);
+    keeper_submit(api->pipeline->keeper, &g->job);
+}
+
+/* Bytes up to and with the empty line. */
+static size_t head_size(struct span m)
+{
+    const uint8_t *crlf = memmem(m.p, m.n, "\r\n\r\n", 4), *lf = memmem(m.p, m.n, "\n\n", 2);
+    if (crlf && (!lf || crlf < lf))
+        return (size_t)(crlf - m.p) + 4;
+    return lf ? (size_t)(lf - m.p) + 2 : m.n;
+}
+
+static void get_copy(struct api *api, struct http_request *r, const char *arg)
+{
+    struct arena *a = arena_new();
+    struct copy_row row = {0};
+    uint8_t *bytes = NULL;
+    size_t n = 0;
+    if (!find_copy(api, r, a, arg, &row))
+        goto out;
+    bool headers = http_query(r, "headers"), text = http_query(r, "text");
+    if ((headers || text) && !(bytes = copy_bytes(api, r, &row, &n)))
+        goto out;
+    json_t *j = copy_json(&row);
+    struct span m = span_of(bytes, n);
+    size_t head = bytes ? head_size(m) : 0;
+    if (headers)
+        set(j, "headers", json_text(span_head(span_head(m, head), HEAD_SHOWN)));
+    if (text) {
+        set(j, "text", json_text(span_head(span_from(m, head), HEAD_SHOWN)));
+        audit_reading(api, r, row.id);
+    }
+    http_reply(r, 200, j);
+out:
+    free(bytes);
+    arena_free(&a);
+}
+
+static void get_message(struct api *api, struct http_request *r, const char *arg)
+{
+    struct arena *a = arena_new();
+    struct copy_row row = {0};
+    uint8_t *bytes = NULL;
+    size_t n = 0;
+    if (find_copy(api, r, a, arg, &row) && (bytes = copy_bytes(api, r, &row, &n))) {
+        audit_reading(api, r, row.id);
+        http_reply_bytes(r, "message/rfc822", bytes, n);
+    }
+    free(bytes);
+    arena_free(&a);
+}
+
+/* ---- where is my mail? ---- */
+
+struct search {
+    struct journal_filter filter;
+    const char *queue_id; /* the MTA's; NULL: any */
+    json_t *rows;
+    bool more;
+};
+
+static json_t *row_json(const struct journal_row *w)
+{
+    json_t *j = json_object();
+    set(j, "tx", json_id(w->tx));
+    set(j, "time", json_time(w->time));
+    set(j, "door", json_text(w->door));
+    set(j, "client", json_text(w->client));
+    set(j, "sender", json_text(w->from));
+    set(j, "rcpt", json_text(w->rcpt));
+    if (w->disposition < DISP_COUNT)
+        set(j, "disposition", json_string(disposition_name(w->disposition)));
+    if (w->advised < DISP_COUNT)
+        set(j, "advised", json_string(disposition_name(w->advised)));
+    if (w->relation < REL_COUNT)
+        set(j, "relation", json_string(relation_name(w->relation)));
+    if (w->mode < MODE_COUNT)
+        set(j, "mode", json_string(mode_name(w->mode)));
+    set_num(j, "copies", w->copies);
+    set(j, "queue_id", json_text(w->queue_id));
+    set(j, "rule", json_text(w->rule));
+    set(j, "message_id", json_text(w->message_id));
+    set(j, "storm", json_text(w->incident));
+    return j;
+}
+
+static int add_row(void *arg, const struct journal_row *w)
+{
+    struct search *s = arg;
+    if (s->queue_id && !span_eq(w->queue_id, span_str(s->queue_id)))
+        return 0;
+    if (json_array_size(s->rows) == ROWS_MAX) {
+        s->more = true;
+        return 1;
+    }
+    json_array_append_new(s->rows, row_json(w));
+    return 0;
+}
+
+/* Held copies of the same search; nothing to find by the MTA's queue id but through the rows. */
+static int add_held(struct api *api, const struct search *s, json_t *copies)
+{
+    struct page p = {.copies = copies, .since = s->filter.since};
+    struct hold_filter f = {.rcpt = s->filter.rcpt,
+                            .sender = s->filter.from,
+                            .mail = s->filter.tx,
+                            .state = -1,
+                            .limit = PAGE_MAX};
+    uint64_t tx;
+    if (s->queue_id) {
+        json_t *row = json_array_get(s->rows, 0);
+        if (!id_parse(&tx, span_str(json_get_str(row, "tx"))))
+            return 0;
+        f.mail = tx;
+    }
+    return hold_each(api->view, &f, add_copy, &p);
+}
+
+/* tx may also be the id of a held copy: then its mail's is meant. Rows of an id are looked for
+ * within an hour of the time in it. */
+static void search_id(struct api *api, struct search *s, uint64_t id)
+{
+    enum { HOUR = 3600 * 1000 };
+    struct arena *a = arena_new();
+    struct copy_row row = {0};
+    s->filter.tx = hold_copy(api->view, a, id, &row) == 0 ? row.mail : id;
+    arena_free(&a);
+    int64_t t = (int64_t)(s->filter.tx >> 22);
+    s->filter.since = t > HOUR ? t - HOUR : 0;
+    s->filter.until = t + HOUR;
+}
+
+/* Fills the search but for the addresses. false: refused. */
+static bool read_search(struct api *api, struct http_request *r, struct search *s)
+{
+    const char *tx = http_query(r, "tx"), *since = http_query(r, "since");
+    size_t seconds = 0;
+    uint64_t id = 0;
+    s->queue_id = http_query(r, "queue_id");
+    if (!tx && !s->queue_id && !http_query(r, "rcpt") && !http_query(r, "from")) {
+        http_problem(r, 400, "Say which message: tx, queue_id, rcpt or from.");
+        return false;
+    }
+    if (tx && !id_parse(&id, span_str(tx))) {
+        http_problem(r, 400, "tx is the id of a transaction or of a held copy.");
+        return false;
+    }
+    if (since && !query_number(since, (size_t)1 << 40, &seconds)) {
+        http_problem(r, 400, "since is a time in seconds since 1970.");
+        return false;
+    }
+    if (tx)
+        search_id(api, s, id);
+    if (since)
+        s->filter.since = (int64_t)seconds * 1000;
+    return true;
+}
+
+static void get_messages(struct api *api, struct http_request *r, const char *arg)
+{
+    (void)arg;
+    struct search s = {0};
+    if (!read_search(api, r, &s))
+        return;
+    char *rcpt = change_address(http_query(r, "rcpt")),
+         *from = change_address(http_query(r, "from"));
+    s.filter.rcpt = rcpt;
+    s.filter.from = from;
+    s.rows = json_array();
+    json_t *copies = json_array(), *j = json_object();
+    int rc = journal_each(api->config->hold_path, &s.filter, add_row, &s);
+    bool held = add_held(api, &s, copies) == 0;
+    free(rcpt);
+    free(from);
+    set(j, "rows", s.rows);
+    set(j, "more", json_boolean(s.more));
+    set(j, "copies", copies);
+    if (rc >= 0 && held) {
+        http_reply(r, 200, j);
+        return;
+    }
+    json_decref(j);
+    http_problem(r, 500, "The journal or the hold database could not be read; the log says why.");
+}
+
+/* ---- changes ---- */
+
+struct asked {
+    struct api *api;
+    struct http_request *request;
+};
+
+static void changed(struct change *c)
+{
+    struct asked *asked = c->arg;
+    struct http_request *r = asked->request;
+    struct api *api = asked->api;
+    free(asked);
+    if (c->changed < 0) {
+        http_problem(r, 503,
+                     "The hold database did not take it; nothing was changed. "
+                     "The log says why.");
+        change_free(&c);
+        return;
+    }
+    if (c->kind == CHANGE_MODE && !c->dry)
+        atomic_store(&api->pipeline->mode, c->mode);
+    if (c->kind == CHANGE_RELEASE && c->changed && !c->dry && api->release)
+        release_kick(api->release);
+    json_t *j = json_object();
+    set_num(j, "asked", c->nids ? c->nids : (uint64_t)c->changed);
+    set_num(j, "changed", (uint64_t)c->changed);
+    set(j, "dry_run", json_boolean(c->dry));
+    set(j, "refused", json_incref(c->refused));
+    if (c->kind == CHANGE_MODE)
+        set(j, "mode", json_string(mode_name(c->mode)));
+    http_reply(r, 200, j);
+    change_free(&c);
+}
+
+static void submit(struct api *api, struct http_request *r, struct change *c)
+{
+    struct asked *asked = malloc(sizeof *asked);
+    if (!asked)
+        abort();
+    *asked = (struct asked){api, r};
+    c->who = strdup(http_who(r));
+    if (!c->who)
+        abort();
+    c->now = clock_now();
+    c->store = api->pipeline->store;
+    c->done = changed;
+    c->arg = asked;
+    change_submit(c, api->pipeline->keeper, api->home);
+}
+
+/* Refuses what cannot work now, though the request is well made. false: answered. */
+static bool feasible(struct api *api, struct http_request *r, const struct change *c)
+{
+    if (c->kind == CHANGE_RELEASE && !api->release) {
+        http_problem(r, 409,
+                     "Nothing can be released: the configuration does not say where to. Set "
+                     "release { to = \"127.0.0.1:25\" } and restart.");
+        return false;
+    }
+    if (!c->storm)
+        return true;
+    json_t *queue = queue_json(api, c->storm);
+    bool known = queue && queue_size(queue) > 0;
+    if (!queue)
+        http_problem(r, 500, "%s", unreadable);
+    else if (!known)
+        http_problem(r, 404, "No copy of storm %s is in the hold queue.", c->storm);
+    json_decref(queue);
+    return known;
+}
+
+static void post_change(struct api *api, struct http_request *r, enum change_kind kind)
+{
+    struct change *c = change_new(kind);
+    const char *fault = change_read(c, http_body(r));
+    if (fault)
+        http_problem(r, 400, "%s", fault);
+    if (fault || !feasible(api, r, c)) {
+        change_free(&c);
+        return;
+    }
+    submit(api, r, c);
+}
+
+static void post_release(struct api *api, struct http_request *r, const char *arg)
+{
+    (void)arg;
+    post_change(api, r, CHANGE_RELEASE);
+}
+
+static void post_discard(struct api *api, struct http_request *r, const char *arg)
+{
+    (void)arg;
+    post_change(api, r, CHANGE_DISCARD);
+}
+
+static void post_undo(struct api *api, struct http_request *r, const char *arg)
+{
+    (void)arg;
+    post_change(api, r, CHANGE_UNDO);
+}
+
+static void post_mode(struct api *api, struct http_request *r, const char *arg)
+{
+    (void)arg;
+    post_change(api, r, CHANGE_MODE);
+}
+
+/* ---- routes ---- */
+
+static const char root[] = "/api/v1/";
+enum { QUERY_MAX = 8, ARG_MAX = 64 };
+
+/* path: below /api/v1/; '*' stands for one segment, given to the function. */
+static const struct route {
+    enum http_method method;
+    const char *path;
+    void (*run)(struct api *, struct http_request *, const char *arg);
+    const char *query[QUERY_MAX]; /* NULL-ended */
+} routes[] = {
+    {HTTP_GET, "status", get_status, {NULL}},
+    {HTTP_GET, "storms", get_storms, {"limit", NULL}},
+    {HTTP_GET, "storms/*", get_storm, {NULL}},
+    {HTTP_GET, "held", get_held, {"storm", "rcpt", "sender", "state", "after", "limit", NULL}},
+    {HTTP_GET, "copies/*", get_copy, {"headers", "text", NULL}},
+    {HTTP_GET, "copies/*/message", get_message, {NULL}},
+    {HTTP_GET, "messages", get_messages, {"tx", "rcpt", "from", "since", "queue_id", NULL}},
+    {HTTP_GET, "mode", get_mode, {NULL}},
+    {HTTP_POST, "release", post_release, {NULL}},
+    {HTTP_POST, "discard", post_discard, {NULL}},
+    {HTTP_POST, "undo", post_undo, {NULL}},
+    {HTTP_POST, "mode", post_mode, {NULL}},
+};
+
+/* Does path fit the pattern? Fills arg with what the star stands for: letters and digits only. */
+static bool fits(const char *pattern, const char *path, char arg[ARG_MAX])
+{
+    arg[0] = '\0';
+    for (; *pattern; pattern++) {
+        if (*pattern != '*') {
+            if (*pattern != *path++)
+                return false;
+            continue;
+        }
+        size_t n = strspn(path, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789");
+        if (n == 0 || n >= ARG_MAX)
+            return false;
+        memcpy(arg, path, n);
+        arg[n] = '\0';
+        path += n;
+    }
+    return *path == '\0';
+}
+
+static void run_route(struct api *api, struct http_request *r, const struct route *route,
+                      const char *arg)
+{
+    const char *strange = http_query_unknown(r, route->query);
+    if (strange)
+        http_problem(r, 400, "The parameter \"%.64s\" is not known here.", strange);
+    else
+        route->run(api, r, arg);
+}
+
+void api_handle(void *api, struct http_request *r)
+{
+    char arg[ARG_MAX];
+    const char *path = http_path(r), *allowed = NULL;
+    if (strncmp(path, root, sizeof root - 1) != 0) {
+        http_problem(r, 404, "Everything is below %s.", root);
+        return;
+    }
+    path += sizeof root - 1;
+    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
+        if (!fits(routes[i].path, path, arg))
+            continue;
+        if (routes[i].method == http_method(r)) {
+            run_route(api, r, &routes[i], arg);
+            return;
+        }
+        bool get = routes[i].method == HTTP_GET;
+        allowed = allowed ? "GET, POST" : get ? "GET" : "POST";
+    }
+    if (allowed)
+        http_method_refused(r, allowed);
+    else
+        http_problem(r, 404, "There is no such thing below %s.", root);
+}

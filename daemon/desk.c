@@ -1,0 +1,229 @@
+/*
+ * desk.c - see desk.h. One thread, one loop, two timers:
+ *
+ *   1 s   the store forgets what is old; changed incidents go to the keeper
+ *   1 h   the keeper empties the bin of what is older than 30 days
+ */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "api.h"
+#include "desk.h"
+#include "log.h"
+
+struct desk {
+    struct config *config;
+    struct pipeline *pipeline;
+    pthread_t thread;
+    struct event_base *base;
+    struct mailbox *mailbox;
+    struct event *second, *hour;
+    struct keys keys;
+    struct hold *view;
+    struct http *http;
+    struct api api;
+};
+
+/* ---- timers ---- */
+
+static void each_second(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    struct desk *d = arg;
+    struct pipeline *p = d->pipeline;
+    int64_t now = clock_now();
+    if (p->store && p->store->ops->tick)
+        p->store->ops->tick(p->store, now);
+    if (p->incidents)
+        incidents_save(p->incidents, p->keeper, d->mailbox, now);
+}
+
+static int purge_run(struct hold *hold, struct job *job)
+{
+    (void)job;
+    return hold_purge(hold, clock_now());
+}
+
+static void job_over(struct job *job)
+{
+    free(job);
+}
+
+static void submit(struct desk *d, int (*run)(struct hold *, struct job *),
+                   void (*done)(struct job *))
+{
+    struct job *job = calloc(1, sizeof *job);
+    if (!job)
+        abort();
+    *job = (struct job){.run = run, .done = done, .home = d->mailbox};
+    keeper_submit(d->pipeline->keeper, job);
+}
+
+static void each_hour(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    submit(arg, purge_run, job_over);
+}
+
+static struct event *timer(struct desk *d, int seconds, event_callback_fn fn)
+{
+    struct event *ev = event_new(d->base, -1, EV_PERSIST, fn, d);
+    if (!ev || event_add(ev, &(struct timeval){seconds, 0}) < 0)
+        abort();
+    return ev;
+}
+
+/* ---- stopping ---- */
+
+struct farewell {
+    struct letter letter; /* must be first */
+    struct desk *desk;
+};
+
+/* Goes to the keeper and back, behind every job the desk has sent. Twice: the first round may bring
+ * back incidents that found a past of their own and want to be saved once more. */
+struct barrier {
+    struct job job; /* must be first */
+    struct desk *desk;
+    unsigned rounds;
+};
+
+static int barrier_run(struct hold *hold, struct job *job)
+{
+    (void)hold;
+    (void)job;
+    return 0;
+}
+
+static void barrier_back(struct job *job);
+
+static void send_barrier(struct barrier *b)
+{
+    struct pipeline *p = b->desk->pipeline;
+    if (p->incidents)
+        incidents_save(p->incidents, p->keeper, b->desk->mailbox, clock_now());
+    b->job = (struct job){.run = barrier_run, .done = barrier_back, .home = b->desk->mailbox};
+    b->rounds--;
+    keeper_submit(p->keeper, &b->job);
+}
+
+static void barrier_back(struct job *job)
+{
+    struct barrier *b = (struct barrier *)job;
+    if (b->rounds) {
+        send_barrier(b);
+        return;
+    }
+    event_base_loopbreak(b->desk->base);
+    free(b);
+}
+
+/* From here on nothing asks the keeper but the barrier. */
+static void close_for_people(struct desk *d)
+{
+    http_close(&d->http);
+    if (d->api.release)
+        release_free(&d->api.release);
+    if (d->second)
+        event_free(d->second);
+    if (d->hour)
+        event_free(d->hour);
+    d->second = d->hour = NULL;
+}
+
+static void say_farewell(struct letter *letter)
+{
+    struct barrier *b = calloc(1, sizeof *b);
+    if (!b)
+        abort();
+    b->desk = ((struct farewell *)letter)->desk;
+    b->rounds = 2;
+    free(letter);
+    close_for_people(b->desk);
+    send_barrier(b);
+}
+
+static void desk_free(struct desk *d)
+{
+    close_for_people(d);
+    mailbox_free(&d->mailbox);
+    hold_close(&d->view);
+    keys_close(&d->keys);
+    event_base_free(d->base);
+    config_drop(&d->config);
+    free(d);
+}
+
+void desk_stop(struct desk **desk)
+{
+    struct desk *d = *desk;
+    if (!d)
+        return;
+    struct farewell *f = calloc(1, sizeof *f);
+    if (!f)
+        abort();
+    f->letter.open = say_farewell;
+    f->desk = d;
+    mailbox_post(d->mailbox, &f->letter);
+    pthread_join(d->thread, NULL);
+    desk_free(d);
+    *desk = NULL;
+}
+
+/* ---- starting ---- */
+
+static void *run(void *arg)
+{
+    struct desk *d = arg;
+    event_base_loop(d->base, EVLOOP_NO_EXIT_ON_EMPTY);
+    return NULL;
+}
+
+/* What the routes work with, once the base stands. false: error says why. */
+static bool open_for_people(struct desk *d, struct workers *workers, char error[512])
+{
+    struct config *c = d->config;
+    bool damaged;
+    d->view = hold_open(c->hold_path, false, &damaged, error);
+    if (!d->view)
+        return false;
+    d->api = (struct api){.config = c,
+                          .pipeline = d->pipeline,
+                          .workers = workers,
+                          .view = d->view,
+                          .home = d->mailbox,
+                          .started = clock_now()};
+    if (c->release_to)
+        d->api.release =
+            release_new(d->base, c, d->pipeline->keeper, d->mailbox, d->view, &d->keys);
+    d->http = http_open(d->base, c->control_socket, c->control_mode, api_handle, &d->api, error);
+    return d->http;
+}
+
+struct desk *desk_start(struct config *config, struct pipeline *pipeline, struct workers *workers,
+                        char error[512])
+{
+    struct desk *d = calloc(1, sizeof *d);
+    if (!d)
+        abort();
+    d->config = config_hold(config);
+    d->pipeline = pipeline;
+    d->base = event_base_new();
+    if (!d->base || keys_open(&d->keys, config->site_key) < 0)
+        abort();
+    d->mailbox = mailbox_new(d->base);
+    if (!open_for_people(d, workers, error)) {
+        desk_free(d);
+        return NULL;
+    }
+    d->second = timer(d, 1, each_second);
+    d->hour = timer(d, 3600, each_hour);
+    if (pthread_create(&d->thread, NULL, run, d) == 0)
+        return d;
+    snprintf(error, 512, "the desk thread could not be started");
+    desk_free(d);
+    return NULL;
+}
