@@ -1,0 +1,104 @@
+/*
+ * blame.h - whose fault a further copy is (detection.md 5): one dossier per server and message.
+ *
+ * Every server of a detour gets an entry in its dossier. What all detours have in common is what
+ * names the culprit; what ordinary mail also passes through is cleared by its ordinary traffic.
+ * Points only rank suspects. Nobody is named on less than name_min_detours and without a clear
+ * lead; then the site is named ("one of a -> b -> c").
+ */
+#ifndef BLAME_H
+#define BLAME_H
+
+#include "record.h"
+
+enum {
+    DOSSIERS_MAX = 64,
+    DOSSIER_SET = 8,
+    DOSSIER_NAME = 128,
+    DOSSIER_ADDRESS = 96,
+    QUICK_RCPTS = 16, /* recipients and domains kept as "replays To:" evidence */
+    QUICK_DOMAINS = 8,
+    NOBODY = -1
+};
+
+enum conviction {
+    CONVICTION_NONE,
+    CONVICTION_AGAIN,  /* one recipient had an earlier detour blamed on it */
+    CONVICTION_QUICK,  /* replays the message to every To: address */
+    CONVICTION_STRUCT, /* takes delivered mail out of a mailbox and sends it on */
+    CONVICTION_CYCLE,  /* the path goes round through it */
+    CONVICTIONS        /* must be last */
+};
+
+/* A few distinct values; the first DOSSIER_SET of them. */
+struct few {
+    uint32_t value[DOSSIER_SET];
+    uint8_t n;
+};
+
+/* What speaks for one server being the one that makes the copies. */
+struct dossier {
+    uint32_t server;   /* id */
+    uint32_t ordinary; /* messages seen through its host in normal flow, as last asked */
+    uint32_t n;        /* detours through it; the next five are shares of it */
+    uint32_t reinjected, label, ended, first, branch;
+    struct few before, after, peers; /* server ids, server ids (0: us), peer orgs */
+    bool direct;                     /* it handed copies to us itself */
+    bool pickup;                     /* wrote a "mail pickup service" line */
+    uint8_t conviction;              /* enum conviction */
+    uint8_t nrcpts, ndomains;
+    uint64_t rcpt[QUICK_RCPTS]; /* distinct recipients of its detours */
+    uint16_t domain[QUICK_DOMAINS];
+    uint32_t all, visible; /* recipients of its transactions; those in To or Cc */
+    uint32_t turn;         /* the transaction counted last in all and visible */
+    char name[DOSSIER_NAME];
+    char addressee[DOSSIER_ADDRESS]; /* whose mail server it is, or for whom the mail was meant */
+};
+
+/* One transaction as blame sees it; made once, in the subject's arena. */
+struct scene {
+    const struct observation *o;
+    struct record *record;
+    uint32_t helo_label, peer_org;
+    uint32_t *label;  /* organisation label of each visible address, in their order */
+    struct labelled { /* the same, sorted by label */
+        uint32_t label, at;
+    } * sorted;
+    size_t nlabels;
+    struct names { /* per node: labels of it that are also labels of an addressee */
+        uint32_t label[3];
+        uint32_t at[3]; /* the visible address */
+        uint8_t n;
+        bool read;
+    } * names;
+};
+struct scene *scene_new(struct record *, const struct observation *);
+/* The organisation label of a recipient if other visible addresses matter for it, else 0. */
+uint32_t scene_label(const struct scene *, const struct recipient *);
+
+/* Enters the servers of node[from..] in their dossiers for a copy to r, whose label is rlabel;
+ * returns the index of the best-scored dossier, or NOBODY. */
+int blame_enter(struct scene *, size_t from, uint64_t r, uint32_t rlabel);
+/* The first convicted server of node[from..], or NOBODY; enters nothing. */
+int blame_convicted(const struct record *, const struct path *, size_t from);
+double blame_score(const struct record *, const struct dossier *);
+const char *conviction_text(enum conviction);
+
+/* Who is to blame, for people. All text in the arena. */
+struct culprit {
+    struct span relay; /* "host[address]", or "one of a -> b -> c" when no name is clear */
+    bool named;        /* a name, not a site */
+    double score;
+    uint32_t detours;       /* copies through it on which this rests */
+    const char *grade;      /* "seen directly", "reported by 3 independent relays", "claimed by one
+                               relay only" */
+    const char *conviction; /* or NULL */
+    const char **evidence;  /* nevidence sentences */
+    size_t nevidence;
+};
+/* Named first, best first; at most CULPRITS_MAX. Returns how many. */
+enum { CULPRITS_MAX = 16 };
+size_t blame_culprits(const struct record *, const struct site *, struct arena *,
+                      struct culprit **out);
+
+#endif

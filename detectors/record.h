@@ -1,0 +1,138 @@
+/*
+ * record.h - the past of one message: who got it, by which paths, and what may still come.
+ *
+ *   record --> addressees (open addressing by keyed address hash)  each: two leaves, counts,
+ * allowances
+ *          --> places     (open addressing by prefix id)           the trie of all their paths
+ *          --> variants   (first kept, the rest a ring)            its contents, to tell reuse of a
+ * Message-ID
+ *          --> dossiers   (blame.h; from the first duplicate on)
+ *
+ * A path is kept as the id of its last place; a place knows its parent, so 630 recipients of one
+ * transaction share one path, and paths that descend from one acceptance share what they share.
+ * Prefix ids are keyed hashes of the whole chain, so a place is found without its parent.
+ *
+ * Bounded: ADDRESSEES_MAX, PLACES_MAX (places no addressee leads to are swept), 8 variants, 64
+ * dossiers. Only record.c, blame.c and replication.c look inside.
+ */
+#ifndef RECORD_H
+#define RECORD_H
+
+#include "detector.h"
+
+enum {
+    ADDRESSEES_MAX = 100000, /* recipients beyond are not remembered: they look FIRST */
+    PLACES_MAX = 1 << 18,    /* paths beyond are not remembered: their copies are forks */
+    ADDRESSEE_LISTS = 6,
+    ADDRESSEE_SERVERS = 6
+};
+
+/* One acceptance of the message by one server. */
+struct place {
+    uint32_t id;     /* prefix id; 0: free slot */
+    uint32_t host;   /* 32 bits of the host's hash */
+    uint32_t parent; /* id of the acceptance before; 0: none */
+    uint8_t depth;   /* nodes before it in its path */
+    uint8_t kids;    /* different acceptances that followed, stays at 255 */
+    uint8_t direct;  /* copies handed to us from here and not held, stays at 255 */
+    bool live;       /* used while sweeping only */
+};
+
+/* Which allowance a copy used, to give it back if the copy is lost. */
+enum allowance {
+    ALLOWANCE_NONE,
+    ALLOWANCE_EXTRA,
+    ALLOWANCE_SAME,
+    ALLOWANCE_RESEND,
+    ALLOWANCE_LIST,
+    ALLOWANCE_INTERNAL
+};
+
+/* One recipient of the message. */
+struct addressee {
+    uint64_t hash;    /* keyed address hash */
+    uint32_t leaf[2]; /* where its first and its latest path end; 0: none */
+    uint32_t seen;    /* copies, held ones included */
+    uint32_t turn;    /* its index in the envelope looked at last: finds recipients named twice */
+    uint32_t more;    /* index + 1 of its struct more; 0: none */
+    uint16_t pending, passed;
+    uint8_t extra, same, resend, internal; /* allowances used */
+    uint8_t last;                          /* enum allowance of the latest copy */
+    bool used;                             /* false: a free slot */
+};
+
+/* What few addressees need. */
+struct more {
+    uint32_t list[ADDRESSEE_LISTS];     /* hashes of List-Ids it got the message by */
+    uint32_t server[ADDRESSEE_SERVERS]; /* servers blamed for its detours */
+    uint8_t nlists, nservers;
+};
+
+struct variant {
+    uint64_t f;
+    uint32_t nwords;
+    struct sketch sketch;
+};
+
+struct record {
+    int64_t first, last;             /* ms */
+    uint64_t copies, passed, held;   /* (message, recipient) arrivals */
+    uint64_t duplicates;             /* further copies among them */
+    uint32_t duplicate_transactions; /* transactions with a further copy */
+    uint32_t naddressees, capaddressees;
+    uint32_t nplaces, capplaces, sweep_at;
+    uint32_t nmore, capmore;
+    uint32_t ndossiers, capdossiers, convicted;
+    uint8_t nvariants;
+    uint8_t ring; /* variants replaced so far, modulo */
+    bool storm;
+    struct addressee *addressee;
+    struct place *place;
+    struct more *more;
+    struct variant *variant;
+    struct dossier *dossier;
+};
+
+/* One transaction, as put to the record. Pointers live as long as the tx. */
+struct observation {
+    const struct subject *subject;
+    const uint32_t *ordinary; /* per path node: messages seen through this host in normal flow */
+    const bool *known; /* per path node: convicted in another storm, at most known_server ago */
+    bool transit;      /* the peer is a transit relay: never "quick"-convicted */
+};
+
+struct record *record_new(int64_t now);
+/* Frees and nulls. NULL inside is fine. */
+void record_free(struct record **);
+size_t record_bytes(const struct record *); /* memory it holds */
+/* How long it may rest unused: ttl_plain, ttl_dup or ttl_storm. */
+int64_t record_ttl(const struct record *, const struct site *);
+
+/* What became of one recipient's copy. */
+enum fate {
+    FATE_PASSED,  /* handed on: downstream's 2xx, or our milter reply */
+    FATE_HELD,    /* in the hold queue (or would be, in monitor mode) */
+    FATE_ABORTED, /* refused or lost: its next try is the first again, allowances are given back */
+};
+void record_settle(struct record *, const uint64_t *rcpt, const enum fate *, size_t n);
+/* Did a copy pass to this recipient (keyed address hash)? For "one per recipient". */
+bool record_passed(const struct record *, uint64_t rcpt);
+
+/* --- for blame.c and replication.c only --- */
+
+/* Is this the content of the record (detection.md 2.2.6)? A record without content takes it. */
+bool record_same_content(const struct record *, const struct keys *, const struct fingerprints *);
+/* Remembers one more form of the content; no-op if it has this one. */
+void record_add_content(struct record *, const struct fingerprints *);
+struct addressee *record_find(const struct record *, uint64_t hash);
+/* Finds or makes; NULL when the record is full. Moves the others. */
+struct addressee *record_add(struct record *, uint64_t hash);
+struct more *record_more(struct record *, struct addressee *);
+const struct place *record_place(const struct record *, uint32_t id);
+/* Remembers a path and returns the id of its end, 0 if there is no room. */
+uint32_t record_walk(struct record *, const struct path *);
+/* n copies were handed to us from here. */
+void record_direct(struct record *, uint32_t id, size_t n);
+uint32_t place_id(const struct node *);
+
+#endif

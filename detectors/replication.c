@@ -1,0 +1,640 @@
+/*
+ * replication.c - the decisions of detection.md 4.
+ *
+ * Three passes over one transaction: how does each copy relate to those before it (FIRST, SAME,
+ * DETOUR ...); what does the whole transaction say about servers (dossiers, convictions, storm);
+ * what is advised for each copy (rules R0 to R6).
+ *
+ * Invariant: a FIRST copy is never held here. Allowances only ever make more mail pass.
+ */
+#include <string.h>
+
+#include "replication.h"
+
+/* --- what is asked of the past, and remembered --- */
+
+enum use { USE_ORDINARY = 0x6f726431, USE_KNOWN, USE_TRANSIT };
+enum { TRANSIT_UPSTREAMS = 5 };
+static const int64_t TRANSIT_LIFE = 30LL * 86400 * 1000;
+
+static struct tally ask(const struct keys *k, enum tally_kind kind, enum use use, uint64_t of)
+{
+    return (struct tally){.kind = kind, .key = sip_pair(k, SIP_MISC, use, of)};
+}
+
+static struct tally ask_transit(const struct subject *s)
+{
+    struct tally t =
+        ask(s->keys, TALLY_SET, USE_TRANSIT, sip_hash(s->keys, SIP_HOST, s->client_org));
+
+    t.length = TRANSIT_LIFE;
+    return t;
+}
+
+static struct tally ask_known(const struct subject *s, uint32_t server)
+{
+    struct tally t = ask(s->keys, TALLY_MARK, USE_KNOWN, server);
+
+    t.length = s->site->known_server;
+    return t;
+}
+
+/* Per foreign node: ordinary, known; then transit. replication_observation() reads this order. */
+static void count(const struct subject *s, struct tallies *asks)
+{
+    for (size_t i = 0; i < s->path.n; i++) {
+        const struct node *n = &s->path.node[i];
+
+        if (n->own)
+            continue;
+        tallies_add(asks, s->arena, ask(s->keys, TALLY_COUNT, USE_ORDINARY, n->host_hash));
+        tallies_add(asks, s->arena, ask_known(s, n->server_id));
+    }
+    tallies_add(asks, s->arena, ask_transit(s));
+}
+
+/* Where our answers begin among those of all detectors. */
+static size_t answers_begin(const struct subject *s, const struct tallies *answers)
+{
+    struct tally first = ask_transit(s);
+    size_t at = 0;
+
+    for (size_t i = 0; i < s->path.n; i++)
+        if (!s->path.node[i].own) {
+            first = ask(s->keys, TALLY_COUNT, USE_ORDINARY, s->path.node[i].host_hash);
+            break;
+        }
+    while (at < answers->n && answers->t[at].key != first.key)
+        at++;
+    return at;
+}
+
+void replication_observation(struct observation *o, const struct subject *s,
+                             const struct tallies *answers)
+{
+    uint32_t *ordinary = arena_zero(s->arena, s->path.n * sizeof(*ordinary));
+    bool *known = arena_zero(s->arena, s->path.n * sizeof(*known));
+    size_t at = 0;
+
+    *o = (struct observation){.subject = s, .ordinary = ordinary, .known = known};
+    if (!answers)
+        return;
+    at = answers_begin(s, answers);
+    for (size_t i = 0; i < s->path.n && at + 1 < answers->n; i++) {
+        double n, marked;
+
+        if (s->path.node[i].own)
+            continue;
+        n = answers->t[at++].answer;
+        marked = answers->t[at++].answer;
+        ordinary[i] = n < 0 ? 0 : n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
+        known[i] = marked > 0 && (double)s->now - marked < (double)s->site->known_server;
+    }
+    o->transit = at < answers->n && answers->t[at].answer >= TRANSIT_UPSTREAMS;
+}
+
+static void learn(const struct subject *s, const struct signals *signals, struct tallies *adds)
+{
+    const struct replication_signals *r = &signals->replication;
+    const struct path *p = &s->path;
+
+    for (size_t i = 0; i < r->nlearned; i++)
+        tallies_add(adds, s->arena, ask_known(s, r->learned[i]));
+    if (r->duplicates || r->degraded)
+        return;
+    for (size_t i = 0; i < p->n; i++) {
+        struct tally t = ask(s->keys, TALLY_COUNT, USE_ORDINARY, p->node[i].host_hash);
+
+        t.amount = 1;
+        if (!p->node[i].own)
+            tallies_add(adds, s->arena, t);
+    }
+    if (p->n >= 3) {
+        struct span upstream = host_org(p->node[p->n - 2].host);
+        struct tally t = ask_transit(s);
+
+        t.member = sip_hash(s->keys, SIP_HOST, upstream);
+        if (!span_eq(upstream, s->client_org))
+            tallies_add(adds, s->arena, t);
+    }
+}
+
+const struct detector replication_detector = {
+    .name = "replication", .count = count, .judge = NULL, .learn = learn};
+
+/* --- relations --- */
+
+/* How one copy relates to those before it; from: where its segment starts in the path. */
+struct relating {
+    enum relation relation;
+    size_t from;
+};
+
+/* How many nodes our path and the path to leaf have in common. *length: nodes to leaf, 0 if it is
+ * forgotten. *below: the leaf's next place after them, or NULL. */
+static size_t common(const struct record *r, const struct path *p, uint32_t leaf, size_t *length,
+                     const struct place **below)
+{
+    const struct place *at = record_place(r, leaf);
+
+    *below = NULL;
+    *length = at ? at->depth + 1u : 0;
+    while (at && !(at->depth < p->n && place_id(&p->node[at->depth]) == at->id)) {
+        *below = at;
+        at = record_place(r, at->parent);
+    }
+    return at ? at->depth + 1u : 0;
+}
+
+static struct relating relate(const struct record *r, const struct path *p, const uint32_t leaf[2])
+{
+    size_t top = 0, from = 0, from_length = SIZE_MAX;
+    const struct place *next = NULL;
+
+    for (unsigned i = 0; i < 2; i++) {
+        const struct place *below;
+        size_t length, k = common(r, p, leaf[i], &length, &below), rank;
+
+        if (!length)
+            continue;
+        if (k == p->n && k == length)
+            return (struct relating){REL_SAME, k};
+        rank = 1 + 2 * k + (k == length); /* handed over on our own path: preferred */
+        if (rank <= top)
+            continue;
+        top = rank;
+        from = k;
+        from_length = length;
+        next = below;
+    }
+    if (from == from_length)
+        return (struct relating){REL_DETOUR, from};
+    if (from == p->n)
+        return (struct relating){REL_LATE, from};
+    if (next && next->host == (uint32_t)p->node[from].host_hash)
+        return (struct relating){REL_RESEND, from};
+    return (struct relating){REL_FORK, from};
+}
+
+static bool all_own(const struct path *p, size_t from)
+{
+    for (size_t i = from; i < p->n; i++)
+        if (!p->node[i].own)
+            return false;
+    return true;
+}
+
+/* --- one transaction at work --- */
+
+struct copy {
+    struct addressee *a; /* NULL: the record is full */
+    long twin;           /* the recipient was named before, at this index; or -1 */
+    struct relating rel;
+    int blamed; /* dossier, or NOBODY */
+};
+
+struct turn {
+    struct record *r;
+    const struct observation *o;
+    const struct subject *s;
+    const struct envelope *e;
+    struct copy *copy; /* one per recipient */
+    uint32_t end;      /* where the path ends in the record; 0: not remembered */
+    uint32_t list;     /* hash of List-Id; 0: none */
+    size_t duplicates;
+    struct replication_signals *out;
+};
+
+static bool has_list(const struct record *r, const struct addressee *a, uint32_t list)
+{
+    const struct more *m = a->more ? &r->more[a->more - 1] : NULL;
+
+    for (unsigned i = 0; m && i < m->nlists; i++)
+        if (m->list[i] == list)
+            return true;
+    return false;
+}
+
+static void find_addressees(struct turn *t)
+{
+    size_t n = t->e->nrecipients;
+
+    for (size_t i = 0; i < n; i++)
+        record_add(t->r, t->e->recipients[i].hash);
+    for (size_t i = 0; i < n; i++) {
+        struct copy *c = &t->copy[i];
+
+        *c = (struct copy){
+            .a = record_find(t->r, t->e->recipients[i].hash), .twin = -1, .blamed = NOBODY};
+        if (!c->a)
+            continue;
+        if (c->a->turn < i && t->e->recipients[c->a->turn].hash == c->a->hash)
+            c->twin = (long)c->a->turn;
+        else
+            c->a->turn = (uint32_t)i;
+    }
+}
+
+static void relate_copies(struct turn *t)
+{
+    const struct path *p = &t->s->path;
+    uint32_t leaf[2] = {0, 0};
+    struct relating rel = {REL_FORK, 0};
+
+    for (size_t i = 0; i < t->e->nrecipients; i++) {
+        struct copy *c = &t->copy[i];
+
+        if (!c->a || c->twin >= 0 || !(c->a->pending + c->a->passed))
+            continue; /* FIRST, or its twin's */
+        if (memcmp(leaf, c->a->leaf, sizeof(leaf)) != 0 || !leaf[0]) {
+            memcpy(leaf, c->a->leaf, sizeof(leaf));
+            rel = relate(t->r, p, leaf);
+        }
+        c->rel = rel;
+        if (rel.relation == REL_DETOUR && all_own(p, rel.from))
+            c->rel.relation = REL_INTERNAL;
+        else if (t->list && !has_list(t->r, c->a, t->list))
+            c->rel.relation = REL_LIST;
+        t->duplicates++;
+    }
+}
+
+/* --- what the transaction says about servers --- */
+
+static void quick_add(struct dossier *d, const struct recipient *rcpt)
+{
+    unsigned i = 0;
+
+    while (i < d->nrcpts && d->rcpt[i] != rcpt->hash)
+        i++;
+    if (i == d->nrcpts && i < QUICK_RCPTS)
+        d->rcpt[d->nrcpts++] = rcpt->hash;
+    for (i = 0; i < d->ndomains && d->domain[i] != rcpt->domain;)
+        i++;
+    if (i == d->ndomains && i < QUICK_DOMAINS)
+        d->domain[d->ndomains++] = rcpt->domain;
+}
+
+static size_t count_visible(const struct turn *t)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < t->e->nrecipients; i++)
+        n += visible_has(&t->s->visible, t->e->recipients[i].hash);
+    return n;
+}
+
+static bool blamed_before(const struct record *r, const struct addressee *a, uint32_t server)
+{
+    const struct more *m = a->more ? &r->more[a->more - 1] : NULL;
+
+    for (unsigned i = 0; m && i < m->nservers; i++)
+        if (m->server[i] == server)
+            return true;
+    return false;
+}
+
+static bool quick(const struct turn *t, const struct dossier *d)
+{
+    const struct site *site = t->s->site;
+    unsigned rcpts = site->quick_rcpts < QUICK_RCPTS ? site->quick_rcpts : QUICK_RCPTS;
+    unsigned domains = site->quick_domains < QUICK_DOMAINS ? site->quick_domains : QUICK_DOMAINS;
+
+    return !t->s->fp.list_marked && !t->o->transit && d->nrcpts >= rcpts &&
+           d->ndomains >= domains && d->visible >= site->quick_visible * d->all;
+}
+
+static enum conviction convict(const struct turn *t, const struct dossier *d,
+                               const struct addressee *a)
+{
+    const struct subject *s = t->s;
+
+    if (blamed_before(t->r, a, d->server))
+        return CONVICTION_AGAIN;
+    if (quick(t, d))
+        return CONVICTION_QUICK;
+    if (!s->fp.list_marked && (s->path.reinjected || s->visible.connector.n))
+        return CONVICTION_STRUCT;
+    return s->path.cycle >= 2 ? CONVICTION_CYCLE : CONVICTION_NONE;
+}
+
+/* Blames one copy's detour on a server and weighs the evidence against it. */
+static void blame_copy(struct turn *t, size_t i, size_t nvisible)
+{
+    struct copy *c = &t->copy[i];
+    struct record *r = t->r;
+    struct dossier *d;
+
+    if (c->blamed == NOBODY)
+        return;
+    d = &r->dossier[c->blamed];
+    quick_add(d, &t->e->recipients[i]);
+    if (d->turn != r->duplicate_transactions) {
+        d->turn = r->duplicate_transactions;
+        d->all += (uint32_t)t->e->nrecipients;
+        d->visible += (uint32_t)nvisible;
+    }
+    if (d->conviction)
+        return;
+    d->conviction = (uint8_t)convict(t, d, c->a);
+    r->convicted += d->conviction != CONVICTION_NONE;
+}
+
+/* In a storm most of the evidence is in: one transaction in 16 is entered from the 257th on. */
+static bool entered(const struct record *r)
+{
+    return !r->storm || r->duplicate_transactions <= 256 || r->duplicate_transactions % 16 == 0;
+}
+
+static void blame_copies(struct turn *t)
+{
+    const struct path *p = &t->s->path;
+    int cache[PATH_MAX_NODES]; /* per start: what was entered for all without a label of their own
+                                */
+    bool cached[PATH_MAX_NODES] = {false}, enter = entered(t->r);
+    struct scene *scene = enter ? scene_new(t->r, t->o) : NULL;
+    size_t nvisible = enter ? count_visible(t) : 0;
+
+    for (size_t i = 0; i < t->e->nrecipients; i++) {
+        struct copy *c = &t->copy[i];
+        uint32_t label;
+
+        if (c->rel.relation != REL_DETOUR && c->rel.relation != REL_FORK)
+            continue;
+        if (!enter) {
+            c->blamed = blame_convicted(t->r, p, c->rel.from);
+            continue;
+        }
+        label = scene_label(scene, &t->e->recipients[i]);
+        if (label || !cached[c->rel.from]) {
+            c->blamed = blame_enter(scene, c->rel.from, c->a->hash, label);
+            cached[c->rel.from] |= !label;
+            if (!label)
+                cache[c->rel.from] = c->blamed;
+        } else {
+            c->blamed = cache[c->rel.from];
+        }
+        blame_copy(t, i, nvisible);
+    }
+}
+
+static bool teaches(const struct record *r, const struct dossier *d)
+{
+    uint32_t n = r->duplicate_transactions;
+
+    if (d->conviction)
+        return true;
+    return (n == 8 || n == 32 || n == 128 || n % 512 == 0) && d->n >= 3 && blame_score(r, d) >= 5;
+}
+
+static void weigh_storm(struct turn *t)
+{
+    struct record *r = t->r;
+    uint32_t *learned;
+
+    if (!r->storm && r->convicted && (r->duplicates >= t->s->site->storm_dups || r->convicted >= 2))
+        r->storm = true;
+    if (!r->storm || !r->ndossiers)
+        return;
+    learned = arena_alloc(t->s->arena, r->ndossiers * sizeof(*learned));
+    for (uint32_t i = 0; i < r->ndossiers; i++)
+        if (teaches(r, &r->dossier[i]))
+            learned[t->out->nlearned++] = r->dossier[i].server;
+    t->out->learned = learned;
+}
+
+/* --- what is advised --- */
+
+static void up(uint8_t *n)
+{
+    *n = (uint8_t)(*n + (*n < UINT8_MAX));
+}
+
+/* Counts an allowance; within its limit the copy is let through as `otherwise`. */
+static enum advice allow(struct addressee *a, uint8_t *used, enum allowance which, unsigned limit,
+                         enum advice otherwise)
+{
+    up(used);
+    a->last = (uint8_t)which;
+    return *used <= limit ? otherwise : ADVICE_HOLD;
+}
+
+static void remember_leaf(struct addressee *a, uint32_t end)
+{
+    if (!end || a->leaf[0] == end || a->leaf[1] == end)
+        return;
+    a->leaf[a->leaf[0] ? 1 : 0] = end;
+}
+
+static void remember_list(struct record *r, struct addressee *a, uint32_t list)
+{
+    struct more *m = record_more(r, a);
+
+    if (m->nlists < ADDRESSEE_LISTS)
+        m->list[m->nlists++] = list;
+}
+
+static void remember_server(struct record *r, struct addressee *a, uint32_t server)
+{
+    if (!blamed_before(r, a, server)) {
+        struct more *m = record_more(r, a);
+
+        if (m->nservers < ADDRESSEE_SERVERS)
+            m->server[m->nservers++] = server;
+    }
+}
+
+/* R1. Whatever it had before was held, refused or lost: it starts anew. */
+static enum advice decide_first(struct turn *t, struct addressee *a)
+{
+    a->extra = a->same = a->resend = a->internal = 0;
+    a->leaf[0] = a->leaf[1] = 0;
+    if (a->more)
+        memset(&t->r->more[a->more - 1], 0, sizeof(*t->r->more));
+    if (t->list)
+        remember_list(t->r, a, t->list);
+    return ADVICE_PASS;
+}
+
+/* R6. */
+static enum advice decide_extra(struct turn *t, struct copy *c)
+{
+    struct record *r = t->r;
+    const struct dossier *d = c->blamed == NOBODY ? NULL : &r->dossier[c->blamed];
+    bool known = d && d->conviction;
+
+    for (size_t i = c->rel.from; d && i < t->s->path.n; i++)
+        known |= t->s->path.node[i].server_id == d->server && t->o->known[i];
+    if (d)
+        remember_server(r, c->a, d->server);
+    if (known || r->storm || c->a->extra >= t->s->site->a_extra)
+        return ADVICE_HOLD;
+    up(&c->a->extra);
+    c->a->last = ALLOWANCE_EXTRA;
+    return ADVICE_TAG;
+}
+
+static bool list_allowed(struct turn *t, struct copy *c)
+{
+    unsigned limit = t->s->site->a_list < ADDRESSEE_LISTS ? t->s->site->a_list : ADDRESSEE_LISTS;
+
+    if (record_more(t->r, c->a)->nlists >= limit)
+        return false;
+    remember_list(t->r, c->a, t->list);
+    c->a->last = ALLOWANCE_LIST;
+    return true;
+}
+
+static enum advice decide(struct turn *t, struct copy *c, uint8_t *rule)
+{
+    const struct site *site = t->s->site;
+    struct addressee *a = c->a;
+
+    a->last = ALLOWANCE_NONE;
+    switch (c->rel.relation) {
+    case REL_FIRST:
+        *rule = 1;
+        return decide_first(t, a);
+    case REL_INTERNAL:
+        *rule = 2;
+        return allow(a, &a->internal, ALLOWANCE_INTERNAL, site->a_internal, ADVICE_PASS);
+    case REL_SAME:
+        *rule = 4;
+        return allow(a, &a->same, ALLOWANCE_SAME, t->e->acked ? 1 : site->a_same, ADVICE_TAG);
+    case REL_RESEND:
+        *rule = 5;
+        return allow(a, &a->resend, ALLOWANCE_RESEND, t->r->storm ? 0 : site->a_resend, ADVICE_TAG);
+    case REL_LIST:
+        *rule = 3;
+        if (list_allowed(t, c))
+            return ADVICE_TAG;
+        break;
+    default:
+        break;
+    }
+    *rule = 6;
+    return decide_extra(t, c);
+}
+
+/* Decides one copy and counts it: seen, and pending until it is settled. */
+static void decide_copy(struct turn *t, size_t i)
+{
+    struct copy_signal *out = &t->out->copy[i];
+    struct copy *c = &t->copy[i];
+    struct addressee *a = c->a;
+
+    if (!a) {
+        *out = (struct copy_signal){.rule = 1, .seen = 1};
+        return;
+    }
+    if (c->twin >= 0) {
+        *out = t->out->copy[c->twin];
+        return;
+    }
+    *out = (struct copy_signal){.relation = c->rel.relation,
+                                .copies = a->seen,
+                                .at = (uint8_t)c->rel.from,
+                                .passed = a->passed};
+    out->advice = decide(t, c, &out->rule);
+    if (out->relation != REL_FIRST && site_exempt(t->s->site, t->e->recipients[i].address)) {
+        out->relation = REL_EXEMPT;
+        out->rule = 0;
+        out->advice = ADVICE_TAG;
+    }
+    out->sole = out->advice == ADVICE_HOLD && !a->passed;
+    if (c->rel.relation != REL_SAME)
+        remember_leaf(a, t->end);
+    if (a->pending < UINT16_MAX)
+        a->pending++;
+    out->seen = ++a->seen;
+    t->r->copies++;
+}
+
+static void decide_copies(struct turn *t)
+{
+    size_t handed = 0;
+
+    for (size_t i = 0; i < t->e->nrecipients; i++) {
+        decide_copy(t, i);
+        handed += t->out->copy[i].advice != ADVICE_HOLD;
+    }
+    record_direct(t->r, t->end, handed);
+}
+
+/* Which server this transaction's detours point at, and why it is convicted. */
+static void name_blamed(struct turn *t)
+{
+    const struct path *p = &t->s->path;
+    const struct dossier *best = NULL;
+    size_t from = 0;
+
+    for (size_t i = 0; i < t->e->nrecipients; i++) {
+        const struct copy *c = &t->copy[i];
+
+        if (c->blamed == NOBODY)
+            continue;
+        if (!best || (t->r->dossier[c->blamed].conviction && !best->conviction)) {
+            best = &t->r->dossier[c->blamed];
+            from = c->rel.from;
+        }
+    }
+    for (size_t i = from; best && i < p->n; i++) {
+        if (p->node[i].server_id != best->server)
+            continue;
+        t->out->blamed = p->node[i].server;
+        t->out->conviction = conviction_text((enum conviction)best->conviction);
+        if (!t->out->conviction && t->o->known[i])
+            t->out->conviction = "replicated other mail a short while ago";
+        return;
+    }
+}
+
+enum observed replication_observe(struct record *r, const struct observation *o,
+                                  struct replication_signals *out)
+{
+    const struct subject *s = o->subject;
+    const struct envelope *e = s->envelope;
+    struct turn t = {.r = r, .o = o, .s = s, .e = e, .out = out};
+
+    if (!record_same_content(r, s->keys, &s->fp))
+        return OBSERVED_CONFLICT;
+    record_add_content(r, &s->fp);
+    *out = (struct replication_signals){.k = s->fp.k, .known = r->copies > 0};
+    out->copy = arena_alloc(s->arena, e->nrecipients * sizeof(*out->copy));
+    t.copy = arena_alloc(s->arena, e->nrecipients * sizeof(*t.copy));
+    if (s->fp.list_id.n)
+        t.list = (uint32_t)sip_hash(s->keys, SIP_MISC, s->fp.list_id) | 1;
+    r->last = s->now > r->last ? s->now : r->last;
+    t.end = record_walk(r, &s->path);
+    find_addressees(&t);
+    relate_copies(&t);
+    if (t.duplicates) {
+        r->duplicate_transactions++;
+        r->duplicates += t.duplicates;
+        blame_copies(&t);
+        weigh_storm(&t);
+        name_blamed(&t);
+    }
+    decide_copies(&t);
+    out->storm = r->storm;
+    out->convicted = r->convicted;
+    out->duplicates = (uint32_t)t.duplicates;
+    out->copies = r->copies;
+    return OBSERVED_OK;
+}
+
+void replication_report(const struct record *r, const struct site *site, struct arena *a,
+                        struct report *out)
+{
+    *out = (struct report){.first = r->first,
+                           .last = r->last,
+                           .copies = r->copies,
+                           .passed = r->passed,
+                           .held = r->held,
+                           .duplicates = r->duplicates,
+                           .recipients = r->naddressees,
+                           .storm = r->storm};
+    for (uint32_t i = 0; i < r->capaddressees; i++)
+        out->without += r->addressee[i].used && !r->addressee[i].passed && !r->addressee[i].pending;
+    out->nculprits = blame_culprits(r, site, a, &out->culprits);
+}
