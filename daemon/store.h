@@ -46,6 +46,10 @@ struct store {
     const struct store_ops *ops;
 };
 
+/* For backends: the identity to try at this step, 0..STORE_STEPS-1, after conflicts. */
+enum { STORE_STEPS = K_VARIANTS + 1 };
+struct key store_identity(const struct subject *, unsigned step);
+
 /* Sharded, thread-safe, bounded: when `bytes` are used the oldest plain records go first, storms
  * last. */
 struct store *store_memory_open(const struct site *, uint64_t bytes);
@@ -53,7 +57,7 @@ struct store *store_none_open(const struct site *);
 void store_close(struct store **);
 /* Figures for status and tests. */
 struct store_figures {
-    uint64_t records, tallies, bytes, evicted, expired;
+    uint64_t records, tallies, bytes, evicted, expired; /* bytes: records, with their index */
 };
 void store_memory_figures(struct store *, struct store_figures *);
 

@@ -1,0 +1,405 @@
+/*
+ * store_memory.c - the past of one process: records by K, and tallies.
+ *
+ *   K -> shard (lock) -> buckets -> entry -> record
+ *                    \-> three ageing lists: plain, duplicated, storm (oldest first)
+ *
+ * Invariant: the bytes of all records stay below the budget, whatever strangers invent; what goes
+ * first is what was seen once, what goes last is a storm. No lock is held while taking another.
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store.h"
+
+#include "tallies.h"
+
+enum { SHARDS = 64, BUCKETS_FIRST = 16, EXPIRE_AT_ONCE = 512 };
+
+enum age { AGE_PLAIN, AGE_DUPLICATED, AGE_STORM, AGES };
+
+struct entry {
+    struct entry *next; /* in its bucket */
+    struct entry *older, *newer;
+    struct record *record;
+    uint32_t bytes; /* counted for it */
+    uint8_t age;    /* enum age: its list */
+    struct key key;
+};
+
+/* An ageing list. */
+struct ages {
+    struct entry *oldest, *newest;
+};
+
+struct shard {
+    pthread_mutex_t lock;
+    struct entry **bucket;
+    size_t nbuckets, n; /* nbuckets: a power of two */
+    uint64_t bytes, evicted, expired;
+    struct ages age[AGES];
+} __attribute__((aligned(64)));
+
+struct memory {
+    struct store store;
+    const struct site *site;
+    struct tally_table *tallies;
+    uint64_t budget;        /* bytes, for records */
+    _Atomic uint64_t bytes; /* of all shards */
+    struct shard shard[SHARDS];
+};
+
+static struct memory *memory_of(struct store *s)
+{
+    return (struct memory *)s;
+}
+
+/* --- counting --- */
+
+static void account(struct memory *m, struct shard *s, int64_t delta)
+{
+    s->bytes += (uint64_t)delta;
+    atomic_fetch_add_explicit(&m->bytes, (uint64_t)delta, memory_order_relaxed);
+}
+
+static uint64_t key_word(const struct key *k)
+{
+    uint64_t w;
+
+    memcpy(&w, k->byte, sizeof(w)); /* K is a keyed hash already */
+    return w;
+}
+
+static struct shard *shard_lock(struct memory *m, const struct key *k)
+{
+    struct shard *s = &m->shard[key_word(k) % SHARDS];
+
+    pthread_mutex_lock(&s->lock);
+    return s;
+}
+
+static struct entry **bucket_of(const struct shard *s, const struct key *k)
+{
+    return &s->bucket[key_word(k) / SHARDS & (s->nbuckets - 1)];
+}
+
+/* --- lists --- */
+
+static void list_remove(struct shard *s, struct entry *e)
+{
+    struct ages *a = &s->age[e->age];
+
+    if (e->older)
+        e->older->newer = e->newer;
+    else
+        a->oldest = e->newer;
+    if (e->newer)
+        e->newer->older = e->older;
+    else
+        a->newest = e->older;
+    e->older = e->newer = NULL;
+}
+
+static void list_append(struct shard *s, struct entry *e, enum age age)
+{
+    struct ages *a = &s->age[age];
+
+    e->age = (uint8_t)age;
+    e->older = a->newest;
+    e->newer = NULL;
+    if (a->newest)
+        a->newest->newer = e;
+    else
+        a->oldest = e;
+    a->newest = e;
+}
+
+static enum age record_age(const struct record *r)
+{
+    if (r->storm || r->convicted)
+        return AGE_STORM;
+    return r->duplicates ? AGE_DUPLICATED : AGE_PLAIN;
+}
+
+/* --- entries --- */
+
+static struct entry *entry_find(const struct shard *s, const struct key *k)
+{
+    struct entry *e = s->nbuckets ? *bucket_of(s, k) : NULL;
+
+    while (e && memcmp(&e->key, k, sizeof(*k)) != 0)
+        e = e->next;
+    return e;
+}
+
+static void entry_free(struct memory *m, struct shard *s, struct entry *e)
+{
+    struct entry **at = bucket_of(s, &e->key);
+
+    while (*at != e)
+        at = &(*at)->next;
+    *at = e->next;
+    list_remove(s, e);
+    account(m, s, -(int64_t)e->bytes);
+    s->n--;
+    record_free(&e->record);
+    free(e);
+}
+
+static void buckets_grow(struct memory *m, struct shard *s)
+{
+    size_t n = s->nbuckets ? 2 * s->nbuckets : BUCKETS_FIRST;
+    struct entry **old = s->bucket;
+    size_t nold = s->nbuckets;
+
+    s->bucket = calloc(n, sizeof(*s->bucket));
+    if (!s->bucket)
+        abort();
+    s->nbuckets = n;
+    for (size_t i = 0; i < nold; i++)
+        for (struct entry *e = old[i], *next; e; e = next) {
+            struct entry **to = bucket_of(s, &e->key);
+
+            next = e->next;
+            e->next = *to;
+            *to = e;
+        }
+    free(old);
+    account(m, s, (int64_t)((n - nold) * sizeof(*old)));
+}
+
+static struct entry *entry_new(struct memory *m, struct shard *s, const struct key *k, int64_t now)
+{
+    struct entry *e = calloc(1, sizeof(*e));
+
+    if (!e)
+        abort();
+    if (s->n >= s->nbuckets)
+        buckets_grow(m, s);
+    e->key = *k;
+    e->record = record_new(now);
+    e->next = *bucket_of(s, k);
+    *bucket_of(s, k) = e;
+    list_append(s, e, AGE_PLAIN);
+    s->n++;
+    return e;
+}
+
+/* After a change: counts its bytes anew and makes it the newest of its age. */
+static void entry_touch(struct memory *m, struct shard *s, struct entry *e)
+{
+    uint32_t bytes = (uint32_t)(sizeof(*e) + 16 + record_bytes(e->record));
+
+    account(m, s, (int64_t)bytes - (int64_t)e->bytes);
+    e->bytes = bytes;
+    list_remove(s, e);
+    list_append(s, e, record_age(e->record));
+}
+
+static bool entry_expired(const struct memory *m, const struct entry *e, int64_t now)
+{
+    return now - e->record->last > record_ttl(e->record, m->site);
+}
+
+/* Evicts while the whole store is over its budget: plain records of this shard first; duplicated
+ * ones and storms only if this shard itself is over its share. Never `keep`. */
+static void shard_trim(struct memory *m, struct shard *s, const struct entry *keep)
+{
+    for (unsigned age = 0; age < AGES; age++)
+        for (;;) {
+            struct entry *e = s->age[age].oldest;
+
+            if (e == keep && e)
+                e = e->newer;
+            if (!e || atomic_load_explicit(&m->bytes, memory_order_relaxed) <= m->budget ||
+                (age != AGE_PLAIN && s->bytes <= m->budget / SHARDS))
+                break;
+            entry_free(m, s, e);
+            s->evicted++;
+        }
+}
+
+/* --- the interface --- */
+
+static enum store_state memory_read(struct store *st, struct tallies *t, int64_t now,
+                                    store_done_fn *done, void *arg, struct store_op **op)
+{
+    (void)done, (void)arg, (void)op;
+    tally_table_read(memory_of(st)->tallies, t, now);
+    return STORE_DONE;
+}
+
+static void memory_add(struct store *st, const struct tallies *t, int64_t now)
+{
+    tally_table_add(memory_of(st)->tallies, t, now);
+}
+
+static enum observed observe_as(struct memory *m, const struct key *k, const struct observation *o,
+                                struct replication_signals *out)
+{
+    struct shard *s = shard_lock(m, k);
+    struct entry *e = entry_find(s, k);
+    enum observed observed;
+
+    if (e && entry_expired(m, e, o->subject->now)) {
+        entry_free(m, s, e);
+        s->expired++;
+        e = NULL;
+    }
+    if (!e)
+        e = entry_new(m, s, k, o->subject->now);
+    observed = replication_observe(e->record, o, out);
+    if (observed == OBSERVED_OK) {
+        entry_touch(m, s, e);
+        shard_trim(m, s, e);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return observed;
+}
+
+static enum store_state memory_observe(struct store *st, const struct observation *o,
+                                       struct replication_signals *out, store_done_fn *done,
+                                       void *arg, struct store_op **op)
+{
+    (void)done, (void)arg, (void)op;
+    for (unsigned step = 0; step < STORE_STEPS; step++) {
+        struct key k = store_identity(o->subject, step);
+
+        if (observe_as(memory_of(st), &k, o, out) == OBSERVED_CONFLICT)
+            continue;
+        out->k = k;
+        out->variant = step;
+        return STORE_DONE;
+    }
+    abort(); /* the last identity holds F: its content is the same */
+}
+
+static void memory_settle(struct store *st, const struct key *k, const uint64_t *rcpt,
+                          const enum fate *fate, size_t n)
+{
+    struct shard *s = shard_lock(memory_of(st), k);
+    struct entry *e = entry_find(s, k);
+
+    if (e)
+        record_settle(e->record, rcpt, fate, n);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static bool memory_report(struct store *st, const struct key *k, struct arena *a,
+                          struct report *out)
+{
+    struct memory *m = memory_of(st);
+    struct shard *s = shard_lock(m, k);
+    struct entry *e = entry_find(s, k);
+
+    if (e)
+        replication_report(e->record, m->site, a, out);
+    pthread_mutex_unlock(&s->lock);
+    return e != NULL;
+}
+
+static bool memory_passed(struct store *st, const struct key *k, uint64_t rcpt)
+{
+    struct shard *s = shard_lock(memory_of(st), k);
+    struct entry *e = entry_find(s, k);
+    bool passed = e && record_passed(e->record, rcpt);
+
+    pthread_mutex_unlock(&s->lock);
+    return passed;
+}
+
+static void shard_expire(struct memory *m, struct shard *s, int64_t now)
+{
+    unsigned n = 0;
+
+    for (unsigned age = 0; age < AGES; age++)
+        while (s->age[age].oldest && n < EXPIRE_AT_ONCE &&
+               entry_expired(m, s->age[age].oldest, now)) {
+            entry_free(m, s, s->age[age].oldest);
+            s->expired++;
+            n++;
+        }
+}
+
+static void memory_tick(struct store *st, int64_t now)
+{
+    struct memory *m = memory_of(st);
+
+    for (unsigned i = 0; i < SHARDS; i++) {
+        pthread_mutex_lock(&m->shard[i].lock);
+        shard_expire(m, &m->shard[i], now);
+        shard_trim(m, &m->shard[i], NULL);
+        pthread_mutex_unlock(&m->shard[i].lock);
+    }
+    tally_table_tick(m->tallies, now);
+}
+
+static void memory_cancel(struct store *st, struct store_op **op)
+{
+    (void)st;
+    *op = NULL; /* nothing ever waits here */
+}
+
+static void memory_close(struct store *st)
+{
+    struct memory *m = memory_of(st);
+
+    for (unsigned i = 0; i < SHARDS; i++) {
+        struct shard *s = &m->shard[i];
+
+        for (unsigned age = 0; age < AGES; age++)
+            while (s->age[age].oldest)
+                entry_free(m, s, s->age[age].oldest);
+        free(s->bucket);
+        pthread_mutex_destroy(&s->lock);
+    }
+    tally_table_free(&m->tallies);
+    free(m);
+}
+
+struct store *store_memory_open(const struct site *site, uint64_t bytes)
+{
+    static const struct store_ops ops = {
+        .name = "memory",
+        .tally_read = memory_read,
+        .tally_add = memory_add,
+        .observe = memory_observe,
+        .settle = memory_settle,
+        .report = memory_report,
+        .passed = memory_passed,
+        .tick = memory_tick,
+        .cancel = memory_cancel,
+        .close = memory_close,
+    };
+    struct memory *m = aligned_alloc(64, (sizeof(*m) + 63) / 64 * 64);
+
+    if (!m)
+        abort();
+    memset(m, 0, sizeof(*m));
+    m->store.ops = &ops;
+    m->site = site;
+    m->tallies = tally_table_new(bytes / 4);
+    m->budget = bytes - bytes / 4;
+    for (unsigned i = 0; i < SHARDS; i++)
+        pthread_mutex_init(&m->shard[i].lock, NULL);
+    return &m->store;
+}
+
+void store_memory_figures(struct store *st, struct store_figures *f)
+{
+    struct memory *m = memory_of(st);
+
+    *f = (struct store_figures){.tallies = tally_table_used(m->tallies)};
+    for (unsigned i = 0; i < SHARDS; i++) {
+        struct shard *s = &m->shard[i];
+
+        pthread_mutex_lock(&s->lock);
+        f->records += s->n;
+        f->bytes += s->bytes;
+        f->evicted += s->evicted;
+        f->expired += s->expired;
+        pthread_mutex_unlock(&s->lock);
+    }
+}
