@@ -11,50 +11,6 @@
 
 #include "record.h"
 
-enum {
-    DOSSIERS_MAX = 64,
-    DOSSIER_SET = 8,
-    DOSSIER_NAME = 128,
-    DOSSIER_ADDRESS = 96,
-    QUICK_RCPTS = 16, /* recipients and domains kept as "replays To:" evidence */
-    QUICK_DOMAINS = 8,
-    NOBODY = -1
-};
-
-enum conviction {
-    CONVICTION_NONE,
-    CONVICTION_AGAIN,  /* one recipient had an earlier detour blamed on it */
-    CONVICTION_QUICK,  /* replays the message to every To: address */
-    CONVICTION_STRUCT, /* takes delivered mail out of a mailbox and sends it on */
-    CONVICTION_CYCLE,  /* the path goes round through it */
-    CONVICTIONS        /* must be last */
-};
-
-/* A few distinct values; the first DOSSIER_SET of them. */
-struct few {
-    uint32_t value[DOSSIER_SET];
-    uint8_t n;
-};
-
-/* What speaks for one server being the one that makes the copies. */
-struct dossier {
-    uint32_t server;   /* id */
-    uint32_t ordinary; /* messages seen through its host in normal flow, as last asked */
-    uint32_t n;        /* detours through it; the next five are shares of it */
-    uint32_t reinjected, label, ended, first, branch;
-    struct few before, after, peers; /* server ids, server ids (0: us), peer orgs */
-    bool direct;                     /* it handed copies to us itself */
-    bool pickup;                     /* wrote a "mail pickup service" line */
-    uint8_t conviction;              /* enum conviction */
-    uint8_t nrcpts, ndomains;
-    uint64_t rcpt[QUICK_RCPTS]; /* distinct recipients of its detours */
-    uint16_t domain[QUICK_DOMAINS];
-    uint32_t all, visible; /* recipients of its transactions; those in To or Cc */
-    uint32_t turn;         /* the transaction counted last in all and visible */
-    char name[DOSSIER_NAME];
-    char addressee[DOSSIER_ADDRESS]; /* whose mail server it is, or for whom the mail was meant */
-};
-
 /* One transaction as blame sees it; made once, in the subject's arena. */
 struct scene {
     const struct observation *o;

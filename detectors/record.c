@@ -9,8 +9,6 @@
 
 #include "record.h"
 
-#include "blame.h"
-
 enum { MALLOC_HEAD = 16, PLACES_FIRST = 8, SWEEP_FIRST = 512 };
 
 static void *grown(void *p, size_t n, size_t size)
