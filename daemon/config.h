@@ -7,6 +7,8 @@
 #ifndef CONFIG_H
 #define CONFIG_H
 
+#include <stdio.h>
+
 #include "log.h"
 #include "policy.h"
 #include "site.h"
@@ -25,9 +27,11 @@ struct listener {
 
 struct config {
     struct arena *arena; /* everything below lies here */
-    char *file;          /* where it came from; NULL: built in */
+    _Atomic unsigned references;
+    char *file; /* where it came from; NULL: built in */
     struct site site;
     uint8_t site_key[32];
+    char *site_key_file;
     uint16_t node_number; /* 10 bits, from the node's name */
     struct policy *policy;
     char *policy_file; /* NULL: built-in rules */
@@ -62,12 +66,18 @@ struct config {
 
 /*
  * Reads and checks a file, the policy and site key it names included (a missing site key file is
- * made, 0600, unless `check`). NULL after writing one sentence "file:line: ..." into error.
+ * made, 0600). NULL after writing one sentence "file:line: ..." into error. `check` changes nothing
+ * on disk, takes the test key in place of a missing one (log line: it would be made), and looks
+ * whether hold.path can be written. Main thread only: libconfuse's scanner is one per process.
  */
 struct config *config_load(const char *file, bool check, char error[512]);
+/* The same from text; `file` names it in errors and is where relative paths start. */
+struct config *config_parse(const char *file, struct span text, bool check, char error[512]);
 /* Defaults only, built-in policy, a fixed test key: for replay and tests. */
 struct config *config_builtin(void);
 struct config *config_hold(struct config *); /* one more reference */
 void config_drop(struct config **);
+/* The table of keys, one a line: section.key TAB type TAB default TAB sentence. */
+void config_print_keys(FILE *);
 
 #endif

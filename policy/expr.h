@@ -4,6 +4,9 @@
  *
  *   or < and < not < comparison; literals: numbers with units (60s 10m 4h 28d 20MB 5%), "strings",
  *   true, false; facts by name; == != < <= > >=; `in ("a", "b")`; `matches "*@example.org"`; ( )
+ *
+ * `#` to the end of the line is a comment. Texts compare ASCII case-insensitively; in `matches` *
+ * stands for any bytes, ? for one.
  */
 #ifndef EXPR_H
 #define EXPR_H
@@ -28,5 +31,21 @@ struct expr *expr_compile(struct arena *, struct span text, size_t *used, struct
 bool expr_true(const struct expr *, const struct facts *);
 /* Does it ask about the recipient (so must be evaluated for each)? */
 bool expr_per_recipient(const struct expr *);
+/* The facts it asks for: bits 1 << FACT_X. */
+uint64_t expr_facts(const struct expr *);
+
+/* Fills error for the byte at offset `at` of text. */
+void expr_error_at(struct expr_error *, struct span text, size_t at, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+/* Blanks, line ends and # comments at the start of text: how many bytes. Shared with policy.conf.
+ */
+size_t expr_blank(struct span text);
+/*
+ * A quoted text at offset `at` of `whole`, its value unescaped (a backslash makes the next byte
+ * plain) into the arena. Returns the bytes taken, quotes included; 0 and *error if it is not closed
+ * on its line.
+ */
+size_t expr_string(struct arena *, struct span whole, size_t at, struct span *value,
+                   struct expr_error *);
 
 #endif

@@ -15,6 +15,14 @@ enum fact_type {
     TYPE_STRING, /* compared ASCII case-insensitively */
 };
 
+/* What a number counts, so that `message.bytes > 10m` (minutes!) is a mistake found when loaded. */
+enum unit {
+    UNIT_NONE,  /* a plain number; fits everywhere */
+    UNIT_TIME,  /* milliseconds: ms s m h d */
+    UNIT_BYTES, /* KB MB GB, of 1024 */
+    UNIT_SHARE, /* 0 to 1: % */
+};
+
 struct fact_value {
     enum fact_type type;
     bool yes;
@@ -60,17 +68,45 @@ enum fact {
 struct fact_entry {
     const char *name; /* "replication.copies" */
     enum fact_type type;
+    enum unit unit;
+    bool per_recipient;   /* differs between the recipients of one message */
     const char *sentence; /* for the manual */
 };
 extern const struct fact_entry fact_table[FACT_COUNT];
 
+/* A set of facts: bit 1 << FACT_X. */
+enum { FACT_ADDRESS_TEXT = 48, FACT_TEXT_MAX = 1000 };
+static const uint64_t FACTS_ALL = (UINT64_C(1) << FACT_COUNT) - 1;
+
 struct facts {
     struct fact_value value[FACT_COUNT];
+    char address[FACT_ADDRESS_TEXT]; /* relay.address lies here: do not copy a struct facts */
 };
 
-/* The facts of a message; then those of one recipient of it (overwrites the former recipient's). */
+/* The facts of a message; then those of one recipient of it (overwrites the former recipient's).
+ * Texts are cut at FACT_TEXT_MAX bytes. `some` leaves out the costly ones that are not in the set.
+ */
 void facts_of_message(struct facts *, const struct subject *, const struct signals *);
+void facts_of_message_some(struct facts *, const struct subject *, const struct signals *,
+                           uint64_t set);
 void facts_of_recipient(struct facts *, const struct subject *, const struct signals *, size_t i);
+
+/* The fact of this name, or FACT_COUNT. */
+enum fact fact_find(struct span name);
+const char *fact_type_name(enum fact_type);
+
+/* Looks for the name a mistyped word was meant to be: set word, try all names, read name. */
+struct nearest {
+    struct span word;
+    const char *name;  /* the nearest so far; NULL: none is near */
+    unsigned distance; /* letters to change */
+};
+void nearest_try(struct nearest *, const char *name);
+
+/* Reads a number with its unit ("10m", "20MB", "5%", "3") at the start of text. Returns the bytes
+ * taken, 0 if it does not start with a digit or the unit is unknown. Time in ms, bytes, share of 1.
+ */
+size_t quantity_read(struct span text, double *value, enum unit *unit);
 
 const char *relation_name(enum relation);
 const char *advice_name(enum advice);

@@ -1,0 +1,299 @@
+/*
+ * fact.c - the table of facts, how each is read, and the words for our enumerations.
+ */
+#include "fact.h"
+
+#define MESSAGE(type, unit, text) type, unit, false, text
+#define EACH(type, unit, text) type, unit, true, text
+
+const struct fact_entry fact_table[FACT_COUNT] = {
+    {"message.bytes", MESSAGE(TYPE_NUMBER, UNIT_BYTES, "Size of header and body.")},
+    {"message.words", MESSAGE(TYPE_NUMBER, UNIT_NONE, "Words of decoded text that were read.")},
+    {"message.visible", MESSAGE(TYPE_NUMBER, UNIT_NONE, "Different addresses in To and Cc.")},
+    {"message.list",
+     MESSAGE(TYPE_BOOL, UNIT_NONE, "It has a List-* field, or Precedence says list or bulk.")},
+    {"message.from", MESSAGE(TYPE_STRING, UNIT_NONE, "First address of the From field.")},
+    {"message.subject", MESSAGE(TYPE_STRING, UNIT_NONE, "The Subject field, not decoded.")},
+    {"envelope.from",
+     MESSAGE(TYPE_STRING, UNIT_NONE, "The reverse-path; \"\" is the null reverse-path.")},
+    {"envelope.recipients", MESSAGE(TYPE_NUMBER, UNIT_NONE, "Recipients of this transaction.")},
+    {"recipient.address", EACH(TYPE_STRING, UNIT_NONE, "This recipient.")},
+    {"recipient.domain", EACH(TYPE_STRING, UNIT_NONE, "What follows the @ of this recipient.")},
+    {"relay.address",
+     MESSAGE(TYPE_STRING, UNIT_NONE, "Network address of the relay that brought the message.")},
+    {"relay.name", MESSAGE(TYPE_STRING, UNIT_NONE, "Its host name, as the MTA resolved it.")},
+    {"relay.helo", MESSAGE(TYPE_STRING, UNIT_NONE, "What it said in HELO or EHLO.")},
+    {"relay.trusted",
+     MESSAGE(TYPE_BOOL, UNIT_NONE, "It is one of own or trusted in breakwater.conf.")},
+    {"loop.visits",
+     MESSAGE(TYPE_NUMBER, UNIT_NONE, "Most separate visits of the message to one host.")},
+    {"loop.edges", MESSAGE(TYPE_NUMBER, UNIT_NONE,
+                           "Most times it took the same step from one host to the next.")},
+    {"loop.own_visits", MESSAGE(TYPE_NUMBER, UNIT_NONE, "Visits to our own hosts (own.hosts).")},
+    {"loop.delivered_to",
+     MESSAGE(TYPE_NUMBER, UNIT_NONE, "Most times one address stands in a Delivered-To field.")},
+    {"loop.hops", MESSAGE(TYPE_NUMBER, UNIT_NONE, "Received fields.")},
+    {"loop.relay", MESSAGE(TYPE_STRING, UNIT_NONE, "The host visited most often.")},
+    {"replication.advice",
+     EACH(TYPE_STRING, UNIT_NONE, "What the replication detector advises: pass, tag or hold.")},
+    {"replication.relation",
+     EACH(TYPE_STRING, UNIT_NONE,
+          "How this copy relates to earlier ones: first, same, detour, late, resend, fork, list, "
+          "internal or exempt.")},
+    {"replication.copies",
+     EACH(TYPE_NUMBER, UNIT_NONE, "Copies of the message this recipient had before this one.")},
+    {"replication.passed",
+     EACH(TYPE_NUMBER, UNIT_NONE, "Copies that were passed on to this recipient for good.")},
+    {"replication.rule",
+     EACH(TYPE_STRING, UNIT_NONE, "Which rule of the detector decided: R0 to R6.")},
+    {"replication.storm", MESSAGE(TYPE_BOOL, UNIT_NONE, "The message is a storm by now.")},
+    {"replication.convicted",
+     MESSAGE(TYPE_NUMBER, UNIT_NONE, "Servers convicted of replicating this message.")},
+    {"replication.duplicates",
+     MESSAGE(TYPE_NUMBER, UNIT_NONE, "Recipients of this transaction who had it before.")},
+    {"replication.blamed",
+     MESSAGE(TYPE_STRING, UNIT_NONE, "The server this transaction's detours point at.")},
+    {"store.degraded",
+     MESSAGE(TYPE_BOOL, UNIT_NONE, "Judged without memory of the past: every copy looks first.")},
+};
+
+static struct fact_value yes_or_no(bool yes)
+{
+    return (struct fact_value){.type = TYPE_BOOL, .yes = yes};
+}
+
+static struct fact_value number(double n)
+{
+    return (struct fact_value){.type = TYPE_NUMBER, .number = n};
+}
+
+static struct fact_value text(struct span s)
+{
+    return (struct fact_value){.type = TYPE_STRING, .text = span_head(s, FACT_TEXT_MAX)};
+}
+
+static struct fact_value word(const char *s)
+{
+    return text(span_str(s));
+}
+
+static void read_message(struct fact_value *v, const struct subject *s)
+{
+    const struct envelope *e = s->envelope;
+    size_t head = s->message ? s->message->nhead : 0;
+    v[FACT_MESSAGE_BYTES] = number((double)head + (double)s->fp.body_bytes);
+    v[FACT_MESSAGE_WORDS] = number(s->fp.nwords);
+    v[FACT_MESSAGE_VISIBLE] = number((double)s->visible.n);
+    v[FACT_MESSAGE_LIST] = yes_or_no(s->fp.list_marked);
+    v[FACT_MESSAGE_FROM] = text(s->fp.from);
+    v[FACT_MESSAGE_SUBJECT] = text(s->fp.subject);
+    v[FACT_ENVELOPE_FROM] = text(e->reversepath);
+    v[FACT_ENVELOPE_RECIPIENTS] = number((double)e->nrecipients);
+    v[FACT_RELAY_NAME] = text(e->client_name);
+    v[FACT_RELAY_HELO] = text(e->helo);
+}
+
+/* These two cost more than all others together: read only when a rule asks. */
+static void read_relay(struct facts *facts, const struct subject *s, uint64_t set)
+{
+    const struct ipaddr *client = &s->envelope->client;
+    struct fact_value *v = facts->value;
+    v[FACT_RELAY_ADDRESS] = text((struct span){NULL, 0});
+    v[FACT_RELAY_TRUSTED] = yes_or_no(false);
+    if (set >> FACT_RELAY_ADDRESS & 1) {
+        size_t n = ipaddr_print(client, facts->address);
+        v[FACT_RELAY_ADDRESS] = text(span_of(facts->address, n));
+    }
+    if (set >> FACT_RELAY_TRUSTED & 1)
+        v[FACT_RELAY_TRUSTED] = yes_or_no(site_trusts_addr(s->site, client) ||
+                                          site_trusts_host(s->site, s->client_host));
+}
+
+static void read_signals(struct fact_value *v, const struct signals *signals)
+{
+    const struct loop_signals *l = &signals->loop;
+    const struct replication_signals *r = &signals->replication;
+    v[FACT_LOOP_VISITS] = number(l->visits);
+    v[FACT_LOOP_EDGES] = number(l->edges);
+    v[FACT_LOOP_OWN_VISITS] = number(l->own_visits);
+    v[FACT_LOOP_DELIVERED_TO] = number(l->delivered_to);
+    v[FACT_LOOP_HOPS] = number(l->hops);
+    v[FACT_LOOP_RELAY] = text(l->relay);
+    v[FACT_REPLICATION_STORM] = yes_or_no(r->storm);
+    v[FACT_REPLICATION_CONVICTED] = number(r->convicted);
+    v[FACT_REPLICATION_DUPLICATES] = number(r->duplicates);
+    v[FACT_REPLICATION_BLAMED] = text(r->blamed);
+    v[FACT_STORE_DEGRADED] = yes_or_no(r->degraded);
+}
+
+static void read_copy(struct fact_value *v, const struct copy_signal *c)
+{
+    static const char rules[][3] = {"R0", "R1", "R2", "R3", "R4", "R5", "R6"};
+    v[FACT_REPLICATION_ADVICE] = word(advice_name(c->advice));
+    v[FACT_REPLICATION_RELATION] = word(relation_name(c->relation));
+    v[FACT_REPLICATION_COPIES] = number(c->copies);
+    v[FACT_REPLICATION_PASSED] = number(c->passed);
+    v[FACT_REPLICATION_RULE] = word(c->rule < sizeof rules / sizeof *rules ? rules[c->rule] : "");
+}
+
+/* A copy nobody judged: the first of its message. */
+static const struct copy_signal unjudged = {.relation = REL_FIRST, .rule = 1};
+
+void facts_of_message_some(struct facts *facts, const struct subject *s,
+                           const struct signals *signals, uint64_t set)
+{
+    read_message(facts->value, s);
+    read_relay(facts, s, set);
+    read_signals(facts->value, signals);
+    facts->value[FACT_RECIPIENT_ADDRESS] = text((struct span){NULL, 0});
+    facts->value[FACT_RECIPIENT_DOMAIN] = text((struct span){NULL, 0});
+    read_copy(facts->value, &unjudged);
+}
+
+void facts_of_message(struct facts *facts, const struct subject *s, const struct signals *signals)
+{
+    facts_of_message_some(facts, s, signals, FACTS_ALL);
+}
+
+void facts_of_recipient(struct facts *facts, const struct subject *s, const struct signals *signals,
+                        size_t i)
+{
+    struct span address = s->envelope->recipients[i].address;
+    const struct copy_signal *copies = signals->replication.copy;
+    size_t at = span_rfind(address, '@');
+    facts->value[FACT_RECIPIENT_ADDRESS] = text(address);
+    facts->value[FACT_RECIPIENT_DOMAIN] = text(span_from(address, at + 1));
+    read_copy(facts->value, copies ? &copies[i] : &unjudged);
+}
+
+enum fact fact_find(struct span name)
+{
+    for (unsigned i = 0; i < FACT_COUNT; i++)
+        if (span_eq(name, span_str(fact_table[i].name)))
+            return (enum fact)i;
+    return FACT_COUNT;
+}
+
+const char *fact_type_name(enum fact_type type)
+{
+    static const char *const names[] = {"nothing", "true or false", "a number", "a text"};
+    return names[type];
+}
+
+enum { NEAREST_MAX = 64 }; /* bytes of a word worth guessing about */
+
+/* Letters to insert, remove or change to make one of the other (Levenshtein). */
+static unsigned distance(struct span a, struct span b)
+{
+    unsigned row[NEAREST_MAX + 1];
+    for (unsigned j = 0; j <= b.n; j++)
+        row[j] = j;
+    for (unsigned i = 1; i <= a.n; i++) {
+        unsigned diagonal = row[0];
+        row[0] = i;
+        for (unsigned j = 1; j <= b.n; j++) {
+            unsigned changed = diagonal + (byte_lower(a.p[i - 1]) != byte_lower(b.p[j - 1]));
+            unsigned added = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
+            diagonal = row[j];
+            row[j] = changed < added ? changed : added;
+        }
+    }
+    return row[b.n];
+}
+
+void nearest_try(struct nearest *near, const char *name)
+{
+    struct span other = span_str(name);
+    if (near->word.n == 0 || near->word.n > NEAREST_MAX || other.n > NEAREST_MAX)
+        return;
+    unsigned d = distance(near->word, other);
+    if (d > near->word.n / 3 + 1 || d >= other.n || (near->name && d >= near->distance))
+        return;
+    near->name = name;
+    near->distance = d;
+}
+
+static const struct {
+    const char *name;
+    enum unit unit;
+    double times;
+} units[] = {
+    {"ms", UNIT_TIME, 1},
+    {"s", UNIT_TIME, 1000},
+    {"m", UNIT_TIME, 60e3},
+    {"h", UNIT_TIME, 3600e3},
+    {"d", UNIT_TIME, 86400e3},
+    {"KB", UNIT_BYTES, 1024},
+    {"MB", UNIT_BYTES, 1024.0 * 1024},
+    {"GB", UNIT_BYTES, 1024.0 * 1024 * 1024},
+    {"%", UNIT_SHARE, 0.01},
+};
+
+static bool unit_byte(uint8_t c)
+{
+    return c == '%' || c == '_' || (byte_lower(c) >= 'a' && byte_lower(c) <= 'z');
+}
+
+/* Digits at the start of s as a number; returns how many. */
+static size_t read_digits(struct span s, double *value)
+{
+    size_t n = 0;
+    for (*value = 0; n < s.n && byte_digit(s.p[n]); n++)
+        *value = *value * 10 + (s.p[n] - '0');
+    return n;
+}
+
+size_t quantity_read(struct span s, double *value, enum unit *unit)
+{
+    double fraction = 0, scale = 1;
+    size_t n = read_digits(s, value);
+    if (n == 0 || n > 15)
+        return 0;
+    if (n + 1 < s.n && s.p[n] == '.' && byte_digit(s.p[n + 1])) {
+        size_t digits = read_digits(span_from(s, n + 1), &fraction);
+        if (digits > 15)
+            return 0;
+        for (size_t i = 0; i < digits; i++)
+            scale *= 10;
+        n += 1 + digits;
+    }
+    *value += fraction / scale;
+    *unit = UNIT_NONE;
+    size_t end = n;
+    while (end < s.n && unit_byte(s.p[end]))
+        end++;
+    if (end == n)
+        return n;
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+        if (span_eq(span_of(s.p + n, end - n), span_str(units[i].name))) {
+            *value *= units[i].times;
+            *unit = units[i].unit;
+            return end;
+        }
+    return 0;
+}
+
+const char *relation_name(enum relation r)
+{
+    static const char *const names[REL_COUNT] = {"first", "same", "detour",   "late",  "resend",
+                                                 "fork",  "list", "internal", "exempt"};
+    return r < REL_COUNT ? names[r] : "unknown";
+}
+
+const char *advice_name(enum advice a)
+{
+    static const char *const names[ADVICE_COUNT] = {"pass", "tag", "hold"};
+    return a < ADVICE_COUNT ? names[a] : "unknown";
+}
+
+const char *disposition_name(enum disposition d)
+{
+    static const char *const names[DISP_COUNT] = {"pass", "tag", "throttle", "hold", "reject"};
+    return d < DISP_COUNT ? names[d] : "unknown";
+}
+
+const char *mode_name(enum mode m)
+{
+    static const char *const names[MODE_COUNT] = {"monitor", "enforce", "bypass"};
+    return m < MODE_COUNT ? names[m] : "unknown";
+}
