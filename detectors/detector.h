@@ -1,7 +1,7 @@
 /*
  * detector.h - the table of detectors. A detector is pure: count says what it would like to know of
  * the past, the store answers, judge reads the answers and writes signals, learn says what to
- * remember. To add one: a file, a line in the table in detector.c, its signals in signals.h.
+ * remember. To add one: a file, a line in the table in table.c, its signals in signals.h.
  * (Next: replyall, pingpong, flood.)
  */
 #ifndef DETECTOR_H

@@ -110,6 +110,12 @@ struct span host_org(struct span host)
     return org ? span_from(host, (size_t)(org - name)) : host;
 }
 
+bool host_loopback(struct span host)
+{
+    return span_eq(host, SPAN("localhost")) || span_starts(host, SPAN("localhost.")) ||
+           span_starts(host, SPAN("127."));
+}
+
 /* ---- recipients ---- */
 
 /* "local@domain" where either side of the pattern may be "*". RFC 5321 4.5.1: a bare "postmaster"
@@ -324,6 +330,13 @@ bool ipaddr_private(const struct ipaddr *a)
         if (a->family == nets[i].addr.family && netmask_has(&nets[i], a))
             return true;
     return false;
+}
+
+bool ipaddr_loopback(const struct ipaddr *a)
+{
+    static const uint8_t one[16] = {[15] = 1};
+    return (a->family == 4 && a->byte[12] == 127) ||
+           (a->family == 6 && memcmp(a->byte, one, sizeof(one)) == 0);
 }
 
 bool netmask_parse(struct netmask *m, struct span s)

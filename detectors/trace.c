@@ -161,6 +161,15 @@ static struct span host_clean(struct span w)
     return span_head(w, HOST_BYTES);
 }
 
+struct span host_comparable(struct arena *a, struct span host)
+{
+    host = span_head(span_trim(host), HOST_BYTES);
+    uint8_t *low = arena_alloc(a, host.n + 1);
+    for (size_t i = 0; i < host.n; i++)
+        low[i] = byte_lower(host.p[i]);
+    return host_clean(span_of(low, host.n));
+}
+
 /* In a comment at i stands what follows "helo": "=user", "=[192.0.2.1]", " mail.example". Sets
  * the hop's helo and returns the position after it: a literal there is the client's own word. */
 static size_t helo_read(struct hop *h, struct span s, size_t i)
@@ -224,22 +233,9 @@ static bool hop_reinjected(const struct clauses *c)
            span_case_has(by, SPAN("getmail")) || span_case_has(by, SPAN("pop3 connector"));
 }
 
-static bool addr_loopback(const struct ipaddr *ip)
-{
-    static const uint8_t one[16] = {[15] = 1};
-    return (ip->family == 4 && ip->byte[12] == 127) ||
-           (ip->family == 6 && memcmp(ip->byte, one, 16) == 0);
-}
-
-static bool host_loopback(struct span host)
-{
-    return span_eq(host, SPAN("localhost")) || span_starts(host, SPAN("localhost.")) ||
-           span_starts(host, SPAN("127."));
-}
-
 static bool hop_local(const struct hop *h)
 {
-    return addr_loopback(&h->ip) || host_loopback(h->by) || span_starts(h->with, SPAN("mapi")) ||
+    return ipaddr_loopback(&h->ip) || host_loopback(h->by) || span_starts(h->with, SPAN("mapi")) ||
            span_starts(h->with, SPAN("local")) || span_starts(h->with, SPAN("lmtp"));
 }
 
@@ -459,16 +455,6 @@ static uint64_t prefix_next(struct node *n, const struct keys *k, uint64_t forme
     return id;
 }
 
-/* HELO as a door hands it over, made comparable. */
-static struct span helo_clean(struct arena *a, struct span helo)
-{
-    helo = span_head(span_trim(helo), HOST_BYTES);
-    uint8_t *low = arena_alloc(a, helo.n + 1);
-    for (size_t i = 0; i < helo.n; i++)
-        low[i] = byte_lower(helo.p[i]);
-    return host_clean(span_of(low, helo.n));
-}
-
 void path_build(struct path *p, struct arena *a, const struct keys *k, const struct site *site,
                 const struct trace *t, const struct ipaddr *client, struct span helo)
 {
@@ -478,7 +464,7 @@ void path_build(struct path *p, struct arena *a, const struct keys *k, const str
     if (!oldest || !oldest->reinjected) {
         struct node *n = &p->node[p->n++];
         uint64_t event = oldest ? source_fill(n, a, k, oldest->helo, &oldest->ip)
-                                : source_fill(n, a, k, helo_clean(a, helo), client);
+                                : source_fill(n, a, k, host_comparable(a, helo), client);
         id = prefix_next(n, k, id, event);
     }
     for (size_t i = t->nhops; i-- > 0;) {

@@ -36,6 +36,10 @@ void trace_parse(struct trace *, struct arena *, const struct keys *, const stru
 /* One Received value (after the colon), for tests and tables. */
 void trace_parse_hop(struct hop *, struct arena *, const struct keys *, struct span value);
 
+/* A host name as a door hands it over (HELO, reverse name), made comparable with those of a trace:
+ * lower case, no brackets, no trailing dot; a copy in the arena. */
+struct span host_comparable(struct arena *, struct span host);
+
 /* One step of a path: one acceptance at one server, oldest first. */
 struct node {
     struct span
