@@ -485,6 +485,7 @@ static void proceed(struct session *s)
 {
     bool was_part = s->in_part;
     if (!busy(s) && obey_all(s) < 0) {
+        (void)flush(s); /* what was answered before the end */
         session_end(&s);
         return;
     }
