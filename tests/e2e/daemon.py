@@ -1,0 +1,97 @@
+"""breakwaterd under test: a private directory, free loopback ports, ended by the pid that was started."""
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.path.join(ROOT, os.environ.get("BREAKWATER_BUILD", "build"))
+
+CONF = """\
+node {{ name = "demo" site_key = "{dir}/site.key" }}
+own {{ hosts = {{"mx.gateway.example"}} }}
+mode = "{mode}"
+milter main {{ socket = "inet:{port}@127.0.0.1" }}
+hold {{ path = "{dir}/hold" {hold} }}
+release {{ {release} }}
+control {{ socket = "{dir}/control" }}
+log {{ to = "stderr" level = "{level}" }}
+{more}
+"""
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Daemon:
+    def __init__(self, directory, mode="enforce", release_to=None, release="", hold="", more="", level="notice",
+                 build=BUILD, env=None, port=None):
+        self.dir, self.build, self.env = directory, build, env
+        self.port = port or free_port()
+        os.makedirs(f"{directory}/hold", exist_ok=True)
+        self.conf = f"{directory}/breakwater.conf"
+        if release_to:
+            release = f'to = "{release_to}" ' + release
+        with open(self.conf, "w") as f:
+            f.write(CONF.format(dir=directory, mode=mode, port=self.port, release=release, hold=hold, more=more, level=level))
+        self.process = None
+        self.start()
+
+    @property
+    def milter(self):
+        return f"inet:127.0.0.1:{self.port}"
+
+    def start(self, env=None):
+        self.log_file = open(f"{self.dir}/breakwaterd.log", "ab")
+        self.process = subprocess.Popen([f"{self.build}/breakwaterd", "-f", self.conf], stdin=subprocess.DEVNULL,
+                                        stdout=self.log_file, stderr=self.log_file,
+                                        env={**os.environ, **(self.env or {}), **(env or {})})
+        for _ in range(300):
+            if self.process.poll() is not None:
+                raise RuntimeError(f"breakwaterd did not start:\n{self.log()}")
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                with socket.socket(socket.AF_UNIX) as s:
+                    s.connect(f"{self.dir}/control")
+                return self
+            except OSError:
+                time.sleep(0.05)
+        self.stop()
+        raise RuntimeError("breakwaterd does not answer")
+
+    def log(self):
+        return open(f"{self.dir}/breakwaterd.log", errors="replace").read()
+
+    def ctl(self, *args, check=True):
+        """Runs breakwaterctl; returns (status, stdout)."""
+        p = subprocess.run([f"{self.build}/breakwaterctl", "-s", f"{self.dir}/control", *args],
+                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+        out = p.stdout.decode("utf-8", "replace")
+        if check and p.returncode != 0:
+            raise RuntimeError(f"breakwaterctl {' '.join(args)}: exit {p.returncode}\n{out}")
+        return (p.returncode, out) if not check else out
+
+    def json(self, *args):
+        """--json output: one value a line."""
+        return [json.loads(line) for line in self.ctl("--json", *args).splitlines() if line.strip()]
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, timeout=20):
+        """SIGTERM; the exit status."""
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.log_file.close()
+        return self.process.returncode
