@@ -28,14 +28,25 @@ static int word_number(struct span *w)
     return v;
 }
 
+#define PACK(a, b, c) ((uint32_t)(a) << 16 | (uint32_t)(b) << 8 | (uint32_t)(c))
+
+/* The first three letters of a word, lower case, as one number; 0 if it is shorter. */
+static uint32_t word_letters(struct span w)
+{
+    return w.n < 3 ? 0 : PACK(byte_lower(w.p[0]), byte_lower(w.p[1]), byte_lower(w.p[2]));
+}
+
 /* 1 to 12 for a word that begins like a month, else 0. */
 static int word_month(struct span w)
 {
-    static const char names[] = "janfebmaraprmayjunjulaugsepoctnovdec";
-    if (w.n < 3)
-        return 0;
+    static const uint32_t months[] = {
+        PACK('j', 'a', 'n'), PACK('f', 'e', 'b'), PACK('m', 'a', 'r'), PACK('a', 'p', 'r'),
+        PACK('m', 'a', 'y'), PACK('j', 'u', 'n'), PACK('j', 'u', 'l'), PACK('a', 'u', 'g'),
+        PACK('s', 'e', 'p'), PACK('o', 'c', 't'), PACK('n', 'o', 'v'), PACK('d', 'e', 'c'),
+    };
+    uint32_t letters = word_letters(w);
     for (int m = 0; m < 12; m++)
-        if (span_case_eq(span_head(w, 3), span_of(names + (size_t)m * 3, 3)))
+        if (letters == months[m])
             return m + 1;
     return 0;
 }
@@ -61,10 +72,14 @@ static void date_time(struct date *d, struct span w)
 static void date_zone(struct date *d, struct span w)
 {
     static const struct {
-        const char *name;
+        uint32_t name;
         int hours;
-    } zones[] = {{"est", -5}, {"edt", -4}, {"cst", -6}, {"cdt", -5}, {"mst", -7},
-                 {"mdt", -6}, {"pst", -8}, {"pdt", -7}, {"gmt", 0},  {"utc", 0}};
+    } zones[] = {
+        {PACK('e', 's', 't'), -5}, {PACK('e', 'd', 't'), -4}, {PACK('c', 's', 't'), -6},
+        {PACK('c', 'd', 't'), -5}, {PACK('m', 's', 't'), -7}, {PACK('m', 'd', 't'), -6},
+        {PACK('p', 's', 't'), -8}, {PACK('p', 'd', 't'), -7}, {PACK('g', 'm', 't'), 0},
+        {PACK('u', 't', 'c'), 0},
+    };
     if (d->zoned || w.n == 0)
         return;
     if ((w.p[0] == '+' || w.p[0] == '-') && w.n > 1) {
@@ -78,7 +93,7 @@ static void date_zone(struct date *d, struct span w)
         return;
     }
     for (size_t i = 0; i < sizeof(zones) / sizeof(zones[0]); i++)
-        if (span_case_eq(w, span_str(zones[i].name))) {
+        if (w.n == 3 && word_letters(w) == zones[i].name) {
             d->zone = zones[i].hours * 3600;
             d->zoned = true;
         }

@@ -35,22 +35,43 @@ struct clauses {
     bool seen[CLAUSES];
 };
 
+/* What ends a word of a line, and what ends a piece of a from clause. */
+enum { WORD_END = 1, PIECE_END = 2 };
+static const uint8_t ends[256] = {
+    [' '] = WORD_END | PIECE_END,
+    ['('] = WORD_END | PIECE_END,
+    [')'] = WORD_END | PIECE_END,
+    [';'] = WORD_END | PIECE_END,
+    ['['] = PIECE_END,
+    [']'] = PIECE_END,
+    ['<'] = PIECE_END,
+    ['>'] = PIECE_END,
+    [','] = PIECE_END,
+    ['='] = PIECE_END,
+    ['@'] = PIECE_END,
+    ['"'] = PIECE_END,
+};
+
 static enum clause keyword(struct span w)
 {
-    static const struct {
-        struct span word;
-        enum clause clause;
-    } words[] = {
-        {{(const uint8_t *)"from", 4}, C_FROM}, {{(const uint8_t *)"by", 2}, C_BY},
-        {{(const uint8_t *)"via", 3}, C_VIA},   {{(const uint8_t *)"with", 4}, C_WITH},
-        {{(const uint8_t *)"id", 2}, C_ID},     {{(const uint8_t *)"for", 3}, C_FOR},
-    };
     if (w.n < 2 || w.n > 4)
         return C_NONE;
-    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
-        if (span_eq(w, words[i].word))
-            return words[i].clause;
-    return C_NONE;
+    switch (w.p[0]) {
+    case 'f':
+        if (span_eq(w, SPAN("from")))
+            return C_FROM;
+        return span_eq(w, SPAN("for")) ? C_FOR : C_NONE;
+    case 'b':
+        return span_eq(w, SPAN("by")) ? C_BY : C_NONE;
+    case 'v':
+        return span_eq(w, SPAN("via")) ? C_VIA : C_NONE;
+    case 'w':
+        return span_eq(w, SPAN("with")) ? C_WITH : C_NONE;
+    case 'i':
+        return span_eq(w, SPAN("id")) ? C_ID : C_NONE;
+    default:
+        return C_NONE;
+    }
 }
 
 /* Past the comment that opens at i (RFC 5322 3.2.2: they nest, a backslash quotes), or SIZE_MAX if
@@ -68,11 +89,6 @@ static size_t comment_end(struct span s, size_t i)
     return SIZE_MAX;
 }
 
-static bool word_ends(uint8_t c)
-{
-    return c == ' ' || c == '(' || c == ')' || c == ';';
-}
-
 /* Finds the clauses of s, which is lower case. flat: parentheses are blanks. False if a comment
  * never closes: then a second, flat reading finds what a stray "(" would hide. */
 static bool clauses_read(struct clauses *c, struct span s, bool flat)
@@ -88,12 +104,12 @@ static bool clauses_read(struct clauses *c, struct span s, bool flat)
                 return false;
             continue;
         }
-        if (word_ends(s.p[i])) {
+        if (ends[s.p[i]] & WORD_END) {
             i++;
             continue;
         }
         size_t begin = i;
-        while (i < s.n && !word_ends(s.p[i]))
+        while (i < s.n && !(ends[s.p[i]] & WORD_END))
             i++;
         struct span w = span_of(s.p + begin, i - begin);
         enum clause next = keyword(w);
@@ -116,37 +132,13 @@ static bool clauses_read(struct clauses *c, struct span s, bool flat)
 
 /* ---- one line: who handed it over ---- */
 
-static bool piece_ends(uint8_t c)
+/* An address literal, perhaps with a port ("192.0.2.1:4711"); colons: how many are in it. */
+static bool literal_parse(struct ipaddr *ip, struct span s, size_t colons)
 {
-    switch (c) {
-    case ' ':
-    case '(':
-    case ')':
-    case '[':
-    case ']':
-    case '<':
-    case '>':
-    case ',':
-    case ';':
-    case '=':
-    case '@':
-    case '"':
-        return true;
-    default:
-        return false;
-    }
-}
-
-/* An address literal, perhaps with a port ("192.0.2.1:4711"). */
-static bool literal_parse(struct ipaddr *ip, struct span s)
-{
-    if (s.n < 3)
-        return false;
-    size_t colon = span_find(s, ':');
-    if (byte_digit(s.p[0]) && colon < s.n && span_find(s, '.') < colon)
-        s = span_head(s, colon);
-    else if (!byte_digit(s.p[0]) && colon == s.n)
-        return false;
+    if (colons == 0 && !(byte_digit(s.p[0]) && byte_digit(s.p[s.n - 1])))
+        return false; /* a name, nearly always */
+    if (colons == 1)
+        s = span_head(s, span_find(s, ':'));
     return ipaddr_parse(ip, s);
 }
 
@@ -197,21 +189,21 @@ static void client_read(struct hop *h, struct span s)
     bool found = false; /* in the comment that is open */
     while (i < s.n) {
         uint8_t c = s.p[i];
-        if (piece_ends(c)) {
+        if (ends[c] & PIECE_END) {
             depth += c == '(';
             if (c == ')' && depth && --depth == 0 && found)
                 return;
             i++;
             continue;
         }
-        size_t begin = i;
-        while (i < s.n && !piece_ends(s.p[i]))
-            i++;
+        size_t begin = i, colons = 0;
+        for (; i < s.n && !(ends[s.p[i]] & PIECE_END); i++)
+            colons += s.p[i] == ':';
         struct span piece = span_of(s.p + begin, i - begin);
         struct ipaddr ip;
         if (depth && (span_eq(piece, SPAN("helo")) || span_eq(piece, SPAN("ehlo")))) {
             i = helo_read(h, s, i);
-        } else if (literal_parse(&ip, piece)) {
+        } else if (literal_parse(&ip, piece, colons)) {
             h->ip = ip;
             found = depth > 0;
         }
@@ -219,6 +211,21 @@ static void client_read(struct hop *h, struct span s)
 }
 
 /* ---- one line: the whole ---- */
+
+/* Does a program that takes mail out of a mailbox name itself in s (lower case)? */
+static bool names_fetcher(struct span s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        uint8_t c = s.p[i];
+        if (c != 'f' && c != 'g' && c != 'p')
+            continue;
+        struct span rest = span_from(s, i);
+        if (span_starts(rest, SPAN("fetchmail")) || span_starts(rest, SPAN("getmail")) ||
+            span_starts(rest, SPAN("pop3 connector")))
+            return true;
+    }
+    return false;
+}
 
 /* Taken out of a mailbox and posted again. Read in what the server says of itself, never in what a
  * client could choose (HELO, reverse name). */
@@ -228,9 +235,7 @@ static bool hop_reinjected(const struct clauses *c)
     if (span_starts(with, SPAN("pop3")) || span_starts(with, SPAN("imap")) ||
         span_eq(with, SPAN("pop")))
         return true;
-    return span_case_has(text, SPAN("fetchmail")) || span_case_has(text, SPAN("getmail")) ||
-           span_case_has(text, SPAN("pop3 connector")) || span_case_has(by, SPAN("fetchmail")) ||
-           span_case_has(by, SPAN("getmail")) || span_case_has(by, SPAN("pop3 connector"));
+    return names_fetcher(text) || names_fetcher(by);
 }
 
 static bool hop_local(const struct hop *h)
@@ -239,26 +244,55 @@ static bool hop_local(const struct hop *h)
            span_starts(h->with, SPAN("local")) || span_starts(h->with, SPAN("lmtp"));
 }
 
-/* Collapses blanks and trims into h->line; returns its lower-case twin. */
+#define EACH_BYTE(c) (UINT64_MAX / 255 * (c))
+
+/* Eight bytes, A to Z made a to z: bit 5 is set where a byte is ASCII, >= 'A' and not > 'Z'. */
+static uint64_t lower8(uint64_t x)
+{
+    uint64_t low7 = x & EACH_BYTE(0x7f);
+    uint64_t from_a = low7 + EACH_BYTE(0x80 - 'A'), beyond_z = low7 + EACH_BYTE(0x7f - 'Z');
+    return x | ((~x & (from_a ^ beyond_z) & EACH_BYTE(0x80)) >> 2);
+}
+
+/* Might eight bytes need collapsing: a control character, or two blanks in a row? (The borrow of
+ * these subtractions can only say so too often.) */
+static bool ragged8(uint64_t x)
+{
+    uint64_t y = x ^ EACH_BYTE(' ');
+    uint64_t blank = (y - EACH_BYTE(1)) & ~y & EACH_BYTE(0x80);
+    uint64_t control = (x - EACH_BYTE('\r' + 1)) & ~x & EACH_BYTE(0x80);
+    return control | (blank & (blank << 8)) | (blank & (blank >> 8));
+}
+
+/* Collapses blanks and trims into h->line; returns its lower-case twin. This is where most of the
+ * time of a trace goes, hence eight bytes at a time where nothing is to be done. */
 static struct span line_copy(struct hop *h, struct arena *a, struct span value)
 {
-    value = span_head(value, LIMIT_HOP_BYTES);
+    value = span_trim(span_head(value, LIMIT_HOP_BYTES));
     uint8_t *line = arena_alloc(a, 2 * value.n + 1), *low = line + value.n;
     size_t n = 0;
-    bool blank = false;
-    for (size_t i = 0; i < value.n; i++) {
-        uint8_t c = value.p[i];
-        if (byte_space(c)) {
-            blank = n > 0;
-            continue;
+    for (size_t i = 0; i < value.n;) {
+        uint64_t x;
+        bool blank = n && line[n - 1] == ' ';
+        if (value.n - i >= sizeof(x) && !(blank && value.p[i] == ' ')) {
+            memcpy(&x, value.p + i, sizeof(x));
+            if (!ragged8(x)) {
+                memcpy(line + n, &x, sizeof(x));
+                x = lower8(x);
+                memcpy(low + n, &x, sizeof(x));
+                n += sizeof(x);
+                i += sizeof(x);
+                continue;
+            }
         }
-        if (blank) {
+        uint8_t c = value.p[i++];
+        if (!byte_space(c)) {
+            line[n] = c;
+            low[n++] = byte_lower(c);
+        } else if (!blank) {
             line[n] = low[n] = ' ';
             n++;
-            blank = false;
         }
-        line[n] = c;
-        low[n++] = byte_lower(c);
     }
     h->line = span_of(line, n);
     return span_of(low, n);
@@ -422,18 +456,54 @@ static void path_own(struct path *p, const struct site *site, const struct ipadd
     }
 }
 
-/* The largest repetition of one organisation -> organisation edge. Local and unnamed hops do not
- * count, consecutive hops of one organisation are one. */
+/* The last two labels of a host. Where they differ, the organisations differ. */
+static struct span host_tail(struct span host)
+{
+    size_t dot = span_rfind(host, '.');
+    if (dot == host.n)
+        return host;
+    size_t second = span_rfind(span_head(host, dot), '.');
+    return second == dot ? host : span_from(host, second + 1);
+}
+
+/* Could a, b, a, b be hidden in this order of hosts? Cheap, and "no" for most mail; a long path is
+ * simply looked at. */
+static bool may_circle(const struct span *host, size_t n)
+{
+    if (n > 12)
+        return true;
+    struct span tail[PATH_MAX_NODES];
+    for (size_t i = 0; i < n && n >= 4; i++)
+        tail[i] = host_tail(host[i]);
+    for (size_t x = 0; x + 3 < n; x++)
+        for (size_t z = x + 2; z + 1 < n; z++) {
+            if (!span_eq(tail[x], tail[z]))
+                continue;
+            for (size_t y = x + 1; y < z; y++)
+                for (size_t w = z + 1; w < n; w++)
+                    if (span_eq(tail[y], tail[w]))
+                        return true;
+        }
+    return false;
+}
+
+/* The largest repetition of one organisation -> organisation edge, 0 if there is none. Local and
+ * unnamed hops do not count, consecutive hops of one organisation are one. */
 static unsigned path_cycle(const struct path *p)
 {
     struct span run[PATH_MAX_NODES];
-    size_t n = 0;
-    unsigned best = 0;
+    size_t hosts = 0, n = 0;
+    unsigned best = 1;
     for (size_t i = 0; i < p->n; i++) {
         const struct node *at = &p->node[i];
-        if ((at->hop && at->hop->local) || span_eq(at->host, SPAN("?")))
-            continue;
-        struct span org = host_org(at->host);
+        bool counts = !(at->hop && at->hop->local) && !span_eq(at->host, SPAN("?"));
+        if (counts && (hosts == 0 || !span_eq(run[hosts - 1], at->host)))
+            run[hosts++] = at->host;
+    }
+    if (!may_circle(run, hosts))
+        return 0;
+    for (size_t i = 0; i < hosts; i++) {
+        struct span org = host_org(run[i]);
         if (n == 0 || !span_eq(run[n - 1], org))
             run[n++] = org;
     }
@@ -444,7 +514,7 @@ static unsigned path_cycle(const struct path *p)
         if (times > best)
             best = times;
     }
-    return best;
+    return best > 1 ? best : 0;
 }
 
 /* id_0 = Sip(event_0), id_i = Sip(id_(i-1), event_i): equal ids, same acceptance. */

@@ -58,7 +58,7 @@ struct path {
     struct node *node; /* oldest first */
     size_t n;          /* >= 1 */
     bool reinjected;   /* a re-injection hop that is not the oldest */
-    unsigned cycle;    /* largest repetition of one org -> org edge (detection.md 3.3) */
+    unsigned cycle;    /* times the mail went one org -> org edge, if twice or more; else 0 */
 };
 
 /* The path of a trace as it reached us from client (its address) saying helo. */
