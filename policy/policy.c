@@ -130,9 +130,6 @@ static bool unexpected(struct reader *r, const char *what, const char *const *na
 
 static bool read_when(struct reader *r, struct rule *rule)
 {
-    if (rule->when)
-        return REFUSE(r, r->at, "rule %s has a second 'when': join them with 'and' or 'or'",
-                      rule->name);
     skip_blank(r);
     size_t used;
     struct expr_error error;
@@ -153,8 +150,6 @@ static bool read_when(struct reader *r, struct rule *rule)
 
 static bool read_do(struct reader *r, struct rule *rule)
 {
-    if (rule->has_do)
-        return REFUSE(r, r->at, "rule %s has a second 'do'", rule->name);
     static const char *const names[] = {"pass", "tag", "throttle", "hold", "reject", NULL};
     struct span word = peek_word(r);
     for (unsigned i = 0; i < DISP_COUNT; i++)
@@ -216,8 +211,6 @@ static bool check_reason(struct reader *r, size_t at, struct span text, struct r
 
 static bool read_reason(struct reader *r, struct rule *rule)
 {
-    if (rule->reason)
-        return REFUSE(r, r->at, "rule %s has a second 'reason'", rule->name);
     skip_blank(r);
     if (r->at == r->text.n || r->text.p[r->at] != '"')
         return unexpected(r, "a quoted text", NULL);
@@ -234,12 +227,16 @@ static bool read_clause(struct reader *r, struct rule *rule)
 {
     static const char *const names[] = {"when", "do", "reason", NULL};
     bool (*const read[])(struct reader *, struct rule *) = {read_when, read_do, read_reason};
+    const bool given[] = {rule->when != NULL, rule->has_do, rule->reason != NULL};
     struct span word = peek_word(r);
-    for (size_t i = 0; names[i]; i++)
-        if (span_eq(word, span_str(names[i]))) {
-            r->at += word.n;
-            return read[i](r, rule);
-        }
+    for (size_t i = 0; names[i]; i++) {
+        if (!span_eq(word, span_str(names[i])))
+            continue;
+        if (given[i])
+            return REFUSE(r, r->at, "rule %s has a second '%s'", rule->name, names[i]);
+        r->at += word.n;
+        return read[i](r, rule);
+    }
     if (rule->when && !rule->has_do)
         return unexpected(r, "'and', 'or', 'do', 'reason' or '}'", names);
     return unexpected(r, "'when', 'do', 'reason' or '}'", names);
