@@ -53,6 +53,7 @@ struct client {
 };
 
 struct session {
+    struct connection connection; /* must be first */
     struct worker *worker;
     const char *door; /* the listener's name */
     int fd;
@@ -85,7 +86,7 @@ static void session_end(struct session **sp)
     event_del(&s->ticker);
     close(s->fd);
     milter_out_free(&s->out);
-    atomic_fetch_sub(&s->worker->sessions, 1);
+    worker_part(s->worker, &s->connection);
     free(s->in);
     free(s);
 }
@@ -490,6 +491,10 @@ static void proceed(struct session *s)
         return;
     }
     tidy(s);
+    if (s->worker->leaving && !s->tx && s->n == 0 && !busy(s)) {
+        session_end(&s);
+        return;
+    }
     if (s->n == s->cap && s->cap && busy(s))
         event_del(&s->readable); /* full; goes on when we are no longer busy */
     else if (s->in_part != was_part || !event_pending(&s->readable, EV_READ, NULL))
@@ -578,6 +583,11 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
         session_end(&s);
 }
 
+static void leave(struct connection *c)
+{
+    proceed((struct session *)c);
+}
+
 void milter_accept(struct worker *w, int fd, const struct listener *listener)
 {
     static const struct timeval idle = {IDLE_SECONDS, 0}, stall = {STALL_SECONDS, 0};
@@ -593,7 +603,7 @@ void milter_accept(struct worker *w, int fd, const struct listener *listener)
     event_assign(&s->readable, w->base, fd, EV_READ | EV_PERSIST, on_readable, s);
     event_assign(&s->writable, w->base, fd, EV_WRITE, on_writable, s);
     event_assign(&s->ticker, w->base, -1, EV_PERSIST, on_tick, s);
-    atomic_fetch_add(&w->sessions, 1);
+    worker_join(w, &s->connection, leave);
     if (event_add(&s->readable, s->idle))
         abort();
 }

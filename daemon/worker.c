@@ -180,7 +180,10 @@ struct arrival {
 static void arrive(struct letter *letter)
 {
     struct arrival *a = (struct arrival *)letter;
-    door_of(a->listener->kind)(a->worker, a->fd, a->listener);
+    if (a->worker->leaving)
+        close(a->fd);
+    else
+        door_of(a->listener->kind)(a->worker, a->fd, a->listener);
     free(a);
 }
 
@@ -220,6 +223,25 @@ static void accept_failed(struct evconnlistener *ev, void *arg)
             door->address, strerror(errno));
     evconnlistener_disable(ev);
     evtimer_add(door->rest, &second);
+}
+
+void worker_join(struct worker *w, struct connection *c, void (*leave)(struct connection *))
+{
+    c->leave = leave;
+    c->next = w->connections;
+    c->at = &w->connections;
+    if (c->next)
+        c->next->at = &c->next;
+    w->connections = c;
+    atomic_fetch_add(&w->sessions, 1);
+}
+
+void worker_part(struct worker *w, struct connection *c)
+{
+    *c->at = c->next;
+    if (c->next)
+        c->next->at = c->at;
+    atomic_fetch_sub(&w->sessions, 1);
 }
 
 /* ---- starting and ending ---- */
@@ -340,20 +362,33 @@ void workers_reload(struct workers *all, struct config *config)
     }
 }
 
-/* Stopping runs in thread 0, because the listeners are its own. */
+/* Stopping runs in every thread; the listeners are thread 0's. */
 struct stop {
     struct letter letter; /* must be first */
     struct workers *all;
+    struct worker *worker;
 };
 
-static void stop_accepting(struct letter *letter)
+static void stop_accepting(struct workers *all)
+{
+    for (size_t i = 0; i < all->ndoors; i++) {
+        event_del(all->doors[i].rest);
+        evconnlistener_disable(all->doors[i].ev);
+    }
+}
+
+static void stop_worker(struct letter *letter)
 {
     struct stop *stop = (struct stop *)letter;
-    for (size_t i = 0; i < stop->all->ndoors; i++) {
-        event_del(stop->all->doors[i].rest);
-        evconnlistener_disable(stop->all->doors[i].ev);
-    }
+    struct worker *w = stop->worker;
+    if (w->number == 0)
+        stop_accepting(stop->all);
     free(stop);
+    w->leaving = true;
+    for (struct connection *c = w->connections, *next; c; c = next) {
+        next = c->next;
+        c->leave(c);
+    }
 }
 
 unsigned workers_sessions(const struct workers *all)
@@ -366,11 +401,13 @@ unsigned workers_sessions(const struct workers *all)
 
 void workers_stop(struct workers *all, int64_t ms)
 {
-    struct stop *stop = calloc(1, sizeof *stop);
-    if (!stop)
-        abort();
-    *stop = (struct stop){{NULL, stop_accepting}, all};
-    mailbox_post(all->worker[0].mailbox, &stop->letter);
+    for (size_t i = 0; i < all->n; i++) {
+        struct stop *stop = calloc(1, sizeof *stop);
+        if (!stop)
+            abort();
+        *stop = (struct stop){{NULL, stop_worker}, all, &all->worker[i]};
+        mailbox_post(all->worker[i].mailbox, &stop->letter);
+    }
     int64_t until = clock_mono() + ms;
     while (workers_sessions(all) && clock_mono() < until)
         usleep(DRAIN_LOOK_MS * 1000);

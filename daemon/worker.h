@@ -10,18 +10,30 @@
 
 #include "tx.h"
 
+/* An open connection, as its worker knows it. A door embeds it in its session. */
+struct connection {
+    struct connection *next, **at;      /* private */
+    void (*leave)(struct connection *); /* we are stopping: end now, or after the message */
+};
+
 struct worker {
     unsigned number;
     struct event_base *base;
     struct mailbox *mailbox;
     struct keys keys;
     struct pipeline *pipeline;
-    struct config *config;     /* what new transactions pin; swapped by reload */
-    _Atomic unsigned sessions; /* open connections; doors count them */
+    struct config *config; /* what new transactions pin; swapped by reload */
+    struct connection *connections;
+    _Atomic unsigned sessions; /* how many those are */
+    bool leaving;              /* stopping: no message is begun after this one */
 };
 
 /* A door: what to do with a new connection. Takes the fd. Runs in the worker's thread. */
 typedef void door_accept_fn(struct worker *, int fd, const struct listener *);
+
+/* A door's connection begins and ends. Both in the worker's thread. */
+void worker_join(struct worker *, struct connection *, void (*leave)(struct connection *));
+void worker_part(struct worker *, struct connection *);
 
 struct workers;
 /* Opens the listeners and starts the threads. NULL after a sentence in error. */

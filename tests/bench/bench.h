@@ -1,7 +1,6 @@
 /* bench.h - what the load generators share: clock, histogram, loopback addresses, text. */
 #ifndef BENCH_H
 #define BENCH_H
-#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
