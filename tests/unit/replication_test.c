@@ -1,0 +1,566 @@
+/* replication_test.c - stories of copies: how each relates to those before, and what is advised. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "past.h"
+
+/*
+ * What happens: a path and recipients; `expect` has one word per recipient, RELATION + ADVICE:
+ * F first, S same, D detour, A late, R resend, K fork, L list, I internal, X exempt;
+ * + pass, t tag, h hold, H hold and sole. Then its copies are settled: passed unless held;
+ * fate 'a': all aborted, 'p': left pending, 'h': all held.
+ */
+struct step {
+    const char *path, *rcpts, *expect;
+    const char *list;
+    char fate;
+    bool acked, cycle, known, transit, connector;
+};
+struct story {
+    const char *name;
+    const char *visible;
+    struct step step[14];
+};
+
+#define B "b@b.example"
+#define C "c@c.example"
+#define D "d@d.example"
+#define E "e@e.example"
+
+#define STEP(p, r, e) .path = p, .rcpts = r, .expect = e
+
+static const struct story stories[] = {
+    {"a first copy passes, and so does the first to somebody else",
+     "",
+     {{STEP("o isp gw", B, "F+")}, {STEP("o isp/2 gw", C, "F+")}}},
+    {"the same queue entry is tagged three times, then held",
+     "",
+     {{STEP("o isp gw", B " " C, "F+ F+")},
+      {STEP("o isp gw", B " " C, "St St")},
+      {STEP("o isp gw", B, "St")},
+      {STEP("o isp gw", B, "St")},
+      {STEP("o isp gw", B " " C, "Sh St")}}},
+    {"the same queue entry again although the client saw our 250: one tag",
+     "",
+     {{STEP("o isp gw", B, "F+")},
+      {STEP("o isp gw", B, "St"), .acked = true},
+      {STEP("o isp gw", B, "Sh"), .acked = true}}},
+    {"a detour: one allowance, then the server is convicted",
+     "",
+     {{STEP("o isp", B, "F+")},
+      {STEP("o isp sbs smart", B, "Dt")},
+      {STEP("o isp sbs/2 smart/2", B, "Dh")},
+      {STEP("o isp sbs/3 smart/3", C, "F+")}}},
+    {"a detour through ours only is internal: two passes, then a loop of ours",
+     "",
+     {{STEP("o isp", B, "F+")},
+      {STEP("o isp filter= gw=", B, "I+")},
+      {STEP("o isp filter=/2 gw=/2", B, "I+")},
+      {STEP("o isp filter=/3 gw=/3", B, "Ih")}}},
+    {"the direct copy, overtaken by a longer one",
+     "",
+     {{STEP("o isp sbs smart", B, "F+")}, {STEP("o isp", B, "At")}, {STEP("o isp", C, "F+")}}},
+    {"one server gives it to the same next server twice",
+     "",
+     {{STEP("o isp/1 gw/1", B, "F+")},
+      {STEP("o isp/1 gw/2", B, "Rt")},
+      {STEP("o isp/1 gw/3", B, "Rh")}}},
+    {"another branch: one allowance, then hold",
+     "",
+     {{STEP("o isp gw", B, "F+")},
+      {STEP("o isp other gw", B, "Kt")},
+      {STEP("o isp third gw", B, "Kh")}}},
+    {"nothing in common: a fork from the first visible server",
+     "",
+     {{STEP("o isp gw", B, "F+")}, {STEP("sbs smart", B, "Kt")}, {STEP("sbs/2 smart/2", B, "Kh")}}},
+    {"a handed-over copy on our own path is preferred to a fork of the same depth",
+     "",
+     {{STEP("o isp", B, "F+")}, {STEP("o isp x", B, "Dt")}, {STEP("o isp y", B, "Dh")}}},
+    {"a list copy after the direct one, one per list, five lists",
+     "",
+     {{STEP("o gw", B, "F+")},
+      {STEP("o l1 gw", B, "Lt"), .list = "one"},
+      {STEP("o l1/2 gw", B, "Kt"), .list = "one"},
+      {STEP("o l2 gw", B, "Lt"), .list = "two"},
+      {STEP("o l3 gw", B, "Lt"), .list = "three"},
+      {STEP("o l4 gw", B, "Lt"), .list = "four"},
+      {STEP("o l5 gw", B, "Lt"), .list = "five"},
+      {STEP("o l6 gw", B, "Lh"), .list = "six"}}},
+    {"two lists, each its first copy",
+     "",
+     {{STEP("o l1 gw", B, "F+"), .list = "one"}, {STEP("o l2 gw", B, "Lt"), .list = "two"}}},
+    {"mail taken out of a mailbox and sent on convicts at once",
+     "",
+     {{STEP("o isp", B " " C, "F+ F+")}, {STEP("o isp sbs^ smart", B " " C, "Dh Dh")}}},
+    {"but not when it is where the mail began",
+     "",
+     {{STEP("sbs^ smart", B, "F+")}, {STEP("sbs^/2 smart/2", B, "Rt")}}},
+    {"and not when it is marked as a list",
+     "",
+     {{STEP("o isp", B, "F+"), .list = "one"}, {STEP("o isp sbs^ smart", B, "Dt"), .list = "one"}}},
+    {"the connector's signature in To convicts at once",
+     "",
+     {{STEP("o isp", B, "F+")}, {STEP("o isp sbs smart", B, "Dh"), .connector = true}}},
+    {"a replay of the To: line is held from its first transaction on",
+     B " " C " " D,
+     {{STEP("o isp", B " " C " " D, "F+ F+ F+")},
+      {STEP("o isp sbs smart", B " " C " " D, "Dh Dh Dh")}}},
+    {"two visible recipients are not yet a replay",
+     B " " C " " D,
+     {{STEP("o isp", B " " C " " D, "F+ F+ F+")}, {STEP("o isp sbs smart", B " " C, "Dt Dt")}}},
+    {"three recipients of one domain are not yet a replay",
+     "x@b.example y@b.example z@b.example",
+     {{STEP("o isp", "x@b.example y@b.example z@b.example", "F+ F+ F+")},
+      {STEP("o isp sbs smart", "x@b.example y@b.example z@b.example", "Dt Dt Dt")}}},
+    {"recipients that To does not show are not a replay",
+     B " " C,
+     {{STEP("o isp", B " " C " " D, "F+ F+ F+")},
+      {STEP("o isp sbs smart", B " " C " " D, "Dt Dt Dt")}}},
+    {"a transit relay is never convicted as a replayer",
+     B " " C " " D,
+     {{STEP("o isp", B " " C " " D, "F+ F+ F+")},
+      {STEP("o isp mx2 mx1", B " " C " " D, "Dt Dt Dt"), .transit = true}}},
+    {"a path that goes round convicts, but never the first copy",
+     "",
+     {{STEP("o isp", B, "F+"), .cycle = true},
+      {STEP("o isp sbs smart", B " " C, "Dh F+"), .cycle = true}}},
+    {"a server known from another storm gets no allowance",
+     "",
+     {{STEP("o isp", B, "F+")}, {STEP("o isp sbs smart", B, "Dh"), .known = true}}},
+    {"the first copy of a known server passes all the same",
+     "",
+     {{STEP("o isp sbs smart", B, "F+"), .known = true}}},
+    {"a lost copy: the next try is the first again",
+     "",
+     {{STEP("o isp gw", B, "F+"), .fate = 'a'},
+      {STEP("o isp gw", B, "F+")},
+      {STEP("o isp gw", B, "St")}}},
+    {"a lost extra copy gives its allowance back",
+     "",
+     {{STEP("o isp", B, "F+")},
+      {STEP("o isp sbs smart", B, "Dt"), .fate = 'a'},
+      {STEP("o other smart", B, "Kt")},
+      {STEP("o third smart", B, "Kh")}}},
+    {"a held copy is only seen: the next is the first",
+     "",
+     {{STEP("o isp gw", B, "F+"), .fate = 'h'},
+      {STEP("o isp2 gw", B, "F+")},
+      {STEP("o isp2 gw", B, "St")}}},
+    {"a copy held while the other is still on its way may be the only one",
+     "",
+     {{STEP("o isp", B " " C, "F+ F+"), .fate = 'p'}, {STEP("o isp sbs^ smart", B, "DH")}}},
+    {"postmaster is counted, never held",
+     "",
+     {{STEP("o isp", "postmaster@b.example", "F+")},
+      {STEP("o isp sbs^ smart", "postmaster@b.example", "Xt")},
+      {STEP("o isp sbs^/2 smart/2", "postmaster@b.example " C, "Xt F+")}}},
+    {"a recipient named twice is one copy",
+     "",
+     {{STEP("o isp", B " " C " " B, "F+ F+ F+")},
+      {STEP("o isp", B " " B " " B, "St St St")},
+      {STEP("o isp", B, "St")},
+      {STEP("o isp", B " " B, "St St")},
+      {STEP("o isp", B, "Sh")}}},
+    {"no recipients", "", {{STEP("o isp", "", "")}, {STEP("o isp", B, "F+")}}},
+};
+
+static const char relation_letter[REL_COUNT + 1] = "FSDARKLIX";
+
+static void describe(const struct replication_signals *out, size_t n, char *text)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct copy_signal *c = &out->copy[i];
+
+        if (i)
+            *text++ = ' ';
+        *text++ = relation_letter[c->relation];
+        *text++ = c->advice == ADVICE_HOLD ? (c->sole ? 'H' : 'h') : "+t"[c->advice];
+    }
+    *text = 0;
+}
+
+static void settle(struct record *r, const struct envelope *e,
+                   const struct replication_signals *out, char fate)
+{
+    uint64_t hash[64];
+    enum fate became[64];
+
+    if (fate == 'p')
+        return;
+    for (size_t i = 0; i < e->nrecipients; i++) {
+        hash[i] = e->recipients[i].hash;
+        became[i] = out->copy[i].advice == ADVICE_HOLD ? FATE_HELD : FATE_PASSED;
+        if (fate)
+            became[i] = fate == 'a' ? FATE_ABORTED : FATE_HELD;
+    }
+    record_settle(r, hash, became, e->nrecipients);
+}
+
+static void observe(struct past *p, struct record *r, const struct step *step, const char *visible,
+                    struct subject *s, struct replication_signals *out)
+{
+    static const uint32_t ordinary[PATH_MAX_NODES];
+    bool known[PATH_MAX_NODES];
+    struct observation o = {
+        .subject = s, .ordinary = ordinary, .known = known, .transit = step->transit};
+
+    past_subject(p, s, 1, 1, step->path, step->rcpts, visible);
+    for (size_t i = 0; i < PATH_MAX_NODES; i++)
+        known[i] = step->known;
+    s->path.cycle = step->cycle ? 2 : 0;
+    ((struct envelope *)s->envelope)->acked = step->acked;
+    if (step->list) {
+        s->fp.list_id = span_str(step->list);
+        s->fp.list_marked = true;
+    }
+    if (step->connector)
+        s->visible.connector = SPAN("mspop3connector.x@b.example");
+    assert_int_equal(replication_observe(r, &o, out), OBSERVED_OK);
+}
+
+static void test_stories(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(stories) / sizeof(*stories); i++) {
+        struct past p;
+        struct record *r = record_new(0);
+
+        past_open(&p);
+        for (const struct step *step = stories[i].step; step->path; step++) {
+            struct replication_signals out;
+            struct subject s;
+            char got[256];
+
+            observe(&p, r, step, stories[i].visible, &s, &out);
+            describe(&out, s.envelope->nrecipients, got);
+            if (strcmp(got, step->expect))
+                fail_msg("%s: step %td: %s, expected %s", stories[i].name,
+                         step - stories[i].step + 1, got, step->expect);
+            settle(r, s.envelope, &out, step->fate);
+        }
+        record_free(&r);
+        past_close(&p);
+    }
+}
+
+static void test_signals(void **state)
+{
+    struct past p;
+    struct record *r = record_new(0);
+    struct replication_signals out;
+    struct subject s;
+    struct step first = {.path = "o isp", .rcpts = B " " C},
+                again = {.path = "o isp sbs[192.0.2.9]^ smart", .rcpts = B " " C};
+
+    (void)state;
+    past_open(&p);
+    observe(&p, r, &first, "", &s, &out);
+    assert_false(out.known);
+    assert_int_equal(out.duplicates, 0);
+    assert_int_equal(out.copy[1].seen, 1);
+    settle(r, s.envelope, &out, 0);
+    observe(&p, r, &again, "", &s, &out);
+    assert_true(out.known);
+    assert_int_equal(out.duplicates, 2);
+    assert_int_equal(out.copies, 4);
+    assert_int_equal(out.convicted, 1);
+    assert_false(out.storm);
+    assert_true(span_eq(out.blamed, SPAN("sbs[192.0.2.9]")));
+    assert_string_equal(out.conviction, "re-injects mail that had already been delivered");
+    assert_int_equal(out.copy[0].rule, 6);
+    assert_int_equal(out.copy[0].copies, 1);
+    assert_int_equal(out.copy[0].seen, 2);
+    assert_int_equal(out.copy[0].passed, 1);
+    assert_int_equal(out.copy[0].at, 2);
+    settle(r, s.envelope, &out, 0);
+    for (int i = 0; i < 4; i++) {
+        again.path = i % 2 ? "o isp sbs[192.0.2.9]^/3 smart" : "o isp sbs[192.0.2.9]^/4 smart";
+        observe(&p, r, &again, "", &s, &out);
+        settle(r, s.envelope, &out, 0);
+    }
+    assert_true(out.storm);
+    assert_int_equal(out.nlearned, 1);
+    assert_int_equal(out.learned[0], s.path.node[2].server_id);
+    assert_int_equal(r->passed, 2);
+    assert_int_equal(r->held, 10);
+    record_free(&r);
+    past_close(&p);
+}
+
+/* --- contents --- */
+
+static void test_conflict(void **state)
+{
+    struct past p;
+    struct record *r = record_new(0);
+    struct replication_signals out;
+    struct subject s;
+    struct observation o = {.subject = &s};
+    uint32_t zero[PATH_MAX_NODES] = {0};
+    bool known[PATH_MAX_NODES] = {false};
+
+    (void)state;
+    past_open(&p);
+    o.ordinary = zero;
+    o.known = known;
+    past_subject(&p, &s, 1, 1, "o isp", B, "");
+    s.fp.sketch.n = 8;
+    for (uint32_t i = 0; i < 8; i++)
+        s.fp.sketch.value[i] = 100 + i;
+    assert_int_equal(replication_observe(r, &o, &out), OBSERVED_OK);
+    s.fp.f = 2;
+    for (uint32_t i = 0; i < 4; i++)
+        s.fp.sketch.value[i] = 50 + i; /* 4 of 8 in common */
+    assert_int_equal(replication_observe(r, &o, &out), OBSERVED_CONFLICT);
+    assert_int_equal(r->copies, 1);
+    assert_int_equal(r->nvariants, 1);
+    s.fp.sketch.value[3] = 100; /* 5 of 8 */
+    assert_int_equal(replication_observe(r, &o, &out), OBSERVED_OK);
+    assert_int_equal(r->nvariants, 2);
+    s.fp.sketch.n = 3; /* too few samples, another F */
+    s.fp.f = 3;
+    assert_int_equal(replication_observe(r, &o, &out), OBSERVED_CONFLICT);
+    for (uint64_t f = 10; f < 40; f++) { /* footers upon footers: bounded, the first is kept */
+        s.fp.f = f;
+        s.fp.sketch.n = 8;
+        assert_int_equal(replication_observe(r, &o, &out), OBSERVED_OK);
+    }
+    assert_int_equal(r->nvariants, K_VARIANTS);
+    assert_int_equal(r->variant[0].f, 1);
+    record_free(&r);
+    past_close(&p);
+}
+
+/* --- names --- */
+
+static size_t storm_addresses(char *all, size_t n)
+{
+    size_t at = 0;
+
+    for (size_t i = 0; i < n; i++)
+        at += (size_t)sprintf(all + at, "office@firm%zu.example ", i);
+    return at;
+}
+
+/* Three of 630 addressees run servers that fetch the mail and send it to all of To: again, each
+ * through its own provider's smarthost; copies of copies too. We are the gateway of three others.
+ */
+static void test_shropshire(void **state)
+{
+    enum { ALL = 630 };
+    static const char mine[] = "office@firm5.example office@firm6.example office@firm7.example";
+    struct past p;
+    struct record *r = record_new(0);
+    char *all = malloc(ALL * 32), path[1024];
+    struct replication_signals out;
+    struct subject s;
+    struct report report;
+    size_t held = 0, passed = 0;
+    uint32_t seed = 1;
+
+    (void)state;
+    past_open(&p);
+    storm_addresses(all, ALL);
+    for (int i = 0; i < 120; i++) {
+        size_t n = (size_t)sprintf(path, "pc[192.0.2.1] relay.promo.example[192.0.2.2]/1");
+        int rounds = i ? 1 + i % 3 : 0;
+
+        for (int j = 0; j < rounds; j++) {
+            unsigned who = (seed = seed * 1103515245 + 12345) >> 16 & 3;
+
+            who = who == 3 ? 0 : who;
+            n += (size_t)sprintf(
+                path + n,
+                " mx.isp%u.example[192.0.2.%u]/%d-%d@office@firm%u.example "
+                "sbs.firm%u.example[198.51.100.%u]^/%d-%d smtp.isp%u.example[192.0.2.%u]/%d-%d",
+                who, 10 + who, j, i / 4, who, who, who, j, i / 4, who, 20 + who, j, i);
+        }
+        observe(&p, r, &(struct step){.path = path, .rcpts = mine}, all, &s, &out);
+        settle(r, s.envelope, &out, 0);
+        for (size_t k = 0; k < 3; k++)
+            out.copy[k].advice == ADVICE_HOLD ? held++ : passed++;
+        arena_free(&p.arena);
+        p.arena = arena_new();
+    }
+    assert_int_equal(passed, 3);
+    assert_int_equal(held, 3 * 119);
+    replication_report(r, &p.site, p.arena, &report);
+    assert_true(report.storm);
+    assert_int_equal(report.copies, 360);
+    assert_int_equal(report.passed, 3);
+    assert_int_equal(report.recipients, 3);
+    assert_int_equal(report.without, 0);
+    for (size_t i = 0; i < report.nculprits; i++) {
+        const struct culprit *c = &report.culprits[i];
+        bool sbs = span_starts(c->relay, SPAN("sbs.firm"));
+
+        assert_int_equal(c->named, i < 3);
+        assert_int_equal(sbs, i < 3);
+        assert_true(c->nevidence >= 1);
+        if (i < 3)
+            assert_non_null(strstr(c->evidence[0], "delivered to a mailbox (100 % of its"));
+    }
+    assert_true(report.nculprits >= 3);
+    record_free(&r);
+    past_close(&p);
+    free(all);
+}
+
+/* Nothing but host names that anybody could have: no name, the site. */
+static void test_no_name_without_a_lead(void **state)
+{
+    struct past p;
+    struct record *r = record_new(0);
+    struct replication_signals out;
+    struct subject s;
+    struct report report;
+    char path[128];
+
+    (void)state;
+    past_open(&p);
+    for (int i = 0; i < 6; i++) {
+        sprintf(path, i ? "o isp a/%d b/%d" : "o isp", i, i);
+        observe(&p, r, &(struct step){.path = path, .rcpts = B}, "", &s, &out);
+        settle(r, s.envelope, &out, 0);
+    }
+    replication_report(r, &p.site, p.arena, &report);
+    assert_int_equal(report.nculprits, 1);
+    assert_false(report.culprits[0].named);
+    assert_true(span_eq(report.culprits[0].relay, SPAN("one of a -> b")));
+    assert_string_equal(report.culprits[0].grade, "claimed by one relay only");
+    record_free(&r);
+    past_close(&p);
+}
+
+/* --- memory --- */
+
+static void test_size(void **state)
+{
+    struct past p;
+    struct record *r = record_new(0);
+    struct replication_signals out;
+    struct subject s;
+    char *all = malloc(630 * 32);
+    size_t many;
+
+    (void)state;
+    past_open(&p);
+    observe(&p, r, &(struct step){.path = "o isp a b c gw", .rcpts = B}, "", &s, &out);
+    assert_true(record_bytes(r) < 600);
+    record_free(&r);
+    r = record_new(0);
+    storm_addresses(all, 630);
+    observe(&p, r, &(struct step){.path = "o isp a b c gw", .rcpts = all}, "", &s, &out);
+    many = record_bytes(r);
+    assert_true(many < 65536); /* 630 recipients of one transaction share one path */
+    assert_int_equal(r->nplaces, 6);
+    record_free(&r);
+    past_close(&p);
+    free(all);
+}
+
+/* Paths invented without end, all to one recipient: places that nobody's path needs are swept. */
+static void test_places_are_bounded(void **state)
+{
+    struct past p;
+    struct record *r = record_new(0);
+    struct replication_signals out;
+    struct subject s;
+    char path[128];
+
+    (void)state;
+    past_open(&p);
+    for (int i = 0; i < 3000; i++) {
+        sprintf(path, "o/%d a/%d b/%d c/%d", i, i, i, i);
+        observe(&p, r, &(struct step){.path = path, .rcpts = B}, "", &s, &out);
+        settle(r, s.envelope, &out, 0);
+        arena_free(&p.arena);
+        p.arena = arena_new();
+    }
+    assert_true(r->nplaces < 1024);
+    assert_true(record_bytes(r) < 65536);
+    /* the first path is still known */
+    observe(&p, r, &(struct step){.path = "o/0 a/0 b/0 c/0", .rcpts = B}, "", &s, &out);
+    assert_int_equal(out.copy[0].relation, REL_SAME);
+    record_free(&r);
+    past_close(&p);
+}
+
+/* --- asking and answering --- */
+
+static void test_observation_maps_answers(void **state)
+{
+    struct past p;
+    struct subject s;
+    struct tallies t = {0};
+    struct observation o;
+
+    (void)state;
+    past_open(&p);
+    past_subject(&p, &s, 1, 1, "o own= isp gw", B, "");
+    tallies_add(&t, p.arena, (struct tally){.key = 42, .answer = 9}); /* another detector's */
+    replication_detector.count(&s, &t);
+    assert_int_equal(t.n, 1 + 3 * 2 + 1);
+    for (size_t i = 1; i < t.n; i++)
+        t.t[i].answer = (double)i;
+    t.t[6].answer = (double)(s.now - p.site.known_server + 1); /* gw */
+    t.t[4].answer = (double)(s.now - p.site.known_server);     /* isp: too long ago */
+    t.t[7].answer = 4;
+    replication_observation(&o, &s, &t);
+    assert_int_equal(o.ordinary[0], 1);
+    assert_int_equal(o.ordinary[1], 0);
+    assert_int_equal(o.ordinary[2], 3);
+    assert_int_equal(o.ordinary[3], 5);
+    assert_false(o.known[0]);
+    assert_false(o.known[2]);
+    assert_true(o.known[3]);
+    assert_false(o.transit);
+    t.t[7].answer = 5;
+    replication_observation(&o, &s, &t);
+    assert_true(o.transit);
+    past_close(&p);
+}
+
+static void test_learn(void **state)
+{
+    struct past p;
+    struct subject s;
+    struct tallies t = {0};
+    struct signals signals = {0};
+    uint32_t server = 77;
+
+    (void)state;
+    past_open(&p);
+    past_subject(&p, &s, 1, 1, "o.example up.example2 gw.example3", B, "");
+    replication_detector.learn(&s, &signals, &t);
+    assert_int_equal(t.n, 4);
+    assert_int_equal(t.t[0].kind, TALLY_COUNT);
+    assert_int_equal(t.t[3].kind, TALLY_SET);
+    t.n = 0;
+    signals.replication.duplicates = 1; /* a storm teaches nothing about normal flow */
+    signals.replication.learned = &server;
+    signals.replication.nlearned = 1;
+    replication_detector.learn(&s, &signals, &t);
+    assert_int_equal(t.n, 1);
+    assert_int_equal(t.t[0].kind, TALLY_MARK);
+    past_close(&p);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_stories),
+        cmocka_unit_test(test_signals),
+        cmocka_unit_test(test_conflict),
+        cmocka_unit_test(test_shropshire),
+        cmocka_unit_test(test_no_name_without_a_lead),
+        cmocka_unit_test(test_size),
+        cmocka_unit_test(test_places_are_bounded),
+        cmocka_unit_test(test_observation_maps_answers),
+        cmocka_unit_test(test_learn),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
