@@ -286,6 +286,8 @@ static int obey_mail(struct session *s, struct span data, struct span macros)
     e->helo = arena_span(a, span_str(s->client.helo));
     e->auth = arena_span(a, milter_macro(macros, 'M', SPAN("auth_authen")));
     read_queue_id(s, 'M', macros);
+    if (!(s->terms.actions & ACT_DELRCPT))
+        tx_indivisible(s->tx);
     struct span raw = milter_string(&data);
     tx_reversepath(s->tx, raw, params(s, data));
     return 0;

@@ -38,6 +38,7 @@ struct tx {
     struct fingerprinter *fingerprinter;
     struct body *body; /* NULL: nothing of this message can be held */
     uint64_t bytes;
+    bool indivisible; /* all recipients or none are held */
     bool unjudged; /* passes for all: bypass, no recipients, too many recipients, a released copy */
     bool released; /* carries a good release token */
 
@@ -168,6 +169,11 @@ int tx_recipient(struct tx *tx, struct span raw, struct span params)
     r->address = without_brackets(r->raw);
     r->params = arena_span(tx->arena, params);
     return 0;
+}
+
+void tx_indivisible(struct tx *tx)
+{
+    tx->indivisible = true;
 }
 
 void tx_unrecipient(struct tx *tx)
@@ -617,6 +623,8 @@ static struct put *put_new(struct tx *tx)
 
 static enum tx_state tx_hold(struct tx *tx)
 {
+    if (tx->indivisible && tx->verdict.count[DISP_HOLD] < tx->verdict.n)
+        return tx_fail(tx, "the MTA does not let us remove single recipients");
     if (!tx->pipeline->keeper) { /* replay: a hold is a hold without a queue */
         tx->held = true;
         return tx_finish(tx);

@@ -56,6 +56,10 @@ int tx_recipient(struct tx *, struct span raw, struct span params);
 /* Forgets the last recipient (the MTA refused it). */
 void tx_unrecipient(struct tx *);
 
+/* The door cannot take single recipients away: where only some copies would be held all pass,
+ * tagged. Before tx_judge. */
+void tx_indivisible(struct tx *);
+
 void tx_field(struct tx *, struct span name, struct span value); /* milter */
 void tx_header_end(struct tx *);                                 /* milter: EOH */
 void tx_body(struct tx *, struct span);                          /* milter: after the empty line */
