@@ -7,7 +7,6 @@
  * One table. A parameter or member that a route does not know is refused, never ignored: a
  * misspelt "dry_run" must not release anything.
  */
-#define _GNU_SOURCE /* memmem */
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>

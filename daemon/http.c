@@ -7,7 +7,6 @@
  * guards do not. A request whose client goes away before the answer keeps living until it is
  * answered, in vain: nothing that was asked for is half done because somebody hung up.
  */
-#define _GNU_SOURCE /* struct ucred */
 #include <pwd.h>
 #include <stdarg.h>
 #include <stdio.h>

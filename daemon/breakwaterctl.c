@@ -1,0 +1,285 @@
+/*
+ * breakwaterctl.c - the command line: options, and a table of commands (ctl_read.c, ctl_change.c).
+ */
+#include <getopt.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "ctl.h"
+#include "replay.h"
+
+/* Options that only some commands take. */
+enum uses {
+    USES_JSON = 1 << 0,
+    USES_DRY = 1 << 1, /* -n, -y, --reason */
+    USES_STORM = 1 << 2,
+    USES_RCPT = 1 << 3,
+    USES_SENDER = 1 << 4,
+    USES_STATE = 1 << 5,
+    USES_LIMIT = 1 << 6,
+    USES_AFTER = 1 << 7,
+    USES_ALL = 1 << 8,
+    USES_ONE_EACH = 1 << 9,
+    USES_FROM = 1 << 10, /* --from, --since */
+    USES_PARTS = 1 << 11 /* --headers, --text, --message */
+};
+
+/* ---- the table ---- */
+
+static int run_version(const struct ctl *ctl)
+{
+    if (ctl->json)
+        puts("{\"version\":\"" BREAKWATER_VERSION "\"}");
+    else
+        puts("breakwaterctl " BREAKWATER_VERSION);
+    return CTL_OK;
+}
+
+static int run_help(const struct ctl *ctl);
+
+static const struct command {
+    const char *name, *args, *sentence;
+    int (*run)(const struct ctl *);
+    unsigned uses;
+    size_t least, most; /* arguments */
+} commands[] = {
+    {"status", "", "the daemon at a glance: mode, what is held, alarms", ctl_status, USES_JSON, 0,
+     0},
+    {"storms", "[--limit N]", "storms, the latest first", ctl_storms, USES_JSON | USES_LIMIT, 0, 0},
+    {"show", "ID [--headers] [--text] [--message]",
+     "one storm, or one held copy, and what can be done", ctl_show, USES_JSON | USES_PARTS, 1, 1},
+    {"held", "[--storm S] [--rcpt A] [--sender A] [--state S] [--limit N] [--after ID]",
+     "the hold queue", ctl_held,
+     USES_JSON | USES_STORM | USES_RCPT | USES_SENDER | USES_STATE | USES_LIMIT | USES_AFTER, 0, 0},
+    {"release", "ID... | --storm S --one-per-recipient | --storm S --all | --rcpt A",
+     "send held copies to their recipients", ctl_release,
+     USES_JSON | USES_DRY | USES_STORM | USES_RCPT | USES_ONE_EACH | USES_ALL, 0, 4096},
+    {"discard", "ID... | --storm S --all | --rcpt A   --reason TEXT",
+     "put held copies in the bin, for 30 days", ctl_discard,
+     USES_JSON | USES_DRY | USES_STORM | USES_RCPT | USES_ALL, 0, 4096},
+    {"undo", "ID...", "back to held: what is in the bin, or not yet sent", ctl_undo,
+     USES_JSON | USES_DRY, 1, 4096},
+    {"explain", "ID | --rcpt A | --from A [--since 2h|DATE]",
+     "where is my mail? ID: of a transaction, a copy, or the MTA's queue id", ctl_explain,
+     USES_JSON | USES_RCPT | USES_FROM, 0, 1},
+    {"mode", "[monitor|enforce|bypass --reason TEXT]", "the mode in force, or change it", ctl_mode,
+     USES_JSON | USES_DRY, 0, 1},
+    {"replay", "[--conf F] [--policy F] TRACE...", "run the engine over recorded mail, offline",
+     NULL, 0, 0, 0},
+    {"version", "", "print the version", run_version, USES_JSON, 0, 0},
+    {"help", "[COMMAND]", "this", run_help, 0, 0, 1},
+};
+enum { COMMANDS = sizeof commands / sizeof *commands };
+
+static const struct command *find_command(const char *name)
+{
+    for (size_t i = 0; i < COMMANDS; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+static void usage(FILE *to)
+{
+    fputs("usage: breakwaterctl [-s SOCKET | -f CONF] COMMAND ...\n\n", to);
+    for (size_t i = 0; i < COMMANDS; i++)
+        fprintf(to, "  %-8s %s\n", commands[i].name, commands[i].sentence);
+    fputs("\nbreakwaterctl help COMMAND tells more; breakwaterctl(8) tells all.\n", to);
+}
+
+static int run_help(const struct ctl *ctl)
+{
+    const struct command *c = ctl->nargs ? find_command(ctl->args[0]) : NULL;
+    if (ctl->nargs && !c) {
+        ctl_complain("there is no command \"%s\"", print_text(ctl->arena, ctl->args[0], 32));
+        return CTL_USAGE;
+    }
+    if (!c) {
+        usage(stdout);
+        return CTL_OK;
+    }
+    printf("breakwaterctl %s %s\n  %s.\n", c->name, c->args, c->sentence);
+    if (c->uses & USES_DRY)
+        puts("  -n says what would change and changes nothing; --reason TEXT is written down.");
+    if (c->uses & USES_ALL)
+        puts("  --all asks before it acts; -y answers yes.");
+    if (c->uses & USES_JSON)
+        puts("  --json prints JSON, one object a line.");
+    return CTL_OK;
+}
+
+/* ---- the command line ---- */
+
+enum {
+    OPT_REASON = 256,
+    OPT_STORM,
+    OPT_RCPT,
+    OPT_SENDER,
+    OPT_STATE,
+    OPT_LIMIT,
+    OPT_AFTER,
+    OPT_ALL,
+    OPT_ONE_EACH,
+    OPT_FROM,
+    OPT_SINCE,
+    OPT_HEADERS,
+    OPT_TEXT,
+    OPT_MESSAGE,
+};
+static const struct option options[] = {
+    {"socket", required_argument, NULL, 's'},
+    {"conf", required_argument, NULL, 'f'},
+    {"json", no_argument, NULL, 'j'},
+    {"dry-run", no_argument, NULL, 'n'},
+    {"yes", no_argument, NULL, 'y'},
+    {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, 'V'},
+    {"reason", required_argument, NULL, OPT_REASON},
+    {"storm", required_argument, NULL, OPT_STORM},
+    {"rcpt", required_argument, NULL, OPT_RCPT},
+    {"sender", required_argument, NULL, OPT_SENDER},
+    {"state", required_argument, NULL, OPT_STATE},
+    {"limit", required_argument, NULL, OPT_LIMIT},
+    {"after", required_argument, NULL, OPT_AFTER},
+    {"all", no_argument, NULL, OPT_ALL},
+    {"one-per-recipient", no_argument, NULL, OPT_ONE_EACH},
+    {"from", required_argument, NULL, OPT_FROM},
+    {"since", required_argument, NULL, OPT_SINCE},
+    {"headers", no_argument, NULL, OPT_HEADERS},
+    {"text", no_argument, NULL, OPT_TEXT},
+    {"message", no_argument, NULL, OPT_MESSAGE},
+    {NULL, 0, NULL, 0},
+};
+
+/* Where an option goes, and which commands take it; 0: all. */
+struct place {
+    int option;
+    unsigned uses;
+    const char **value;
+    bool *yes;
+};
+
+static bool put_option(struct ctl *ctl, int o, unsigned *used)
+{
+    const struct place places[] = {
+        {'s', 0, &ctl->socket, NULL},
+        {'f', 0, &ctl->conf, NULL},
+        {'j', USES_JSON, NULL, &ctl->json},
+        {'n', USES_DRY, NULL, &ctl->dry},
+        {'y', USES_DRY, NULL, &ctl->yes},
+        {OPT_REASON, USES_DRY, &ctl->reason, NULL},
+        {OPT_STORM, USES_STORM, &ctl->storm, NULL},
+        {OPT_RCPT, USES_RCPT, &ctl->rcpt, NULL},
+        {OPT_SENDER, USES_SENDER, &ctl->sender, NULL},
+        {OPT_STATE, USES_STATE, &ctl->state, NULL},
+        {OPT_LIMIT, USES_LIMIT, &ctl->limit, NULL},
+        {OPT_AFTER, USES_AFTER, &ctl->after, NULL},
+        {OPT_ALL, USES_ALL, NULL, &ctl->all},
+        {OPT_ONE_EACH, USES_ONE_EACH, NULL, &ctl->one_each},
+        {OPT_FROM, USES_FROM, &ctl->from, NULL},
+        {OPT_SINCE, USES_FROM, &ctl->since, NULL},
+        {OPT_HEADERS, USES_PARTS, NULL, &ctl->headers},
+        {OPT_TEXT, USES_PARTS, NULL, &ctl->text},
+        {OPT_MESSAGE, USES_PARTS, NULL, &ctl->message},
+    };
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        if (places[i].option != o)
+            continue;
+        if (places[i].value)
+            *places[i].value = optarg;
+        else
+            *places[i].yes = true;
+        *used |= places[i].uses;
+        return true;
+    }
+    return false;
+}
+
+/* The socket: -s, or the one a configuration names, or the usual one. */
+static bool find_socket(struct ctl *ctl)
+{
+    char error[512];
+    if (ctl->socket)
+        return true;
+    if (!ctl->conf) {
+        ctl->socket = "/run/breakwater/control";
+        return true;
+    }
+    struct config *c = config_load(ctl->conf, true, error);
+    if (!c) {
+        ctl_complain("%s", error);
+        return false;
+    }
+    ctl->socket = arena_str(ctl->arena, span_str(c->control_socket));
+    config_drop(&c);
+    return true;
+}
+
+static int run_command(struct ctl *ctl, const struct command *c, unsigned used)
+{
+    if (used & ~c->uses) {
+        ctl_complain("%s does not take all of these options; see: breakwaterctl help %s", c->name,
+                     c->name);
+        return CTL_USAGE;
+    }
+    if (ctl->nargs < c->least || ctl->nargs > c->most) {
+        ctl_complain("%s takes %s arguments; see: breakwaterctl help %s", c->name,
+                     ctl->nargs < c->least ? "more" : "fewer", c->name);
+        return CTL_USAGE;
+    }
+    ctl->colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR");
+    return find_socket(ctl) ? c->run(ctl) : CTL_USAGE;
+}
+
+/* Reads options up to the next word ("+") or all of them, from optind on. -1: go on; else exit. */
+static int read_options(struct ctl *ctl, int argc, char **argv, const char *shorts, unsigned *used)
+{
+    int o;
+    while ((o = getopt_long(argc, argv, shorts, options, NULL)) != -1) {
+        if (o == 'V')
+            return run_version(ctl);
+        if (o == 'h' || !put_option(ctl, o, used)) {
+            usage(o == 'h' ? stdout : stderr);
+            return o == 'h' ? CTL_OK : CTL_USAGE;
+        }
+    }
+    return -1;
+}
+
+static int run(struct ctl *ctl, int argc, char **argv)
+{
+    unsigned used = 0;
+    int rc = read_options(ctl, argc, argv, "+s:f:jnyhV", &used);
+    if (rc >= 0)
+        return rc;
+    argc -= optind;
+    argv += optind;
+    const struct command *c = argc ? find_command(argv[0]) : NULL;
+    if (!c) {
+        if (argc)
+            ctl_complain("there is no command \"%s\"", print_text(ctl->arena, argv[0], 32));
+        usage(stderr);
+        return CTL_USAGE;
+    }
+    optind = 0;  /* glibc: begin afresh, from here on with options between the words too */
+    if (!c->run) /* replay has options of its own */
+        return replay_main(argc, argv);
+    if ((rc = read_options(ctl, argc, argv, "s:f:jnyhV", &used)) >= 0)
+        return rc;
+    ctl->args = argv + optind;
+    ctl->nargs = (size_t)(argc - optind);
+    return run_command(ctl, c, used);
+}
+
+int main(int argc, char **argv)
+{
+    struct ctl ctl = {.arena = arena_new()};
+    int rc = run(&ctl, argc, argv);
+    arena_free(&ctl.arena);
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        ctl_complain("the output could not be written");
+        return CTL_REFUSED;
+    }
+    return rc;
+}

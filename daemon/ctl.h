@@ -1,0 +1,41 @@
+/*
+ * ctl.h - one call of breakwaterctl: what was asked, how it asks the daemon, and the commands.
+ *
+ * Exit: 0 ok, 1 refused, 2 usage, 3 daemon unreachable, 4 done in part.
+ */
+#ifndef CTL_H
+#define CTL_H
+
+#include "ctl_client.h"
+#include "ctl_print.h"
+#include "id.h"
+
+enum ctl_exit { CTL_OK, CTL_REFUSED, CTL_USAGE, CTL_UNREACHABLE, CTL_PARTIAL };
+
+struct ctl {
+    struct arena *arena;
+    const char *socket, *conf;
+    bool json, dry, yes, one_each, all, headers, text, message, colour;
+    const char *reason, *storm, *rcpt, *sender, *state, *from, *after, *since, *limit;
+    size_t nargs;
+    char **args;
+};
+
+/* "breakwaterctl: ..." to stderr. */
+void ctl_complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* Asks; CTL_OK when there is a good reply in r, else the exit status, after a sentence. */
+int ctl_ask(const struct ctl *, const struct ctl_target *, const json_t *body, struct ctl_reply *r);
+void ctl_json(const json_t *);      /* one line to stdout */
+void ctl_json_each(const json_t *); /* the same for each member of an array */
+
+/* Members of a document as text for people. max: characters shown, 0: all. */
+const char *ctl_count(const struct ctl *, const json_t *, const char *name);
+const char *ctl_text(const struct ctl *, const json_t *, const char *name, size_t max);
+const char *ctl_time(const struct ctl *, const json_t *, const char *name);
+
+/* The commands; each returns the exit status. */
+typedef int ctl_run_fn(const struct ctl *);
+ctl_run_fn ctl_status, ctl_storms, ctl_show, ctl_held, ctl_explain, ctl_mode_now; /* ctl_read.c */
+ctl_run_fn ctl_release, ctl_discard, ctl_undo, ctl_mode;                          /* ctl_change.c */
+
+#endif

@@ -1,0 +1,177 @@
+/* ctl_change.c - the commands that change something: release, discard, undo, mode. */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "ctl.h"
+
+/* ---- release, discard, undo ---- */
+
+/* Asks a person before something large. Scripts must have said -y. */
+static bool confirmed(const struct ctl *ctl, const char *verb)
+{
+    if (!ctl->all || ctl->yes || ctl->dry)
+        return true;
+    if (!isatty(STDIN_FILENO)) {
+        ctl_complain("%s --all wants -y when nobody can be asked; -n shows what it would do", verb);
+        return false;
+    }
+    printf("%s every held copy of %s? [y/N] ", verb, ctl->storm ? ctl->storm : ctl->rcpt);
+    fflush(stdout);
+    char answer[16] = "";
+    return fgets(answer, sizeof answer, stdin) && (answer[0] == 'y' || answer[0] == 'Y');
+}
+
+static void set_text(json_t *o, const char *name, const char *value)
+{
+    if (value)
+        json_object_set_new(o, name, json_text_of(value));
+}
+
+static void set_yes(json_t *o, const char *name, bool yes)
+{
+    if (yes)
+        json_object_set_new(o, name, json_true());
+}
+
+/* The body of a change; NULL after a sentence if the arguments make none. */
+static json_t *change_body(const struct ctl *ctl)
+{
+    json_t *body = json_object(), *ids = json_array();
+    for (size_t i = 0; i < ctl->nargs; i++) {
+        uint64_t id;
+        if (!id_parse(&id, span_str(ctl->args[i]))) {
+            ctl_complain("\"%s\" is not the id of a copy (13 letters and digits)%s",
+                         print_text(ctl->arena, ctl->args[i], 64),
+                         ctl->args[i][0] == 'S' ? "; a storm is named with --storm" : "");
+            json_decref(ids);
+            json_decref(body);
+            return NULL;
+        }
+        json_array_append_new(ids, json_string(ctl->args[i]));
+    }
+    if (ctl->nargs)
+        json_object_set(body, "ids", ids);
+    json_decref(ids);
+    set_text(body, "storm", ctl->storm);
+    set_text(body, "rcpt", ctl->rcpt);
+    set_text(body, "reason", ctl->reason);
+    set_yes(body, "one_per_recipient", ctl->one_each);
+    set_yes(body, "all", ctl->all);
+    set_yes(body, "dry_run", ctl->dry);
+    return body;
+}
+
+/* done, would: "are on their way out", "would be released" */
+static int end_change(const struct ctl *ctl, const json_t *j, const char *done, const char *would)
+{
+    uint64_t asked = json_get_num(j, "asked"), changed = json_get_num(j, "changed");
+    const json_t *refused = json_object_get(j, "refused");
+    if (ctl->json)
+        ctl_json(j);
+    else if (changed)
+        printf("%s %s%s.\n", print_some(ctl->arena, changed, "copy", "copies"),
+               ctl->dry ? would : done, ctl->dry ? "; nothing was changed" : "");
+    else if (asked == 0)
+        puts(ctl->one_each ? "No copy is needed: every recipient of this storm got one, or has one "
+                             "on the way."
+                           : "No held copy matches; nothing was changed.");
+    for (size_t i = 0; !ctl->json && i < json_array_size(refused); i++) {
+        const json_t *x = json_array_get(refused, i);
+        ctl_complain("%s: %s", ctl_text(ctl, x, "id", 0), ctl_text(ctl, x, "detail", 0));
+    }
+    if (changed == asked)
+        return CTL_OK;
+    return changed ? CTL_PARTIAL : CTL_REFUSED;
+}
+
+static int change(const struct ctl *ctl, const char *verb, const char *done, const char *would)
+{
+    struct ctl_target t;
+    struct ctl_reply r;
+    json_t *body = change_body(ctl);
+    if (!body)
+        return CTL_USAGE;
+    if (!confirmed(ctl, verb)) {
+        json_decref(body);
+        return CTL_USAGE;
+    }
+    ctl_target(&t, ctl->arena, verb);
+    int rc = ctl_ask(ctl, &t, body, &r);
+    if (rc == CTL_OK)
+        rc = end_change(ctl, r.json, done, would);
+    ctl_reply_free(&r);
+    json_decref(body);
+    return rc;
+}
+
+/* Which copies? Exactly one way of saying it. */
+static bool scope_good(const struct ctl *ctl, const char *verb)
+{
+    if ((ctl->nargs > 0) + (ctl->storm || ctl->rcpt) != 1) {
+        ctl_complain("%s: say which copies: their ids, or --storm S, or --rcpt ADDRESS", verb);
+        return false;
+    }
+    if (ctl->storm && !ctl->rcpt && ctl->one_each + ctl->all != 1) {
+        ctl_complain("%s --storm wants %s--all", verb,
+                     strcmp(verb, "release") == 0 ? "--one-per-recipient or " : "");
+        return false;
+    }
+    return true;
+}
+
+int ctl_release(const struct ctl *ctl)
+{
+    if (!scope_good(ctl, "release"))
+        return CTL_USAGE;
+    return change(ctl, "release", "on the way to the recipients", "would be released");
+}
+
+int ctl_discard(const struct ctl *ctl)
+{
+    if (!scope_good(ctl, "discard"))
+        return CTL_USAGE;
+    if (!ctl->reason || !*ctl->reason) {
+        ctl_complain("discard wants --reason \"...\": it is kept with the copies");
+        return CTL_USAGE;
+    }
+    return change(ctl, "discard", "put in the bin, from where `undo` brings back for 30 days",
+                  "would be put in the bin");
+}
+
+int ctl_undo(const struct ctl *ctl)
+{
+    return change(ctl, "undo", "held again", "would be held again");
+}
+
+/* ---- mode ---- */
+
+static int set_mode(const struct ctl *ctl, const char *mode)
+{
+    struct ctl_target t;
+    struct ctl_reply r;
+    if (!ctl->reason || !*ctl->reason) {
+        ctl_complain("mode %s wants --reason \"...\": it is written down",
+                     print_text(ctl->arena, mode, 16));
+        return CTL_USAGE;
+    }
+    json_t *body = json_object();
+    set_text(body, "mode", mode);
+    set_text(body, "reason", ctl->reason);
+    set_yes(body, "dry_run", ctl->dry);
+    ctl_target(&t, ctl->arena, "mode");
+    int rc = ctl_ask(ctl, &t, body, &r);
+    if (rc == CTL_OK && ctl->json)
+        ctl_json(r.json);
+    else if (rc == CTL_OK)
+        printf("%s\n", ctl->dry ? "The mode would change; nothing was changed."
+                                : arena_printf(ctl->arena, "The mode is now %s.",
+                                               ctl_text(ctl, r.json, "mode", 16)));
+    ctl_reply_free(&r);
+    json_decref(body);
+    return rc;
+}
+
+int ctl_mode(const struct ctl *ctl)
+{
+    return ctl->nargs ? set_mode(ctl, ctl->args[0]) : ctl_mode_now(ctl);
+}

@@ -1,0 +1,609 @@
+/* ctl_read.c - the commands that only look: status, storms, show, held, explain. */
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ctl.h"
+
+enum { SUBJECT_SHOWN = 48, ADDRESS_SHOWN = 40, PAGE = 100, PAGE_MAX = 1000 };
+
+static int get(const struct ctl *ctl, const char *path, struct ctl_reply *r)
+{
+    struct ctl_target t;
+    ctl_target(&t, ctl->arena, path);
+    return ctl_ask(ctl, &t, NULL, r);
+}
+
+static int64_t when(const json_t *o, const char *name)
+{
+    return json_ms(json_object_get(o, name));
+}
+
+/* A reverse-path: the null one is shown as <>. */
+static const char *sender(const struct ctl *ctl, const json_t *o, size_t max)
+{
+    return *json_get_str(o, "sender") ? ctl_text(ctl, o, "sender", max) : "<>";
+}
+
+/* ---- status ---- */
+
+static void print_mode(const struct ctl *ctl, const json_t *m)
+{
+    const char *mode = json_get_str(m, "mode");
+    bool enforce = strcmp(mode, "enforce") == 0;
+    const char *means = enforce                        ? "further copies of a storm are held"
+                        : strcmp(mode, "monitor") == 0 ? "nothing is held, only recorded"
+                                                       : "mail passes unjudged";
+    printf("Mode %s: %s.", print_paint(ctl->arena, ctl->colour, PAINT_BOLD, mode), means);
+    if (when(m, "since"))
+        printf(" Since %s, by %s: %s", ctl_time(ctl, m, "since"), ctl_text(ctl, m, "by", 64),
+               ctl_text(ctl, m, "reason", 200));
+    putchar('\n');
+}
+
+static void print_safety(const struct ctl *ctl, const json_t *s)
+{
+    const json_t *b = json_object_get(s, "balance"), *h = json_object_get(s, "hold");
+    struct arena *a = ctl->arena;
+    int64_t oldest = when(h, "oldest");
+    uint64_t failed = json_get_num(b, "hold_failed");
+    printf("%s seen, %s passed, %s held back since the start.\n",
+           print_some(a, json_get_num(b, "received"), "copy", "copies"), ctl_count(ctl, b, "pass"),
+           ctl_count(ctl, b, "hold"));
+    printf("%s in the hold queue", print_some(a, json_get_num(h, "held"), "copy is", "copies are"));
+    if (oldest)
+        printf(", the oldest for %s", print_span_of_time(a, when(s, "now") - oldest));
+    printf("; %s on the way out.\n", ctl_count(ctl, h, "releasing"));
+    if (failed)
+        printf("%s: %s could not be held and passed or was refused instead.\n",
+               print_paint(a, ctl->colour, PAINT_ALARM, "ALARM"),
+               print_some(a, failed, "copy", "copies"));
+    if (json_is_true(json_object_get(h, "full")))
+        printf("%s: the hold queue has reached hold.max_bytes.\n",
+               print_paint(a, ctl->colour, PAINT_ALARM, "ALARM"));
+    if (json_get_num(s, "journal_lost"))
+        printf("%s: %s of the journal were lost; the disk does not keep up.\n",
+               print_paint(a, ctl->colour, PAINT_ALARM, "ALARM"),
+               print_some(a, json_get_num(s, "journal_lost"), "row", "rows"));
+}
+
+static void print_doors(const struct ctl *ctl, const json_t *s)
+{
+    const json_t *doors = json_object_get(s, "doors");
+    for (size_t i = 0; i < json_array_size(doors); i++) {
+        const json_t *d = json_array_get(doors, i);
+        print_fact(stdout, i ? "" : "Doors",
+                   arena_printf(ctl->arena, "%s \"%s\" at %s", json_get_str(d, "kind"),
+                                ctl_text(ctl, d, "name", 64), ctl_text(ctl, d, "address", 0)));
+    }
+    print_fact(stdout, "Sessions", ctl_count(ctl, s, "sessions"));
+}
+
+static void print_engine(const struct ctl *ctl, const json_t *s)
+{
+    const json_t *h = json_object_get(s, "hold"), *st = json_object_get(s, "store");
+    const json_t *r = json_object_get(s, "release"), *k = json_object_get(s, "keeper");
+    struct arena *a = ctl->arena;
+    print_fact(stdout, "Storms open", ctl_count(ctl, s, "storms_open"));
+    print_fact(stdout, "Hold database",
+               arena_printf(a, "%s of %s", print_size(a, json_get_num(h, "file_bytes")),
+                            print_size(a, json_get_num(h, "max_bytes"))));
+    print_fact(stdout, "Keeper",
+               arena_printf(a, "%s, last one took %s us, %s failed",
+                            print_some(a, json_get_num(k, "commits"), "commit", "commits"),
+                            ctl_count(ctl, k, "last_commit_us"), ctl_count(ctl, k, "failures")));
+    print_fact(stdout, "Memory",
+               arena_printf(a, "%s: %s, %s", json_get_str(st, "backend"),
+                            print_some(a, json_get_num(st, "records"), "message", "messages"),
+                            print_size(a, json_get_num(st, "bytes"))));
+    const char *to = json_get_str(r, "to");
+    print_fact(stdout, "Release",
+               *to ? arena_printf(a, "to %s: %s sent, %s deferred", ctl_text(ctl, r, "to", 0),
+                                  ctl_count(ctl, r, "sent"), ctl_count(ctl, r, "deferred"))
+                   : "off: the configuration has no release { to = ... }");
+}
+
+int ctl_status(const struct ctl *ctl)
+{
+    struct ctl_reply r;
+    int rc = get(ctl, "status", &r);
+    if (rc == CTL_OK && ctl->json)
+        ctl_json(r.json);
+    if (rc == CTL_OK && !ctl->json) {
+        int64_t up = when(r.json, "now") - when(r.json, "started");
+        printf("breakwaterd %s, up %s\n", ctl_text(ctl, r.json, "version", 32),
+               print_span_of_time(ctl->arena, up));
+        print_mode(ctl, json_object_get(r.json, "mode"));
+        print_safety(ctl, r.json);
+        print_doors(ctl, r.json);
+        print_engine(ctl, r.json);
+    }
+    ctl_reply_free(&r);
+    return rc;
+}
+
+int ctl_mode_now(const struct ctl *ctl)
+{
+    struct ctl_reply r;
+    int rc = get(ctl, "mode", &r);
+    if (rc == CTL_OK && ctl->json)
+        ctl_json(r.json);
+    else if (rc == CTL_OK)
+        print_mode(ctl, r.json);
+    ctl_reply_free(&r);
+    return rc;
+}
+
+/* ---- storms ---- */
+
+static bool is_named(const json_t *culprit)
+{
+    return json_get_yes(culprit, "named");
+}
+
+static void print_storms(const struct ctl *ctl, const json_t *storms)
+{
+    static const char *const heads[] = {"STORM", "STATE", "KIND",    "LAST COPY", ">COPIES",
+                                        ">HELD", "FROM",  "SUBJECT", "RELAY",     NULL};
+    struct table t;
+    table_begin(&t, ctl->arena, ctl->colour, heads);
+    for (size_t i = 0; i < json_array_size(storms); i++) {
+        const json_t *s = json_array_get(storms, i);
+        const json_t *c = json_array_get(json_object_get(s, "culprits"), 0);
+        bool open = strcmp(json_get_str(s, "state"), "open") == 0;
+        struct cell *row = table_row(&t);
+        row[0].text = ctl_text(ctl, s, "id", 0);
+        row[1] = (struct cell){ctl_text(ctl, s, "state", 16), open ? PAINT_ALARM : PAINT_NONE};
+        row[2].text = ctl_text(ctl, s, "kind", 16);
+        row[3].text = ctl_time(ctl, s, "last");
+        row[4].text = ctl_count(ctl, s, "copies");
+        row[5].text = ctl_count(ctl, s, "held");
+        row[6].text = ctl_text(ctl, s, "from", ADDRESS_SHOWN);
+        row[7].text = ctl_text(ctl, s, "subject", SUBJECT_SHOWN);
+        row[8].text = is_named(c) ? ctl_text(ctl, c, "relay", 64) : ctl_text(ctl, s, "relay", 64);
+    }
+    table_print(&t, stdout);
+}
+
+int ctl_storms(const struct ctl *ctl)
+{
+    struct ctl_reply r;
+    struct ctl_target t;
+    ctl_target(&t, ctl->arena, "storms");
+    ctl_query(&t, "limit", ctl->limit);
+    int rc = ctl_ask(ctl, &t, NULL, &r);
+    const json_t *storms = json_object_get(r.json, "storms");
+    uint64_t known = json_get_num(r.json, "known"), shown = json_array_size(storms);
+    if (rc == CTL_OK && ctl->json)
+        ctl_json_each(storms);
+    else if (rc == CTL_OK && shown == 0)
+        puts("No storms: neither the live table nor the hold database knows of one.");
+    else if (rc == CTL_OK)
+        print_storms(ctl, storms);
+    if (rc == CTL_OK && !ctl->json && known > shown)
+        printf("%s more; --limit shows more.\n", print_count(ctl->arena, known - shown));
+    ctl_reply_free(&r);
+    return rc;
+}
+
+/* ---- show: a storm ---- */
+
+/* Arrivals beyond the first for each recipient. */
+static uint64_t further(const json_t *s)
+{
+    uint64_t copies = json_get_num(s, "copies"), rcpts = json_get_num(s, "recipients");
+    return rcpts && copies > rcpts ? copies - rcpts : copies;
+}
+
+static void say_what_happened(const struct ctl *ctl, const json_t *s)
+{
+    struct arena *a = ctl->arena;
+    const json_t *c = json_array_get(json_object_get(s, "culprits"), 0);
+    const char *times = print_some(a, further(s), "time", "times");
+    const char *to = print_some(a, json_get_num(s, "visible"), "address", "addresses");
+    const char *from = ctl_text(ctl, s, "from", 64), *since = ctl_time(ctl, s, "first");
+    if (strcmp(json_get_str(s, "kind"), "loop") == 0)
+        printf("A message from %s runs in a circle; it came %s since %s.", from, times, since);
+    else if (is_named(c))
+        printf("%s re-sent one message from %s to %s %s since %s.", ctl_text(ctl, c, "relay", 0),
+               from, to, times, since);
+    else
+        printf("One message from %s to %s came again %s since %s; which relay re-sends it is not "
+               "clear%s.",
+               from, to, times, since, *json_get_str(s, "relay") ? " beyond doubt" : " yet");
+}
+
+static void say_who_got_it(const struct ctl *ctl, const json_t *s)
+{
+    uint64_t rcpts = json_get_num(s, "recipients"), without = json_get_num(s, "without");
+    if (rcpts && without == 0)
+        printf(" Each recipient already got one copy.");
+    if (rcpts && without)
+        printf(" %s of %s got none yet.", print_count(ctl->arena, without),
+               print_some(ctl->arena, rcpts, "recipient", "recipients"));
+    puts(" Nothing was lost.");
+    if (json_get_num(s, "would_hold"))
+        printf("In monitor mode nothing is held; enforce mode would have held %s.\n",
+               print_some(ctl->arena, json_get_num(s, "would_hold"), "copy", "copies"));
+}
+
+static void print_evidence(const struct ctl *ctl, const json_t *list)
+{
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *sentence = json_string_value(json_array_get(list, i));
+        printf("    - %s\n", print_text(ctl->arena, sentence ? sentence : "", 0));
+    }
+}
+
+static void print_culprits(const struct ctl *ctl, const json_t *s)
+{
+    const json_t *list = json_object_get(s, "culprits"), *own = json_object_get(s, "evidence");
+    if (json_array_size(list))
+        puts("\nWho re-sends it");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *c = json_array_get(list, i);
+        printf("  %s: %s, %s, score %.1f%s%s\n",
+               print_paint(ctl->arena, ctl->colour, is_named(c) ? PAINT_ALARM : PAINT_NONE,
+                           ctl_text(ctl, c, "relay", 0)),
+               print_some(ctl->arena, json_get_num(c, "copies"), "copy", "copies"),
+               ctl_text(ctl, c, "grade", 0), json_number_value(json_object_get(c, "score")),
+               *json_get_str(c, "conviction") ? "; convicted: " : "",
+               *json_get_str(c, "conviction") ? ctl_text(ctl, c, "conviction", 0) : "");
+        print_evidence(ctl, json_object_get(c, "evidence"));
+    }
+    if (json_array_size(own)) {
+        puts("\nThe turn");
+        print_evidence(ctl, own);
+    }
+}
+
+static void print_next(const struct ctl *ctl, const json_t *s)
+{
+    const char *id = ctl_text(ctl, s, "id", 0);
+    uint64_t held = json_get_num(json_object_get(s, "queue"), "held");
+    if (held)
+        printf("\nWhat can be done\n"
+               "  See what is held:          breakwaterctl held --storm %s\n"
+               "  See who would get a copy:  breakwaterctl release --storm %s --one-per-recipient "
+               "-n\n"
+               "  Send one copy to each recipient who got none:\n"
+               "                             breakwaterctl release --storm %s --one-per-recipient\n"
+               "  Put the rest in the bin:   breakwaterctl discard --storm %s --all --reason "
+               "\"...\"\n",
+               id, id, id, id);
+    else if (json_get_num(s, "would_hold"))
+        printf("\nWhat can be done\n"
+               "  Hold further copies:       breakwaterctl mode enforce --reason \"storm %s\"\n",
+               id);
+}
+
+static void print_storm(const struct ctl *ctl, const json_t *s)
+{
+    const json_t *q = json_object_get(s, "queue");
+    struct arena *a = ctl->arena;
+    printf("Storm %s, %s, %s\n\n", ctl_text(ctl, s, "id", 0), ctl_text(ctl, s, "kind", 16),
+           print_paint(a, ctl->colour, PAINT_BOLD, ctl_text(ctl, s, "state", 16)));
+    say_what_happened(ctl, s);
+    say_who_got_it(ctl, s);
+    putchar('\n');
+    print_fact(stdout, "Subject", ctl_text(ctl, s, "subject", 0));
+    print_fact(stdout, "Message-ID", ctl_text(ctl, s, "message_id", 0));
+    print_fact(stdout, "First, last",
+               arena_printf(a, "%s, %s", ctl_time(ctl, s, "first"), ctl_time(ctl, s, "last")));
+    print_fact(stdout, "Copies",
+               arena_printf(a, "%s seen, %s passed, %s tagged, %s held",
+                            ctl_count(ctl, s, "copies"), ctl_count(ctl, s, "passed"),
+                            ctl_count(ctl, s, "tagged"), ctl_count(ctl, s, "held")));
+    print_fact(stdout, "In the queue",
+               arena_printf(a, "%s held, %s on the way out, %s released, %s in the bin",
+                            ctl_count(ctl, q, "held"), ctl_count(ctl, q, "releasing"),
+                            ctl_count(ctl, q, "released"), ctl_count(ctl, q, "discarded")));
+    print_culprits(ctl, s);
+    print_next(ctl, s);
+}
+
+/* ---- show: a copy ---- */
+
+static void print_copy_state(const struct ctl *ctl, const json_t *c)
+{
+    const char *state = json_get_str(c, "state");
+    print_fact(stdout, "State",
+               arena_printf(ctl->arena, "%s since %s",
+                            print_paint(ctl->arena, ctl->colour, PAINT_BOLD, state),
+                            ctl_time(ctl, c, "changed")));
+    if (*json_get_str(c, "by"))
+        print_fact(stdout, "By",
+                   arena_printf(ctl->arena, "%s: %s", ctl_text(ctl, c, "by", 64),
+                                ctl_text(ctl, c, "why", 0)));
+    if (json_get_num(c, "attempts"))
+        print_fact(stdout, "Attempts",
+                   arena_printf(ctl->arena, "%s; the MTA said: %s", ctl_count(ctl, c, "attempts"),
+                                ctl_text(ctl, c, "reply", 0)));
+}
+
+/* Lines of somebody's message, each made harmless. */
+static void print_lines(const struct ctl *ctl, const char *title, const char *lines)
+{
+    printf("\n%s\n", title);
+    while (*lines) {
+        size_t n = strcspn(lines, "\n"), cut = n && lines[n - 1] == '\r' ? n - 1 : n;
+        const char *line = arena_str(ctl->arena, span_of(lines, cut));
+        printf("  %s\n", *line ? print_text(ctl->arena, line, 0) : "");
+        lines += n + (lines[n] == '\n');
+    }
+}
+
+static void print_copy(const struct ctl *ctl, const json_t *c)
+{
+    struct arena *a = ctl->arena;
+    const char *id = ctl_text(ctl, c, "id", 0);
+    printf("Copy %s of a message from %s, for %s\n\n", id, ctl_text(ctl, c, "from", 0),
+           ctl_text(ctl, c, "rcpt", 0));
+    print_copy_state(ctl, c);
+    print_fact(stdout, "Arrived", ctl_time(ctl, c, "arrival"));
+    print_fact(stdout, "Sender", sender(ctl, c, 0));
+    print_fact(stdout, "Subject", ctl_text(ctl, c, "subject", 0));
+    print_fact(stdout, "Message-ID", ctl_text(ctl, c, "message_id", 0));
+    print_fact(stdout, "From relay",
+               arena_printf(a, "%s [%s], HELO %s", ctl_text(ctl, c, "client_name", 0),
+                            ctl_text(ctl, c, "client", 0), ctl_text(ctl, c, "helo", 0)));
+    print_fact(stdout, "Queue id", ctl_text(ctl, c, "queue_id", 0));
+    print_fact(stdout, "Size", print_size(a, json_get_num(c, "size")));
+    print_fact(stdout, "Why held",
+               arena_printf(a, "%s (rule %s; copy %s for this recipient, relation %s)",
+                            ctl_text(ctl, c, "reason", 0), ctl_text(ctl, c, "rule", 0),
+                            ctl_count(ctl, c, "number"), ctl_text(ctl, c, "relation", 0)));
+    print_fact(stdout, "Storm", ctl_text(ctl, c, "storm", 0));
+    if (json_get_yes(c, "may_be_only"))
+        puts("This may be the only copy: whether an earlier one arrived is not known for certain.");
+    if (json_object_get(c, "headers"))
+        print_lines(ctl, "Header", json_get_str(c, "headers"));
+    if (json_object_get(c, "text"))
+        print_lines(ctl, "Text, undecoded", json_get_str(c, "text"));
+    if (strcmp(json_get_str(c, "state"), "held") == 0)
+        printf("\nWhat can be done\n"
+               "  Send it to %s:  breakwaterctl release %s\n"
+               "  Put it in the bin:  breakwaterctl discard %s --reason \"...\"\n",
+               ctl_text(ctl, c, "rcpt", 0), id, id);
+}
+
+static int show_message(const struct ctl *ctl, const char *id)
+{
+    struct ctl_reply r;
+    if (isatty(STDOUT_FILENO)) {
+        ctl_complain("a stranger's bytes may drive your terminal: write them to a file");
+        return CTL_USAGE;
+    }
+    int rc = get(ctl, arena_printf(ctl->arena, "copies/%s/message", id), &r);
+    if (rc == CTL_OK)
+        fwrite(r.body.p, 1, r.body.n, stdout);
+    ctl_reply_free(&r);
+    return rc;
+}
+
+int ctl_show(const struct ctl *ctl)
+{
+    struct ctl_target t;
+    struct ctl_reply r;
+    char storm[INCIDENT_TEXT], id[ID_TEXT];
+    uint64_t copy;
+    bool is_copy = id_parse(&copy, span_str(ctl->args[0]));
+    if (!is_copy && !incident_parse(span_str(ctl->args[0]), storm)) {
+        ctl_complain("\"%s\" is neither the id of a storm (S...) nor of a copy",
+                     print_text(ctl->arena, ctl->args[0], 64));
+        return CTL_USAGE;
+    }
+    if (is_copy)
+        id_print(copy, id);
+    if (is_copy && ctl->message)
+        return show_message(ctl, id);
+    ctl_target(&t, ctl->arena,
+               arena_printf(ctl->arena, is_copy ? "copies/%s" : "storms/%s", is_copy ? id : storm));
+    ctl_query(&t, "headers", is_copy && ctl->headers ? "1" : NULL);
+    ctl_query(&t, "text", is_copy && ctl->text ? "1" : NULL);
+    int rc = ctl_ask(ctl, &t, NULL, &r);
+    if (rc == CTL_OK && ctl->json)
+        ctl_json(r.json);
+    else if (rc == CTL_OK && is_copy)
+        print_copy(ctl, r.json);
+    else if (rc == CTL_OK)
+        print_storm(ctl, r.json);
+    ctl_reply_free(&r);
+    return rc;
+}
+
+/* ---- held ---- */
+
+static void add_held_rows(const struct ctl *ctl, struct table *t, const json_t *copies)
+{
+    for (size_t i = 0; i < json_array_size(copies); i++) {
+        const json_t *c = json_array_get(copies, i);
+        struct cell *row = table_row(t);
+        row[0].text = ctl_text(ctl, c, "id", 0);
+        row[1].text = arena_printf(ctl->arena, "%s%s", json_get_str(c, "state"),
+                                   json_get_yes(c, "may_be_only") ? "*" : "");
+        row[2].text = ctl_time(ctl, c, "arrival");
+        row[3].text = sender(ctl, c, ADDRESS_SHOWN);
+        row[4].text = ctl_text(ctl, c, "rcpt", ADDRESS_SHOWN);
+        row[5].text = ctl_count(ctl, c, "number");
+        row[6].text = ctl_text(ctl, c, "storm", 0);
+        row[7].text = ctl_text(ctl, c, "subject", SUBJECT_SHOWN);
+    }
+}
+
+static void held_target(const struct ctl *ctl, struct ctl_target *t, const char *after, size_t n)
+{
+    ctl_target(t, ctl->arena, "held");
+    ctl_query(t, "storm", ctl->storm);
+    ctl_query(t, "rcpt", ctl->rcpt);
+    ctl_query(t, "sender", ctl->sender);
+    ctl_query(t, "state", ctl->state);
+    ctl_query(t, "after", after);
+    ctl_query(t, "limit", arena_printf(ctl->arena, "%zu", n));
+}
+
+static void end_held(const struct ctl *ctl, const struct table *t, const char *next)
+{
+    bool filtered = ctl->storm || ctl->rcpt || ctl->sender || ctl->state || ctl->after;
+    if (ctl->json)
+        return;
+    if (t->nrows == 0) {
+        puts(filtered ? "Nothing in the hold queue matches." : "The hold queue is empty.");
+        return;
+    }
+    table_print(t, stdout);
+    for (size_t r = 0; r < t->nrows; r++)
+        if (strchr(t->cells[r * t->ncolumns + 1].text, '*')) {
+            puts("* may be the only copy its recipient could get");
+            break;
+        }
+    if (next)
+        printf("There are more: add --after %s\n", next);
+}
+
+int ctl_held(const struct ctl *ctl)
+{
+    static const char *const heads[] = {"COPY",    "STATE", "ARRIVED", "SENDER", "RECIPIENT",
+                                        ">NUMBER", "STORM", "SUBJECT", NULL};
+    struct table t;
+    struct ctl_reply r;
+    size_t want = ctl->limit ? strtoul(ctl->limit, NULL, 10) : PAGE;
+    const char *after = ctl->after;
+    int rc = CTL_OK;
+    table_begin(&t, ctl->arena, ctl->colour, heads);
+    for (bool more = true; more && want;) {
+        struct ctl_target target;
+        size_t n = want < PAGE_MAX ? want : PAGE_MAX;
+        held_target(ctl, &target, after, n);
+        rc = ctl_ask(ctl, &target, NULL, &r);
+        const json_t *copies = json_object_get(r.json, "copies");
+        const char *next = json_get_str(r.json, "next");
+        if (rc == CTL_OK && ctl->json)
+            ctl_json_each(copies);
+        else if (rc == CTL_OK)
+            add_held_rows(ctl, &t, copies);
+        more = rc == CTL_OK && *next;
+        after = more ? arena_str(ctl->arena, span_str(next)) : NULL;
+        want -= n;
+        ctl_reply_free(&r);
+    }
+    if (rc == CTL_OK)
+        end_held(ctl, &t, after);
+    return rc;
+}
+
+/* ---- explain ---- */
+
+static const char *story(const struct ctl *ctl, const json_t *row)
+{
+    const char *did = json_get_str(row, "disposition"), *advised = json_get_str(row, "advised");
+    const char *would = strcmp(did, advised) != 0 && *advised
+                            ? arena_printf(ctl->arena, " (enforce: %s)", advised)
+                            : "";
+    return arena_printf(ctl->arena, "%s%s", did, would);
+}
+
+static void print_rows(const struct ctl *ctl, const json_t *rows)
+{
+    static const char *const heads[] = {"WHEN", "TRANSACTION", "VERDICT", "SENDER",   "RECIPIENT",
+                                        "RULE", ">BEFORE",     "STORM",   "QUEUE ID", NULL};
+    struct table t;
+    table_begin(&t, ctl->arena, ctl->colour, heads);
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const json_t *w = json_array_get(rows, i);
+        struct cell *row = table_row(&t);
+        row[0].text = ctl_time(ctl, w, "time");
+        row[1].text = ctl_text(ctl, w, "tx", 0);
+        row[2].text = story(ctl, w);
+        row[3].text = sender(ctl, w, ADDRESS_SHOWN);
+        row[4].text = ctl_text(ctl, w, "rcpt", ADDRESS_SHOWN);
+        row[5].text = ctl_text(ctl, w, "rule", 32);
+        row[6].text = ctl_count(ctl, w, "copies");
+        row[7].text = ctl_text(ctl, w, "storm", 0);
+        row[8].text = ctl_text(ctl, w, "queue_id", 32);
+    }
+    table_print(&t, stdout);
+}
+
+/* What became of the copies that were held. */
+static void print_fates(const struct ctl *ctl, const json_t *copies)
+{
+    if (json_array_size(copies))
+        puts("\nHeld copies");
+    for (size_t i = 0; i < json_array_size(copies); i++) {
+        const json_t *c = json_array_get(copies, i);
+        printf("  %s for %s: %s since %s", ctl_text(ctl, c, "id", 0), ctl_text(ctl, c, "rcpt", 0),
+               json_get_str(c, "state"), ctl_time(ctl, c, "changed"));
+        if (*json_get_str(c, "by"))
+            printf(", by %s", ctl_text(ctl, c, "by", 64));
+        if (*json_get_str(c, "reply"))
+            printf("; the MTA said: %s", ctl_text(ctl, c, "reply", 0));
+        printf("\n    held because: %s\n", ctl_text(ctl, c, "reason", 0));
+    }
+}
+
+/* "90m", "2h", "3d" ago, or "2026-11-20" or "2026-11-20 10:00" in local time, as seconds since
+ * 1970; NULL: none of these. */
+static const char *since_when(const struct ctl *ctl)
+{
+    static const char units[] = "smhd";
+    static const long seconds[] = {1, 60, 3600, 86400};
+    char *end;
+    long n = strtol(ctl->since, &end, 10);
+    const char *unit = *end ? strchr(units, *end) : NULL;
+    if (end != ctl->since && unit && !end[1] && n > 0 && n < 100000)
+        return arena_printf(ctl->arena, "%lld", (long long)time(NULL) - n * seconds[unit - units]);
+    struct tm tm = {.tm_isdst = -1};
+    const char *rest = strptime(ctl->since, "%Y-%m-%d", &tm);
+    if (rest && *rest)
+        rest = strptime(rest, " %H:%M", &tm);
+    if (!rest || *rest)
+        return NULL;
+    return arena_printf(ctl->arena, "%lld", (long long)mktime(&tm));
+}
+
+static void explain_target(const struct ctl *ctl, struct ctl_target *t, const char *since)
+{
+    uint64_t id;
+    const char *arg = ctl->nargs ? ctl->args[0] : NULL;
+    bool ours = arg && id_parse(&id, span_str(arg));
+    ctl_target(t, ctl->arena, "messages");
+    ctl_query(t, ours ? "tx" : "queue_id", arg);
+    ctl_query(t, "rcpt", ctl->rcpt);
+    ctl_query(t, "from", ctl->from);
+    ctl_query(t, "since", since);
+}
+
+int ctl_explain(const struct ctl *ctl)
+{
+    struct ctl_target t;
+    struct ctl_reply r;
+    if (!ctl->nargs && !ctl->rcpt && !ctl->from) {
+        ctl_complain("explain: say which message: an ID, or --rcpt ADDRESS, or --from ADDRESS");
+        return CTL_USAGE;
+    }
+    const char *since = ctl->since ? since_when(ctl) : NULL;
+    if (ctl->since && !since) {
+        ctl_complain(
+            "--since wants an age (90m, 2h, 3d) or a date (2026-11-20, \"2026-11-20 10:00\")");
+        return CTL_USAGE;
+    }
+    explain_target(ctl, &t, since);
+    int rc = ctl_ask(ctl, &t, NULL, &r);
+    const json_t *rows = json_object_get(r.json, "rows"),
+                 *copies = json_object_get(r.json, "copies");
+    if (rc == CTL_OK && ctl->json) {
+        ctl_json_each(rows);
+        ctl_json_each(copies);
+    } else if (rc == CTL_OK && json_array_size(rows) + json_array_size(copies) == 0) {
+        puts("No such message: neither the journal nor the hold queue knows of one. The journal "
+             "is written once a second and kept for journal_keep.");
+    } else if (rc == CTL_OK) {
+        print_rows(ctl, rows);
+        if (json_get_yes(r.json, "more"))
+            puts("There are more: narrow the search with --since or a second address.");
+        print_fates(ctl, copies);
+    }
+    ctl_reply_free(&r);
+    return rc;
+}
