@@ -742,10 +742,10 @@ static void make_options(struct options *o)
 static void clear_empty_lists(struct loading *l, cfg_t *cfg)
 {
     for (size_t i = 0; i < ROWS; i++) {
-        cfg_t *section = *rows[i].section ? cfg_getsec(cfg, rows[i].section) : cfg;
-        if (!is_list(&rows[i]) || !section)
+        if (!is_list(&rows[i]))
             continue;
-        const cfg_opt_t *opt = cfg_getopt(section, rows[i].name);
+        cfg_t *section = *rows[i].section ? cfg_getsec(cfg, rows[i].section) : cfg;
+        const cfg_opt_t *opt = section ? cfg_getopt(section, rows[i].name) : NULL;
         if (opt && opt->nvalues == 0 && (opt->flags & (CFGF_MODIFIED | CFGF_RESET)))
             clear_list(l, &rows[i]);
     }

@@ -1,0 +1,387 @@
+/* config_test.c - every mistake in breakwater.conf is one sentence with its line. */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "config.h"
+
+static char dir[] = "/tmp/config_test.XXXXXX";
+
+static char *path(const char *name)
+{
+    static char out[256];
+    snprintf(out, sizeof out, "%s/%s", dir, name);
+    return out;
+}
+
+static void put_file(const char *name, const char *text, mode_t mode)
+{
+    FILE *f = fopen(path(name), "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+    assert_int_equal(chmod(path(name), mode), 0);
+}
+
+#define KEY64 "00112233445566778899aabbccddeeff00112233445566778899AABBCCDDEEFF"
+
+static int make_directory(void **state)
+{
+    (void)state;
+    log_open("stderr", LOG_LEVEL_ERROR);
+    if (!mkdtemp(dir))
+        return -1;
+    put_file("good.key", KEY64 "\n", 0600);
+    put_file("open.key", KEY64 "\n", 0644);
+    put_file("short.key", "0011", 0600);
+    put_file("odd.key", "zz112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", 0600);
+    put_file("good.policy", "rule x { when true do tag }", 0644);
+    put_file("bad.policy", "rule x {\n  when loop.vists > 3\n  do tag }", 0644);
+    return 0;
+}
+
+static int remove_directory(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"good.key",    "open.key",   "short.key", "odd.key",
+                                        "good.policy", "bad.policy", "a.conf",    "new.key"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        unlink(path(names[i]));
+    return rmdir(dir);
+}
+
+/* Everything a configuration needs but one line. */
+#define REST                                                                                       \
+    "\nnode { site_key = good.key }\nhold { path = . }\n"                                          \
+    "milter in { socket = \"inet:8895@127.0.0.1\" }\n"
+
+static struct config *parse(const char *text, char error[512])
+{
+    char file[256];
+    snprintf(file, sizeof file, "%s", path("a.conf"));
+    return config_parse(file, span_str(text), true, error);
+}
+
+static struct config *accept(const char *text)
+{
+    char error[512] = "";
+    struct config *c = parse(text, error);
+    if (!c)
+        fail_msg("%s", error);
+    return c;
+}
+
+static void mistakes_are_one_sentence_with_the_line(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        unsigned line; /* 0: of the file as a whole */
+        const char *says;
+    } t[] = {
+        /* keys */
+        {"mod = enforce" REST, 1, "did you mean 'mode'"},
+        {"\n\nhlod { path = x }", 3, "did you mean 'hold'"},
+        {"detect {\n  a_extra = 1\n  a_sane = 1\n}" REST, 3, "did you mean 'a_same'"},
+        {"detect { qqqqqqqqqqqq = 1 }" REST, 1, "breakwater.conf(5) lists them"},
+        {"mode = monitor\nmode = enforce" REST, 2, "mode is set twice: first on line 1"},
+        {"log { level = info }\nlog { level = debug }" REST, 2, "log.level is set twice"},
+        /* numbers, times and sizes, on both sides of their borders */
+        {"workers = 257" REST, 1, "at least 0 and at most 256"},
+        {"workers = -1" REST, 1, "found '-1', expected a whole number"},
+        {"workers = 1.5" REST, 1, "a whole number"},
+        {"workers = four" REST, 1, "a whole number"},
+        {"workers = 4MB" REST, 1, "a whole number"},
+        {"detect { ttl_plain = 24 }" REST, 1, "a time with its unit"},
+        {"detect { ttl_plain = 24MB }" REST, 1, "a time with its unit"},
+        {"detect { ttl_plain = 24 h }" REST, 1, "a time with its unit"},
+        {"detect { ttl_plain = 24hours }" REST, 1, "a time with its unit"},
+        {"detect { ttl_plain = 59s }" REST, 1, "at least 60000 ms"},
+        {"detect { ttl_storm = 181d }" REST, 1, "at most"},
+        {"detect { quick_visible = 1.1 }" REST, 1, "at most 1"},
+        {"detect { quick_visible = 101% }" REST, 1, "at most 1"},
+        {"detect { name_margin = 5% }" REST, 1, "expected a number"},
+        {"hold { max_bytes = 10 }" REST, 1, "a size with its unit"},
+        {"hold { max_bytes = 10G }" REST, 1, "a size with its unit"},
+        {"hold { max_bytes = 1023KB }" REST, 1, "at least 1048576 bytes"},
+        {"release { rate = 0 }" REST, 1, "at least 0.001"},
+        /* words */
+        {"mode = on" REST, 1, "one of monitor|enforce|bypass"},
+        {"store { backend = redis }" REST, 1, "later version"},
+        {"store { backend = disk }" REST, 1, "one of memory|none"},
+        {"release { token = maybe }" REST, 1, "one of no|yes"},
+        {"log { to = \"/var/log/x\" }" REST, 1, "one of syslog|stderr"},
+        {"control { mode = 888 }" REST, 1, "octal"},
+        {"control { mode = 1777 }" REST, 1, "octal"},
+        {"control { mode = 66 }" REST, 1, "octal"},
+        /* names and addresses */
+        {"node { name = \"a b\" }", 1, "a host name"},
+        {"node { name = \"\" }", 1, "a host name"},
+        {"own { nets = { 192.0.2.0/24,\n 192.0.2.0/33 } }" REST, 2, "an address or network"},
+        {"own { nets = { example.org } }" REST, 1, "an address or network"},
+        {"own { hosts = { \"a..b\" } }" REST, 1, "a host name or domain"},
+        {"trusted { relays = { 192.0.2.256 } }" REST, 1, "a host name, a domain or a network"},
+        {"trusted { relays = { \"*.example.org\" } }" REST, 1, "a host name, a domain"},
+        {"exempt = { postmaster }" REST, 1, "an address such as postmaster@*"},
+        {"exempt = { \"@x\" }" REST, 1, "an address such as"},
+        {"release { to = \"mail.example.org:25\" }" REST, 1, "ADDRESS:PORT"},
+        {"release { to = 127.0.0.1 }" REST, 1, "ADDRESS:PORT"},
+        {"release { to = \"127.0.0.1:0\" }" REST, 1, "ADDRESS:PORT"},
+        {"release { to = \"127.0.0.1:65536\" }" REST, 1, "ADDRESS:PORT"},
+        {"release { to = \"unix:relative\" }" REST, 1, "ADDRESS:PORT"},
+        {"hold { path = \"\" }", 1, "a path"},
+        /* listeners */
+        {"milter a { socket = \"inet:0@127.0.0.1\" }", 1, "inet:PORT@ADDRESS"},
+        {"milter a { socket = \"inet:25@::1\" }", 1, "inet:PORT@ADDRESS"},
+        {"milter a { socket = \"inet6:25@127.0.0.1\" }", 1, "inet:PORT@ADDRESS"},
+        {"milter a { socket = \"inet:25\" }", 1, "inet:PORT@ADDRESS"},
+        {"milter a { socket = \"/run/x\" }", 1, "inet:PORT@ADDRESS"},
+        {"milter a { socket = \"unix:x\" }", 1, "inet:PORT@ADDRESS"},
+        {"milter a {\n}", 2, "milter a has no socket"},
+        {"milter a { mode = 0600 }", 1, "milter a has no socket"},
+        {"milter a { sokcet = x }", 1, "did you mean 'socket'"},
+        {"milter { socket = \"unix:/x\" }", 1, "missing title"},
+        {"milter in { socket = \"unix:/x\" }" REST, 4, "duplicate"},
+        {"smtp a { socket = \"inet:25@127.0.0.1\" }" REST, 1, "smtp listeners come in a later"},
+        {"smtp a {\n}" REST, 2, "smtp listeners come in a later"},
+        /* shape */
+        {"", 0, "is empty"},
+        {"# nothing\n\n", 0, "is empty"},
+        {"hold { path = .", 0, "'hold' is not closed"},
+        {"own { hosts = { a.example\n", 0, NULL},
+        {"log { to = \"syslog\n" REST, 0, NULL},
+        {"/* mode = monitor" REST, 0, NULL},
+        {"mode monitor" REST, 1, "missing equal sign"},
+        {"mode = monitor }" REST, 1, "closing brace"},
+        {"mode = { monitor }" REST, 1, "unexpected token"},
+        {"mode += monitor" REST, 1, "append"},
+        /* what the file names */
+        {"policy { file = missing }" REST, 1, "cannot read"},
+        {"node { site_key = open.key }\nhold { path = . }", 1, "chmod 600"},
+        {"node { site_key = short.key }\nhold { path = . }", 1, "4 bytes, expected 64 hex"},
+        {"node { site_key = odd.key }\nhold { path = . }", 1, "expected 64 hex"},
+        {"node { site_key = \".\" }\nhold { path = . }", 1, "directory"},
+        {"mode = monitor\nhold { path = missing }", 2, "hold.path"},
+        {"mode = monitor\nhold { path = good.key }", 2, "is not a directory"},
+    };
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+        char error[512] = "", place[300];
+        if (parse(t[i].text, error))
+            fail_msg("taken: %s", t[i].text);
+        snprintf(place, sizeof place, t[i].line ? "%s:%u: " : "%s: ", path("a.conf"), t[i].line);
+        bool there = t[i].says ? strncmp(error, place, strlen(place)) == 0 &&
+                                     strstr(error, t[i].says) != NULL
+                               : strncmp(error, path("a.conf"), strlen(path("a.conf"))) == 0;
+        if (!there || strchr(error, '\n'))
+            fail_msg("case %zu '%s': %s", i, t[i].text, error);
+    }
+}
+
+static void a_mistake_in_the_policy_names_the_policy(void **state)
+{
+    (void)state;
+    char error[512], place[300];
+    assert_null(parse("policy { file = bad.policy }" REST, error));
+    snprintf(place, sizeof place, "%s:2: column 8: ", path("bad.policy"));
+    if (strncmp(error, place, strlen(place)) != 0)
+        fail_msg("%s", error);
+}
+
+static void values_arrive(void **state)
+{
+    (void)state;
+    struct config *c = accept("mode = enforce workers = 4\n"
+                              "node { name = \"MX1.Example.NET\" site_key = good.key }\n"
+                              "own { hosts = { A.example, b.example } hosts += { c.example }\n"
+                              "  nets = { 192.0.2.0/24, 2001:db8::/32, 198.51.100.1 }\n"
+                              "  domains = example.net }\n"
+                              "trusted { relays = { Backup.example.org, 203.0.113.0/24 } }\n"
+                              "milter in { socket = \"inet6:8895@::1\" }\n"
+                              "milter out { socket = \"unix:/run/x\" mode = 600 }\n"
+                              "detect { a_extra = 0 quick_visible = 95% ttl_plain = 36h }\n"
+                              "exempt = { \"Postmaster@*\" }\n"
+                              "release { to = \"[::1]:10025\" rate = 2.5 token = no }\n"
+                              "hold { path = . max_bytes = 2GB deadline = 1500ms }\n"
+                              "store { backend = none }\n"
+                              "control { socket = c.sock mode = 0600 }\n"
+                              "log { to = stderr level = debug }\n"
+                              "policy { file = good.policy }\n");
+    assert_int_equal(c->mode, MODE_ENFORCE);
+    assert_int_equal(c->workers, 4);
+    assert_true(span_eq(c->site.node, SPAN("mx1.example.net")));
+    assert_string_equal(c->release_helo, "mx1.example.net");
+    assert_true(c->node_number < 1024);
+    assert_int_equal(c->site.nown_hosts, 3);
+    assert_true(span_eq(c->site.own_hosts[0], SPAN("a.example")));
+    assert_true(span_eq(c->site.own_hosts[2], SPAN("c.example")));
+    assert_int_equal(c->site.nown_nets, 3);
+    assert_int_equal(c->site.own_nets[0].bits, 120);
+    assert_int_equal(c->site.own_nets[2].bits, 128);
+    assert_int_equal(c->site.nown_domains, 1);
+    assert_int_equal(c->site.ntrusted, 1);
+    assert_int_equal(c->site.ntrusted_nets, 1);
+    assert_int_equal(c->nlisteners, 2);
+    assert_string_equal(c->listeners[0].name, "in");
+    assert_string_equal(c->listeners[0].socket, "inet6:8895@::1");
+    assert_int_equal(c->listeners[0].socket_mode, 0660);
+    assert_int_equal(c->listeners[1].socket_mode, 0600);
+    assert_int_equal(c->site.a_extra, 0);
+    assert_int_equal(c->site.a_same, 3);
+    assert_true(c->site.quick_visible > 0.9499 && c->site.quick_visible < 0.9501);
+    assert_int_equal(c->site.ttl_plain, 36 * 3600 * 1000);
+    assert_int_equal(c->site.nexempt, 1);
+    assert_true(span_eq(c->site.exempt[0], SPAN("postmaster@*")));
+    assert_string_equal(c->release_to, "[::1]:10025");
+    assert_true(c->release_rate > 2.49 && c->release_rate < 2.51);
+    assert_false(c->release_token);
+    assert_true(c->store_none);
+    assert_int_equal(c->hold_max_bytes, UINT64_C(2) << 30);
+    assert_int_equal(c->hold_deadline, 1500);
+    assert_string_equal(c->control_socket, path("c.sock"));
+    assert_int_equal(c->control_mode, 0600);
+    assert_string_equal(c->log_to, "stderr");
+    assert_int_equal(c->log_level, LOG_LEVEL_DEBUG);
+    assert_string_equal(c->policy_file, path("good.policy"));
+    assert_string_equal(policy_rule_name(c->policy, 0), "x");
+    assert_int_equal(c->site_key[0], 0);
+    assert_int_equal(c->site_key[31], 0xff);
+    config_drop(&c);
+    assert_null(c);
+}
+
+static void defaults_are_those_of_the_detectors(void **state)
+{
+    (void)state;
+    struct site s;
+    site_defaults(&s);
+    struct config *parsed = accept(REST), *builtin = config_builtin();
+    const struct config *const both[] = {parsed, builtin};
+    for (size_t i = 0; i < 2; i++) {
+        const struct site *d = &both[i]->site;
+        assert_int_equal(d->a_extra, s.a_extra);
+        assert_int_equal(d->a_same, s.a_same);
+        assert_int_equal(d->a_resend, s.a_resend);
+        assert_int_equal(d->a_list, s.a_list);
+        assert_int_equal(d->a_internal, s.a_internal);
+        assert_int_equal(d->quick_rcpts, s.quick_rcpts);
+        assert_int_equal(d->quick_domains, s.quick_domains);
+        assert_true(d->quick_visible >= s.quick_visible && d->quick_visible <= s.quick_visible);
+        assert_int_equal(d->storm_dups, s.storm_dups);
+        assert_int_equal(d->ttl_plain, s.ttl_plain);
+        assert_int_equal(d->ttl_dup, s.ttl_dup);
+        assert_int_equal(d->ttl_storm, s.ttl_storm);
+        assert_int_equal(d->known_server, s.known_server);
+        assert_int_equal(d->name_min_detours, s.name_min_detours);
+        assert_true(d->name_min_score >= s.name_min_score && d->name_min_score <= s.name_min_score);
+        assert_true(d->name_margin >= s.name_margin && d->name_margin <= s.name_margin);
+        assert_int_equal(d->nexempt, s.nexempt);
+        for (size_t j = 0; j < s.nexempt; j++)
+            assert_true(span_eq(d->exempt[j], s.exempt[j]));
+        assert_int_equal(both[i]->mode, MODE_MONITOR);
+        assert_int_equal(both[i]->hold_deadline, 10000);
+        assert_int_equal(both[i]->refuse_max, 3);
+        assert_int_equal(both[i]->message_memory, 1 << 20);
+        assert_int_equal(both[i]->total_memory, 256 << 20);
+        assert_int_equal(both[i]->journal_keep, INT64_C(30) * 86400 * 1000);
+        assert_true(both[i]->release_token);
+        assert_null(both[i]->release_to);
+        assert_int_equal(policy_rules(both[i]->policy), 5);
+    }
+    assert_int_equal(builtin->nlisteners, 0);
+    assert_null(builtin->file);
+    config_drop(&parsed);
+    config_drop(&builtin);
+}
+
+static void a_list_can_be_emptied_and_set_again(void **state)
+{
+    (void)state;
+    struct config *c = accept("exempt = {}\nown { hosts = { a, b } hosts = { c } }" REST);
+    assert_int_equal(c->site.nexempt, 0);
+    assert_int_equal(c->site.nown_hosts, 1);
+    assert_true(span_eq(c->site.own_hosts[0], SPAN("c")));
+    config_drop(&c);
+}
+
+static void a_missing_site_key_is_made_once(void **state)
+{
+    (void)state;
+    char error[512] = "", file[256];
+    struct stat st;
+    put_file("a.conf", "node { site_key = new.key }\nhold { path = . }\n", 0644);
+    snprintf(file, sizeof file, "%s", path("a.conf"));
+    struct config *c = config_load(file, true, error);
+    assert_non_null(c);
+    assert_int_equal(stat(path("new.key"), &st), -1); /* -t changes nothing */
+    config_drop(&c);
+    c = config_load(file, false, error);
+    if (!c)
+        fail_msg("%s", error);
+    assert_int_equal(stat(path("new.key"), &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0600);
+    assert_string_equal(c->file, file);
+    struct config *again = config_load(file, false, error);
+    assert_non_null(again);
+    assert_memory_equal(again->site_key, c->site_key, sizeof c->site_key);
+    struct config *builtin = config_builtin();
+    assert_memory_not_equal(builtin->site_key, c->site_key, sizeof c->site_key);
+    config_drop(&builtin);
+    config_drop(&again);
+    config_drop(&c);
+}
+
+static void files_that_are_none(void **state)
+{
+    (void)state;
+    char error[512];
+    assert_null(config_load("/nonexistent/breakwater.conf", true, error));
+    assert_string_equal(error,
+                        "/nonexistent/breakwater.conf: cannot be read: No such file or directory");
+    assert_null(config_load(dir, true, error));
+    assert_non_null(strstr(error, "directory"));
+    assert_null(config_parse("x", SPAN("mode = monitor\0"), true, error));
+    assert_string_equal(error, "x: has a NUL byte: this is not a text file");
+}
+
+static void *hold_and_drop(void *arg)
+{
+    for (int i = 0; i < 20000; i++) {
+        struct config *mine = config_hold(arg);
+        config_drop(&mine);
+    }
+    return NULL;
+}
+
+static void references_are_counted_across_threads(void **state)
+{
+    (void)state;
+    struct config *c = config_builtin();
+    pthread_t thread[4];
+    for (size_t i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&thread[i], NULL, hold_and_drop, c), 0);
+    for (size_t i = 0; i < 4; i++)
+        pthread_join(thread[i], NULL);
+    assert_int_equal(c->references, 1);
+    config_drop(&c);
+    config_drop(&c); /* nothing left to drop is fine */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(values_arrive),
+        cmocka_unit_test(defaults_are_those_of_the_detectors),
+        cmocka_unit_test(a_list_can_be_emptied_and_set_again),
+        cmocka_unit_test(mistakes_are_one_sentence_with_the_line),
+        cmocka_unit_test(a_mistake_in_the_policy_names_the_policy),
+        cmocka_unit_test(a_missing_site_key_is_made_once),
+        cmocka_unit_test(files_that_are_none),
+        cmocka_unit_test(references_are_counted_across_threads),
+    };
+    return cmocka_run_group_tests(tests, make_directory, remove_directory);
+}
