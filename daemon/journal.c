@@ -397,15 +397,21 @@ void journal_close(struct journal **jp)
 
 /* Reading. */
 
+struct block {
+    off_t at;
+    size_t n;
+};
+struct blocks {
+    struct block *list; /* oldest first */
+    size_t n, cap;
+};
 struct segment {
     int fd;
     off_t end;
+    const struct journal_filter *filter;
+    journal_fn *fn;
+    void *arg;
     uint8_t block[BLOCK_HEAD + BLOCK_MAX];
-    struct {
-        off_t at;
-        size_t n;
-    } * blocks; /* the good ones, oldest first */
-    size_t nblocks, capblocks;
 };
 
 /* The length of the rows of a block that seems to begin at `at`, or 0. */
@@ -443,27 +449,28 @@ static off_t next_mark(struct segment *s, off_t at)
 }
 
 /*
- * Steps from block to block by their heads. Where the step leads to no other block, the block
- * must prove itself by its checksum, or the next mark is looked for.
+ * The blocks that begin in [at, end). Steps from head to head; where the step leads to no other
+ * block, or when `prove` says so, a block must prove itself by its checksum, or the next mark is
+ * looked for.
  */
-static void segment_index(struct segment *s)
+static struct blocks find_blocks(struct segment *s, off_t at, off_t end, bool prove)
 {
-    for (off_t at = 0; at < s->end;) {
+    struct blocks b = {0};
+    while (at < end) {
         size_t n = block_seems(s, at);
         off_t next = at + BLOCK_HEAD + (off_t)n;
-        if (!n || (next != s->end && !block_seems(s, next) && !block_load(s, at, n))) {
+        bool leads = n && !prove && (next == s->end || block_seems(s, next));
+        if (!leads && !(n && block_load(s, at, n))) {
             at = next_mark(s, at + 1);
             continue;
         }
-        if (s->nblocks == s->capblocks) {
-            s->capblocks = s->capblocks * 2 + 64;
-            if (!(s->blocks = reallocarray(s->blocks, s->capblocks, sizeof *s->blocks)))
-                abort();
-        }
-        s->blocks[s->nblocks].at = at;
-        s->blocks[s->nblocks++].n = n;
+        if (b.n == b.cap &&
+            !(b.list = reallocarray(b.list, b.cap = b.cap * 2 + 64, sizeof *b.list)))
+            abort();
+        b.list[b.n++] = (struct block){at, n};
         at = next;
     }
+    return b;
 }
 
 static bool wanted(const struct journal_filter *f, const struct journal_row *r)
@@ -475,46 +482,52 @@ static bool wanted(const struct journal_filter *f, const struct journal_row *r)
 }
 
 /* The rows of the loaded block, newest first. Nonzero: fn stopped. */
-static int block_each(const struct segment *s, size_t n, const struct journal_filter *f,
-                      journal_fn *fn, void *arg)
+static int block_each(const struct segment *s, size_t n)
 {
     uint32_t at[BLOCK_MAX / (2 + ROW_FIXED)];
+    const uint8_t *rows = s->block + BLOCK_HEAD;
     size_t nrows = 0;
     struct journal_row r;
-    for (size_t i = 0, row; (row = row_read(&r, span_of(s->block + BLOCK_HEAD + i, n - i)));
-         i += row)
+    for (size_t i = 0, row; (row = row_read(&r, span_of(rows + i, n - i))); i += row)
         at[nrows++] = (uint32_t)i;
     while (nrows-- > 0) {
-        row_read(&r, span_of(s->block + BLOCK_HEAD + at[nrows], n - at[nrows]));
-        int stop = wanted(f, &r) ? fn(arg, &r) : 0;
+        row_read(&r, span_of(rows + at[nrows], n - at[nrows]));
+        int stop = wanted(s->filter, &r) ? s->fn(s->arg, &r) : 0;
         if (stop)
             return stop;
     }
     return 0;
 }
 
-static int segment_each(const char *dir, int64_t time, const struct journal_filter *f,
-                        journal_fn *fn, void *arg)
+/* A block that led on well but is damaged: its length may be what is wrong, and good blocks lie
+ * within. So look again, and trust nothing. */
+static int range_each(struct segment *s, off_t at, off_t end, bool prove)
+{
+    int stop = 0;
+    struct blocks b = find_blocks(s, at, end, prove);
+    for (size_t i = b.n; i-- > 0 && !stop;) {
+        struct block *k = &b.list[i];
+        if (block_load(s, k->at, k->n))
+            stop = block_each(s, k->n);
+        else if (!prove)
+            stop = range_each(s, k->at + 1, k->at + BLOCK_HEAD + (off_t)k->n, true);
+    }
+    free(b.list);
+    return stop;
+}
+
+static int segment_each(struct segment *s, const char *path)
 {
     struct stat st;
     int stop = 0;
-    char *path = segment_path(dir, time);
-    struct segment *s = calloc(1, sizeof *s);
-    if (!s)
-        abort();
     s->fd = open(path, O_RDONLY | O_CLOEXEC);
-    free(path);
-    if (s->fd >= 0 && fstat(s->fd, &st) == 0) {
+    if (s->fd < 0)
+        return 0; /* swept away meanwhile */
+    if (fstat(s->fd, &st) == 0) {
         s->end = st.st_size;
-        segment_index(s);
-        for (size_t i = s->nblocks; i-- > 0 && !stop;)
-            if (block_load(s, s->blocks[i].at, s->blocks[i].n))
-                stop = block_each(s, s->blocks[i].n, f, fn, arg);
+        stop = range_each(s, 0, s->end, false);
     }
-    if (s->fd >= 0)
-        close(s->fd);
-    free(s->blocks);
-    free(s);
+    close(s->fd);
     return stop;
 }
 
@@ -524,16 +537,25 @@ int journal_each(const char *dir, const struct journal_filter *f, journal_fn *fn
     size_t n;
     if (segment_list(dir, &times, &n))
         return -1;
-    for (size_t i = 0; i < n; i++) {
+    struct segment *s = malloc(sizeof *s);
+    if (!s)
+        abort();
+    s->filter = f;
+    s->fn = fn;
+    s->arg = arg;
+    bool stop = false;
+    for (size_t i = 0; i < n && !stop; i++) {
         /* all of it was written before the next newer segment began; a minute for the clock */
         if (f->since && i > 0 && times[i - 1] + 60000 < f->since)
             break;
         /* a row bears the time of its MAIL, which may be long before it was written */
         if (f->until && times[i] - segment_age > f->until)
             continue;
-        if (segment_each(dir, times[i], f, fn, arg))
-            break;
+        char *path = segment_path(dir, times[i]);
+        stop = segment_each(s, path);
+        free(path);
     }
+    free(s);
     free(times);
     return 0;
 }

@@ -1,0 +1,699 @@
+/*
+ * outbound.c - our SMTP client: one message, one connection, RFC 5321.
+ *
+ *   start -> connect -> banner -> EHLO [-> HELO] -> MAIL -> RCPT... -> DATA -> text -> dot -> over
+ *
+ * One table says how long each step may last and what its reply leads to. A callback of the loop
+ * moves the steps on and at its very end looks whether they are over; only there `done` is called,
+ * as the last thing that is done with the transaction.
+ *
+ * Invariants: a recipient gets a 2xx code only from the reply to the final dot. What is sent
+ * between DATA and that dot contains CR only before LF and LF only after CR, and no line but the
+ * last is a dot. A command is only sent when every former reply has been read and nothing else
+ * came.
+ */
+#include <errno.h>
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "id.h"
+#include "log.h"
+#include "outbound.h"
+
+enum {
+    REPLY_LINES = 100,     /* of one reply; RFC 5321 4.5.3.1.5 has none of its own */
+    REPLY_TEXT = 512,      /* bytes of a reply looked at */
+    INPUT_MAX = 64 << 10,  /* bytes of a line we are ready to skip: some echo a long Message-ID */
+    PIECE = 64 << 10,      /* bytes of text made at a time */
+    PATH_MAX_BYTES = 1000, /* far beyond RFC 5321 4.5.3.1.3 */
+    PARAM_MAX = 500,
+};
+
+enum offer {
+    OFFER_NONE = 0, /* needs no offer */
+    OFFER_PIPELINING = 1,
+    OFFER_8BITMIME = 2,
+    OFFER_SMTPUTF8 = 4,
+    OFFER_SIZE = 8,
+    OFFER_DSN = 16,
+};
+
+enum step {
+    STEP_START,
+    STEP_CONNECT,
+    STEP_BANNER,
+    STEP_EHLO,
+    STEP_HELO,
+    STEP_MAIL,
+    STEP_RCPT,
+    STEP_DATA,
+    STEP_TEXT,
+    STEP_DOT,
+    STEP_OVER,
+    STEPS /* must be last */
+};
+
+enum fate_of_rcpt { RCPT_OPEN, RCPT_ACCEPTED, RCPT_DECIDED };
+
+struct outbound {
+    struct outbound_mail *mail;
+    outbound_done_fn *done;
+    void *arg;
+    struct event_base *base;
+    struct bufferevent *bev;
+    struct event *timer;
+    int64_t end; /* of all, clock_mono() */
+    enum step step;
+    unsigned offers;
+    uint8_t *fates;  /* enum fate_of_rcpt of each recipient */
+    size_t next;     /* the recipient whose RCPT is answered next; nrcpts: none */
+    size_t accepted; /* recipients that are */
+    /* the reply being read */
+    int code;
+    unsigned lines;
+    char text[REPLY_TEXT];
+    size_t ntext;
+    /* the text being sent */
+    struct span rest;
+    bool line_start;
+};
+
+static void after_banner(struct outbound *);
+static void after_ehlo(struct outbound *);
+static void after_helo(struct outbound *);
+static void after_mail(struct outbound *);
+static void after_rcpt(struct outbound *);
+static void after_data(struct outbound *);
+static void after_dot(struct outbound *);
+static void refused(struct outbound *);
+
+/* RFC 5321 4.5.3.2. */
+static const struct {
+    const char *name;
+    int64_t limit; /* ms */
+    void (*reply)(struct outbound *);
+} steps[STEPS] = {
+    [STEP_START] = {"nothing", 0, NULL},
+    [STEP_CONNECT] = {"connect", 60 * 1000, NULL},
+    [STEP_BANNER] = {"greeting", 5 * 60 * 1000, after_banner},
+    [STEP_EHLO] = {"EHLO", 5 * 60 * 1000, after_ehlo},
+    [STEP_HELO] = {"HELO", 5 * 60 * 1000, after_helo},
+    [STEP_MAIL] = {"MAIL", 5 * 60 * 1000, after_mail},
+    [STEP_RCPT] = {"RCPT", 5 * 60 * 1000, after_rcpt},
+    [STEP_DATA] = {"DATA", 2 * 60 * 1000, after_data},
+    [STEP_TEXT] = {"message text", 3 * 60 * 1000, refused}, /* for each piece */
+    [STEP_DOT] = {"final dot", 10 * 60 * 1000, after_dot},
+    [STEP_OVER] = {"nothing", 0, NULL},
+};
+
+/* ---- the results ---- */
+
+static void decide(struct outbound *o, size_t i, int code, struct span text)
+{
+    struct outbound_rcpt *r = &o->mail->rcpts[i];
+    r->code = code;
+    escape_text(r->reply, sizeof r->reply, text);
+    o->fates[i] = RCPT_DECIDED;
+}
+
+/* About all of whom nothing is decided yet. */
+static void decide_rest(struct outbound *o, int code, struct span text)
+{
+    for (size_t i = 0; i < o->mail->nrcpts; i++)
+        if (o->fates[i] != RCPT_DECIDED)
+            decide(o, i, code, text);
+    o->step = STEP_OVER;
+}
+
+static void decide_rest_by_reply(struct outbound *o)
+{
+    decide_rest(o, o->code, span_of(o->text, o->ntext));
+}
+
+static void __attribute__((format(printf, 2, 3))) fail(struct outbound *o, const char *fmt, ...)
+{
+    char text[256];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    decide_rest(o, 0, span_str(text));
+}
+
+/* The reply says no to the whole mail, or says what cannot be said here. */
+static void refused(struct outbound *o)
+{
+    if (o->code >= 400)
+        decide_rest_by_reply(o);
+    else
+        fail(o, "unexpected reply at %s: %.*s", steps[o->step].name, (int)o->ntext, o->text);
+}
+
+/* ---- commands ---- */
+
+static void arm(struct outbound *o)
+{
+    int64_t ms = o->end - clock_mono();
+    if (ms > steps[o->step].limit)
+        ms = steps[o->step].limit;
+    if (ms < 0)
+        ms = 0;
+    struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+    if (evtimer_add(o->timer, &tv))
+        abort();
+}
+
+/* May a command be sent? Sets the step whose reply is waited for. */
+static bool turn(struct outbound *o, enum step step)
+{
+    o->step = step;
+    if (evbuffer_get_length(bufferevent_get_input(o->bev))) {
+        fail(o, "the server spoke out of turn before %s", steps[step].name);
+        return false;
+    }
+    arm(o);
+    return true;
+}
+
+static void put(struct outbound *o, struct span s)
+{
+    if (s.n && evbuffer_add(bufferevent_get_output(o->bev), s.p, s.n))
+        abort();
+}
+
+static void put_str(struct outbound *o, const char *s)
+{
+    put(o, span_str(s));
+}
+
+struct param {
+    const char *keyword;
+    enum offer needs;
+};
+static const struct param mail_params[] = {
+    {"BODY=7BIT", OFFER_8BITMIME}, {"BODY=8BITMIME", OFFER_8BITMIME}, {"SMTPUTF8", OFFER_SMTPUTF8},
+    {"RET=FULL", OFFER_DSN},       {"RET=HDRS", OFFER_DSN},           {"ENVID=", OFFER_DSN},
+};
+static const struct param rcpt_params[] = {{"NOTIFY=", OFFER_DSN}, {"ORCPT=", OFFER_DSN}};
+
+/* Is it one of the table's, offered, and well-formed (RFC 5321 4.1.2 esmtp-param)? A keyword that
+ * ends in '=' takes any value. */
+static bool param_good(const struct outbound *o, struct span s, const struct param *table, size_t n)
+{
+    if (s.n > PARAM_MAX)
+        return false;
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] <= ' ' || s.p[i] >= 127)
+            return false;
+    for (size_t i = 0; i < n; i++) {
+        struct span k = span_str(table[i].keyword);
+        bool any = k.p[k.n - 1] == '=';
+        if (any ? s.n > k.n && span_case_starts(s, k) : span_case_eq(s, k))
+            return o->offers & table[i].needs;
+    }
+    return false;
+}
+
+static void put_params(struct outbound *o, struct span s, const struct param *table, size_t n)
+{
+    while ((s = span_trim(s)).n) {
+        size_t end = 0;
+        while (end < s.n && !byte_space(s.p[end]))
+            end++;
+        struct span one = span_head(s, end);
+        s = span_from(s, end);
+        if (!param_good(o, one, table, n))
+            continue;
+        put_str(o, " ");
+        put(o, one);
+    }
+}
+
+static void put_mail(struct outbound *o)
+{
+    const struct outbound_mail *m = o->mail;
+    char size[32];
+    put_str(o, "MAIL FROM:<");
+    put(o, m->reversepath);
+    put_str(o, ">");
+    if (o->offers & OFFER_SIZE) {
+        snprintf(size, sizeof size, " SIZE=%zu", m->nbytes + m->extra_field.n + 2);
+        put_str(o, size);
+    }
+    put_params(o, m->reversepath_params, mail_params, sizeof mail_params / sizeof *mail_params);
+    put_str(o, "\r\n");
+}
+
+static void put_rcpt(struct outbound *o, size_t i)
+{
+    const struct outbound_rcpt *r = &o->mail->rcpts[i];
+    put_str(o, "RCPT TO:<");
+    put(o, r->path);
+    put_str(o, ">");
+    put_params(o, r->params, rcpt_params, sizeof rcpt_params / sizeof *rcpt_params);
+    put_str(o, "\r\n");
+}
+
+/* The first recipient from i on that has not been decided about, or nrcpts. */
+static size_t open_from(const struct outbound *o, size_t i)
+{
+    while (i < o->mail->nrcpts && o->fates[i] != RCPT_OPEN)
+        i++;
+    return i;
+}
+
+/* ---- the text (RFC 5321 4.5.2, 2.3.8) ---- */
+
+/* Sends on what lies before the next CR or LF, and that line end. */
+static void put_stretch(struct outbound *o)
+{
+    struct span window = span_head(o->rest, PIECE);
+    struct span run = span_head(window, span_find(window, '\n'));
+    run = span_head(run, span_find(run, '\r'));
+    if (o->line_start && run.n && run.p[0] == '.')
+        put_str(o, ".");
+    put(o, run);
+    if (run.n)
+        o->line_start = false;
+    o->rest = span_from(o->rest, run.n);
+    if (run.n == window.n)
+        return;
+    bool cr = o->rest.p[0] == '\r', crlf = cr && o->rest.n > 1 && o->rest.p[1] == '\n';
+    put_str(o, cr && !crlf ? " " : "\r\n");
+    o->line_start = crlf || !cr;
+    o->rest = span_from(o->rest, crlf ? 2 : 1);
+}
+
+static void end_line(struct outbound *o)
+{
+    if (!o->line_start)
+        put_str(o, "\r\n");
+    o->line_start = true;
+}
+
+/* Keeps between one and two pieces in the output until all is there. */
+static void send_text(struct outbound *o)
+{
+    struct evbuffer *out = bufferevent_get_output(o->bev);
+    while (o->rest.n && evbuffer_get_length(out) < 2 * PIECE)
+        put_stretch(o);
+    if (o->rest.n == 0) {
+        end_line(o);
+        put_str(o, ".\r\n");
+        o->step = STEP_DOT;
+    }
+    arm(o);
+}
+
+static void begin_text(struct outbound *o)
+{
+    o->step = STEP_TEXT;
+    o->line_start = true;
+    o->rest = o->mail->extra_field;
+    while (o->rest.n)
+        put_stretch(o);
+    end_line(o);
+    o->rest = span_of(o->mail->bytes, o->mail->nbytes);
+    send_text(o);
+}
+
+/* ---- what follows which reply ---- */
+
+static void after_banner(struct outbound *o)
+{
+    if (o->code != 220) {
+        refused(o);
+        return;
+    }
+    if (!turn(o, STEP_EHLO))
+        return;
+    put_str(o, "EHLO ");
+    put_str(o, o->mail->helo);
+    put_str(o, "\r\n");
+}
+
+/* MAIL, and if the server takes them together, every RCPT (RFC 2920). Never DATA: it is sent when
+ * somebody is there to receive. */
+static void begin_mail(struct outbound *o)
+{
+    if (!turn(o, STEP_MAIL))
+        return;
+    o->next = open_from(o, 0);
+    put_mail(o);
+    if (o->offers & OFFER_PIPELINING)
+        for (size_t i = o->next; i < o->mail->nrcpts; i = open_from(o, i + 1))
+            put_rcpt(o, i);
+}
+
+static void after_ehlo(struct outbound *o)
+{
+    if (o->code == 250) {
+        begin_mail(o);
+        return;
+    }
+    if (o->code < 500) {
+        refused(o);
+        return;
+    }
+    o->offers = 0; /* RFC 5321 3.2: an old server */
+    if (!turn(o, STEP_HELO))
+        return;
+    put_str(o, "HELO ");
+    put_str(o, o->mail->helo);
+    put_str(o, "\r\n");
+}
+
+static void after_helo(struct outbound *o)
+{
+    if (o->code == 250)
+        begin_mail(o);
+    else
+        refused(o);
+}
+
+static void ask_rcpt(struct outbound *o)
+{
+    if (o->offers & OFFER_PIPELINING) {
+        o->step = STEP_RCPT;
+        arm(o);
+    } else if (turn(o, STEP_RCPT)) {
+        put_rcpt(o, o->next);
+    }
+}
+
+static void after_mail(struct outbound *o)
+{
+    if (o->code / 100 == 2)
+        ask_rcpt(o);
+    else
+        refused(o);
+}
+
+static void after_rcpt(struct outbound *o)
+{
+    int class = o->code / 100;
+    if (class == 3 || o->code == 421) {
+        refused(o); /* 421: the connection ends, for all of them */
+        return;
+    }
+    if (class == 2) {
+        o->fates[o->next] = RCPT_ACCEPTED;
+        o->accepted++;
+    } else {
+        decide(o, o->next, o->code, span_of(o->text, o->ntext));
+    }
+    o->next = open_from(o, o->next + 1);
+    if (o->next < o->mail->nrcpts)
+        ask_rcpt(o);
+    else if (o->accepted == 0)
+        o->step = STEP_OVER;
+    else if (turn(o, STEP_DATA))
+        put_str(o, "DATA\r\n");
+}
+
+static void after_data(struct outbound *o)
+{
+    if (o->code == 354 && evbuffer_get_length(bufferevent_get_input(o->bev)) == 0)
+        begin_text(o);
+    else
+        refused(o);
+}
+
+static void after_dot(struct outbound *o)
+{
+    if (o->code / 100 == 2)
+        decide_rest_by_reply(o);
+    else
+        refused(o);
+}
+
+/* ---- replies ---- */
+
+/* "250-SIZE 1000": a keyword of the EHLO reply. */
+static void note_offer(struct outbound *o, struct span line)
+{
+    static const struct {
+        const char *keyword;
+        enum offer offer;
+    } known[] = {
+        {"PIPELINING", OFFER_PIPELINING},
+        {"8BITMIME", OFFER_8BITMIME},
+        {"SMTPUTF8", OFFER_SMTPUTF8},
+        {"SIZE", OFFER_SIZE},
+        {"DSN", OFFER_DSN},
+    };
+    struct span word = span_trim(span_from(line, 4));
+    word = span_head(word, span_find(word, ' '));
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (span_case_eq(word, span_str(known[i].keyword)))
+            o->offers |= known[i].offer;
+}
+
+static void add_reply_text(struct outbound *o, struct span s)
+{
+    s = span_head(s, sizeof o->text - o->ntext);
+    if (s.n)
+        memcpy(o->text + o->ntext, s.p, s.n);
+    o->ntext += s.n;
+}
+
+/* One line of a reply. 1: it was the last; 0: more to come; -1: that is not SMTP. */
+static int reply_line(struct outbound *o, struct span line)
+{
+    if (line.n < 3 || line.p[0] < '2' || line.p[0] > '5' || !byte_digit(line.p[1]) ||
+        !byte_digit(line.p[2]) || (line.n > 3 && line.p[3] != ' ' && line.p[3] != '-') ||
+        o->lines == REPLY_LINES)
+        return -1;
+    bool first = o->lines++ == 0, last = line.n == 3 || line.p[3] == ' ';
+    /* of different codes the last one counts */
+    o->code = (line.p[0] - '0') * 100 + (line.p[1] - '0') * 10 + (line.p[2] - '0');
+    if (first)
+        o->ntext = 0;
+    else if (o->step == STEP_EHLO)
+        note_offer(o, line);
+    if (first)
+        add_reply_text(o, span_head(line, 3));
+    if (line.n > 4) {
+        add_reply_text(o, SPAN(" "));
+        add_reply_text(o, span_from(line, 4));
+    }
+    memcpy(o->text, line.p, 3);
+    if (last)
+        o->lines = 0;
+    return last;
+}
+
+/* The next whole reply. 1: it is there; 0: not yet; -1: that is not SMTP. */
+static int read_reply(struct outbound *o)
+{
+    struct evbuffer *in = bufferevent_get_input(o->bev);
+    size_t n;
+    char *line;
+    while ((line = evbuffer_readln(in, &n, EVBUFFER_EOL_CRLF))) {
+        int state = reply_line(o, span_of(line, n));
+        free(line);
+        if (state)
+            return state;
+    }
+    return evbuffer_get_length(in) < INPUT_MAX ? 0 : -1;
+}
+
+/* ---- the loop's side ---- */
+
+static void outbound_free(struct outbound *o)
+{
+    if (o->bev)
+        bufferevent_free(o->bev);
+    event_free(o->timer);
+    free(o->fates);
+    free(o);
+}
+
+/* Good manners: QUIT, if the server can be listening to a command; its answer is not waited for. */
+static void quit(struct outbound *o)
+{
+    if (o->bev && evbuffer_get_length(bufferevent_get_output(o->bev)) == 0)
+        (void)!send(bufferevent_getfd(o->bev), "QUIT\r\n", 6, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* The last line of every callback. */
+static void look_if_over(struct outbound *o)
+{
+    if (o->step != STEP_OVER)
+        return;
+    outbound_done_fn *done = o->done;
+    struct outbound_mail *mail = o->mail;
+    void *arg = o->arg;
+    outbound_free(o);
+    done(arg, mail);
+}
+
+static void on_read(struct bufferevent *bev, void *arg)
+{
+    struct outbound *o = arg;
+    (void)bev;
+    int state = 0;
+    while (o->step != STEP_OVER && (state = read_reply(o)) > 0) {
+        bool text = o->step == STEP_TEXT;
+        steps[o->step].reply(o);
+        if (o->step == STEP_OVER && !text)
+            quit(o);
+    }
+    if (state < 0 && o->step != STEP_OVER)
+        fail(o, "what came at %s is not SMTP", steps[o->step].name);
+    look_if_over(o);
+}
+
+static void on_write(struct bufferevent *bev, void *arg)
+{
+    struct outbound *o = arg;
+    (void)bev;
+    if (o->step == STEP_TEXT)
+        send_text(o);
+}
+
+static void on_event(struct bufferevent *bev, short what, void *arg)
+{
+    struct outbound *o = arg;
+    const char *why = what & BEV_EVENT_EOF ? "closed by the server" : strerror(errno);
+    (void)bev;
+    if (what & BEV_EVENT_CONNECTED) {
+        o->step = STEP_BANNER;
+        arm(o);
+    } else if (o->step == STEP_CONNECT) {
+        fail(o, "cannot connect to %s: %s", o->mail->to, why);
+    } else {
+        fail(o, "connection lost at %s%s: %s", steps[o->step].name,
+             o->step == STEP_DOT ? " (it may have been delivered)" : "", why);
+    }
+    look_if_over(o);
+}
+
+/* "127.0.0.1:25", "[::1]:25", "unix:/path". 0 or -1. */
+static int parse_address(const char *to, struct sockaddr_storage *sa, int *n)
+{
+    struct sockaddr_un *un = (struct sockaddr_un *)sa;
+    memset(sa, 0, sizeof *sa);
+    *n = sizeof *sa;
+    if (strncmp(to, "unix:", 5) != 0) {
+        if (evutil_parse_sockaddr_port(to, (struct sockaddr *)sa, n))
+            return -1;
+        bool port = sa->ss_family == AF_INET ? ((struct sockaddr_in *)sa)->sin_port
+                                             : ((struct sockaddr_in6 *)sa)->sin6_port;
+        return port ? 0 : -1;
+    }
+    to += 5;
+    if (!*to || strlen(to) >= sizeof un->sun_path)
+        return -1;
+    un->sun_family = AF_UNIX;
+    strcpy(un->sun_path, to);
+    *n = sizeof *un;
+    return 0;
+}
+
+static void begin_connection(struct outbound *o)
+{
+    struct sockaddr_storage sa;
+    int n, on = 1;
+    o->step = STEP_CONNECT;
+    if (parse_address(o->mail->to, &sa, &n)) {
+        fail(o, "\"%s\" is not an address and port", o->mail->to);
+        return;
+    }
+    int fd = socket(sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        fail(o, "no socket: %s", strerror(errno));
+        return;
+    }
+    if (sa.ss_family != AF_UNIX)
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    o->bev = bufferevent_socket_new(o->base, fd, BEV_OPT_CLOSE_ON_FREE);
+    if (!o->bev)
+        abort();
+    bufferevent_setcb(o->bev, on_read, on_write, on_event, o);
+    bufferevent_setwatermark(o->bev, EV_READ, 0, INPUT_MAX);
+    bufferevent_setwatermark(o->bev, EV_WRITE, PIECE, 0);
+    bufferevent_enable(o->bev, EV_READ | EV_WRITE);
+    arm(o);
+    if (bufferevent_socket_connect(o->bev, (struct sockaddr *)&sa, n))
+        fail(o, "cannot connect to %s: %s", o->mail->to, strerror(errno));
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+    struct outbound *o = arg;
+    (void)fd, (void)what;
+    if (o->step == STEP_START)
+        begin_connection(o);
+    else if (o->step != STEP_OVER)
+        fail(o, "timed out at %s%s", steps[o->step].name,
+             o->step == STEP_DOT ? " (it may have been delivered)" : "");
+    look_if_over(o);
+}
+
+/* May it stand between < and > in a command? */
+static bool path_good(struct span path)
+{
+    bool quoted = false;
+    if (path.n > PATH_MAX_BYTES)
+        return false;
+    for (size_t i = 0; i < path.n; i++) {
+        uint8_t c = path.p[i];
+        if (c < ' ' || c == 127 || (!quoted && (c == ' ' || c == '<' || c == '>')))
+            return false;
+        if (c == '"')
+            quoted = !quoted;
+        else if (c == '\\' && quoted && ++i < path.n && (path.p[i] < ' ' || path.p[i] == 127))
+            return false;
+    }
+    return !quoted;
+}
+
+static void check_paths(struct outbound *o)
+{
+    struct outbound_mail *m = o->mail;
+    bool sender_good = path_good(m->reversepath);
+    for (size_t i = 0; i < m->nrcpts; i++) {
+        m->rcpts[i].code = 0;
+        m->rcpts[i].reply[0] = '\0';
+        if (!sender_good)
+            decide(o, i, 501,
+                   SPAN("501 5.1.7 not sent: the reverse-path cannot be written in SMTP"));
+        else if (m->rcpts[i].path.n == 0 || !path_good(m->rcpts[i].path))
+            decide(o, i, 501, SPAN("501 5.1.3 not sent: the address cannot be written in SMTP"));
+    }
+}
+
+struct outbound *outbound_send(struct event_base *base, struct outbound_mail *mail,
+                               outbound_done_fn *done, void *arg)
+{
+    struct outbound *o = calloc(1, sizeof *o);
+    if (!o || !(o->fates = calloc(mail->nrcpts + 1, 1)) ||
+        !(o->timer = evtimer_new(base, on_timer, o)))
+        abort();
+    o->mail = mail;
+    o->done = done;
+    o->arg = arg;
+    o->base = base;
+    o->end = clock_mono() + mail->deadline;
+    check_paths(o);
+    if (open_from(o, 0) == mail->nrcpts)
+        o->step = STEP_OVER;
+    struct timeval now = {0};
+    if (evtimer_add(o->timer, &now))
+        abort();
+    return o;
+}
+
+void outbound_cancel(struct outbound **op)
+{
+    if (*op)
+        outbound_free(*op);
+    *op = NULL;
+}
