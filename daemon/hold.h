@@ -36,6 +36,15 @@ struct hold; /* one connection, one thread */
  */
 struct hold *hold_open(const char *dir, bool write, bool *damaged, char error[512]);
 void hold_close(struct hold **);
+/* A put beyond this many bytes of database fails; 0: no limit. */
+void hold_max_bytes(struct hold *, uint64_t);
+/* The last failure came from a damaged file: close and open again. */
+bool hold_broken(const struct hold *);
+/* Checkpoint and a little vacuum, for when there is nothing else to do. */
+void hold_maintain(struct hold *);
+/* Every reference, count and row against each other. 0: sound; else how many things are wrong, the
+ * first of them as a sentence; -1: cannot be read. Slow. */
+int hold_check(struct hold *, char problem[512]) MUSTCHECK;
 
 int hold_begin(struct hold *) MUSTCHECK;
 int hold_commit(struct hold *) MUSTCHECK; /* durable when it returns 0; on -1 rolled back */
@@ -109,6 +118,7 @@ int hold_each(struct hold *, const struct hold_filter *, copy_fn *, void *arg) M
 int hold_copy(struct hold *, struct arena *, uint64_t id,
               struct copy_row *out) MUSTCHECK; /* -1: none */
 
+/* contents, content_bytes and file_bytes are of the whole database, whatever the incident. */
 struct hold_figures {
     uint64_t copies[COPY_STATES]; /* by state */
     uint64_t mails, contents, content_bytes, file_bytes;
@@ -129,12 +139,12 @@ int hold_discard_id(struct hold *, uint64_t copy, const char *by, const char *wh
                     int64_t now) MUSTCHECK;
 int hold_discard_filter(struct hold *, const struct hold_filter *, const char *by, const char *why,
                         int64_t now, bool dry) MUSTCHECK;
-/* Back to held: from releasing (not yet sent) or discarded (in the bin). */
+/* Back to held: from releasing (no attempt under way) or discarded (in the bin). */
 int hold_undo_id(struct hold *, uint64_t copy, int64_t now) MUSTCHECK;
 
 /* Release engine. A new attempt for the mail's releasing copies that are due at `now`: counts it,
  * sets their attempts to its number and their next attempt (should we crash) to next_attempt;
- * returns the number, or -1. */
+ * returns the number, or -1 (also when nothing is due). */
 int hold_attempt(struct hold *, uint64_t mail, int64_t now, int64_t next_attempt) MUSTCHECK;
 int hold_released(struct hold *, uint64_t copy, const char *reply, int64_t now) MUSTCHECK;
 int hold_deferred(struct hold *, uint64_t copy, const char *reply, int64_t next_attempt) MUSTCHECK;
@@ -149,7 +159,9 @@ int hold_token_facts(struct hold *, struct arena *, uint64_t mail, uint32_t atte
  * error. */
 int hold_token_use(struct hold *, uint64_t mail, uint32_t attempt) MUSTCHECK;
 
-/* Purges discarded copies older than the bin's 30 days and contents nobody refers to. */
+/* Purges discarded copies older than the bin's 30 days, lets go of the bytes of mails released as
+ * long ago (the record stays), and contents nobody refers to. A bounded piece of work: how many
+ * copies it went through, call again while it is not 0; or -1. */
 int hold_purge(struct hold *, int64_t now) MUSTCHECK;
 
 /* Incidents: one JSON document each, kept as text. */

@@ -1,0 +1,236 @@
+/*
+ * hold_view.c - reading the hold queue: copies by filter, figures, incidents, settings. Works on
+ * the writer's connection and on read-only ones.
+ */
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "hold_own.h"
+
+/* A string of a row: its word, or the bytes in place. */
+#define TEXT(column) "ifnull((SELECT text FROM word WHERE id = " column "), " column ")"
+
+static const char row_columns
+    [] = "c.id, c.mail, c.state, m.arrival, ifnull(c.changed, m.arrival), c.relation, c.number,"
+         " c.attempts, c.next_attempt, c.first, r.hash, m.size, s.k, m.sha256,"
+         " r.raw, " TEXT("c.params") ", " TEXT("m.reversepath") ", " TEXT(
+             "m.reversepath_"
+             "params") ", " TEXT("m.client") ", " TEXT("m.client_name") ", " TEXT("m.helo") ","
+                                                                                            " " TEXT("m.queue_id") ", " TEXT("m.door") ", s.incident, " TEXT("m.rule") ", " TEXT("m.reason") ", " TEXT("m.blamed") ", " TEXT("m.message_id") ","
+                                                                                                                                                                                                                                             " " TEXT("m.sender") ", " TEXT("m.subject") ", " TEXT(
+                                                                                                                                                                                                                                                 "c.actor") ", " TEXT("c.why") ", " TEXT("c.reply");
+
+static void fixed_bytes(uint8_t *out, size_t n, struct span s)
+{
+    memset(out, 0, n);
+    if (s.n == n)
+        memcpy(out, s.p, n);
+}
+
+static void row_read(sqlite3_stmt *q, struct arena *a, struct copy_row *row)
+{
+    *row = (struct copy_row){.id = db_id(q, 0),
+                             .mail = db_id(q, 1),
+                             .state = (enum copy_state)sqlite3_column_int(q, 2),
+                             .arrival = sqlite3_column_int64(q, 3),
+                             .changed = sqlite3_column_int64(q, 4),
+                             .relation = (uint8_t)sqlite3_column_int(q, 5),
+                             .number = (uint32_t)sqlite3_column_int64(q, 6),
+                             .attempts = (uint32_t)sqlite3_column_int64(q, 7),
+                             .next_attempt = sqlite3_column_int64(q, 8),
+                             .first = sqlite3_column_int(q, 9) != 0,
+                             .rcpt_hash = (uint64_t)sqlite3_column_int64(q, 10),
+                             .size = (uint64_t)sqlite3_column_int64(q, 11)};
+    fixed_bytes(row->k.byte, sizeof(row->k.byte), db_span(q, 12));
+    fixed_bytes(row->sha256, sizeof(row->sha256), db_span(q, 13));
+    char **const text[] = {
+        &row->rcpt,   &row->params,      &row->reversepath, &row->reversepath_params,
+        &row->client, &row->client_name, &row->helo,        &row->queue_id,
+        &row->door,   &row->incident,    &row->rule,        &row->reason,
+        &row->blamed, &row->message_id,  &row->from,        &row->subject,
+        &row->by,     &row->why,         &row->reply};
+    for (size_t i = 0; i < sizeof(text) / sizeof(text[0]); i++)
+        *text[i] = arena_str(a, db_span(q, 14 + (int)i));
+}
+
+/* Filters. */
+
+static struct span bare_address(const char *text)
+{
+    struct span s = span_str(text);
+    if (s.n >= 2 && s.p[0] == '<' && s.p[s.n - 1] == '>')
+        s = span_of(s.p + 1, s.n - 2);
+    return span_head(s, WORD_CUT);
+}
+
+/* Most incidents are one storm: then the index gives its copies in the order of their ids. */
+static const char *incident_clause(struct hold *h, const char *incident)
+{
+    int64_t storms = 0;
+    if (db_ask(&h->db, &storms, "SELECT count(*) FROM storm WHERE incident = ?", "s", incident) < 0)
+        return NULL;
+    return storms == 1 ? " AND c.storm = (SELECT id FROM storm WHERE incident = ?1)"
+                       : " AND c.storm IN (SELECT id FROM storm WHERE incident = ?1)";
+}
+
+static int bind_bytes(sqlite3_stmt *q, int i, struct span s)
+{
+    return sqlite3_bind_blob64(q, i, s.n ? s.p : (const void *)"", s.n, SQLITE_TRANSIENT);
+}
+
+static int bind_filter(sqlite3_stmt *q, const struct hold_filter *f, size_t limit)
+{
+    int rc = SQLITE_OK;
+    if (f->incident)
+        rc = sqlite3_bind_text(q, 1, f->incident, -1, SQLITE_TRANSIENT);
+    if (f->rcpt && rc == SQLITE_OK)
+        rc = bind_bytes(q, 2, bare_address(f->rcpt));
+    if (f->sender && rc == SQLITE_OK)
+        rc = bind_bytes(q, 3, bare_address(f->sender));
+    if (f->state >= 0 && rc == SQLITE_OK)
+        rc = sqlite3_bind_int(q, 4, f->state);
+    if (f->mail && rc == SQLITE_OK)
+        rc = sqlite3_bind_int64(q, 5, db_from_id(f->mail));
+    if (f->after && rc == SQLITE_OK)
+        rc = sqlite3_bind_int64(q, 6, db_from_id(f->after));
+    if (limit && rc == SQLITE_OK)
+        rc = sqlite3_bind_int64(q, 7, limit < INT32_MAX ? (int64_t)limit : INT32_MAX);
+    return rc == SQLITE_OK ? 0 : -1;
+}
+
+sqlite3_stmt *hold_select(struct hold *h, const char *columns, const struct hold_filter *f,
+                          size_t limit)
+{
+    const char *incident = f->incident ? incident_clause(h, f->incident) : "";
+    if (!incident)
+        return NULL;
+    char sql[4096];
+    snprintf(sql, sizeof(sql),
+             "SELECT %s FROM copy c LEFT JOIN mail m ON m.id = c.mail"
+             " LEFT JOIN storm s ON s.id = c.storm LEFT JOIN recipient r ON r.id = c.recipient"
+             " WHERE 1%s%s%s%s%s%s ORDER BY c.id%s",
+             columns, incident,
+             f->rcpt ? " AND c.recipient IN (SELECT id FROM recipient WHERE address = fold(?2))"
+                     : "",
+             f->sender ? " AND fold(ifnull(" TEXT("m.reversepath") ", x'')) = fold(?3)" : "",
+             f->state >= 0 ? " AND c.state = ?4" : "", f->mail ? " AND c.mail = ?5" : "",
+             f->after ? " AND c.id > ?6" : "", limit ? " LIMIT ?7" : "");
+    sqlite3_stmt *q = NULL;
+    if (sqlite3_prepare_v2(h->db.raw, sql, -1, &q, NULL) == SQLITE_OK &&
+        bind_filter(q, f, limit) == 0)
+        return q;
+    h->db.fault = sqlite3_extended_errcode(h->db.raw);
+    sqlite3_finalize(q);
+    return NULL;
+}
+
+int hold_each(struct hold *h, const struct hold_filter *f, copy_fn *fn, void *arg)
+{
+    sqlite3_stmt *q = hold_select(h, row_columns, f, f->limit ? f->limit : 100);
+    int rc = q ? 1 : -1, stop = 0;
+    while (rc == 1 && !stop && (rc = db_step(&h->db, q)) == 1) {
+        struct arena *a = arena_new();
+        struct copy_row row;
+        row_read(q, a, &row);
+        stop = fn(arg, &row);
+        arena_free(&a);
+    }
+    sqlite3_finalize(q);
+    return rc < 0 ? -1 : 0;
+}
+
+int hold_copy(struct hold *h, struct arena *a, uint64_t id, struct copy_row *out)
+{
+    struct hold_filter one = {.state = -1, .after = id ? id - 1 : 0};
+    sqlite3_stmt *q = hold_select(h, row_columns, &one, 1);
+    int rc = q ? db_step(&h->db, q) : -1;
+    bool found = rc == 1 && db_id(q, 0) == id;
+    if (found)
+        row_read(q, a, out);
+    sqlite3_finalize(q);
+    return found ? 0 : -1;
+}
+
+/* Figures. */
+
+static void figure(struct hold_figures *out, int what, uint64_t n)
+{
+    if (what > COUNT_COPIES && what < COUNT_COPIES + COPY_STATES)
+        out->copies[what - COUNT_COPIES] = n;
+    else if (what == COUNT_MAILS)
+        out->mails = n;
+    else if (what == COUNT_CONTENTS)
+        out->contents = n;
+    else if (what == COUNT_BYTES)
+        out->content_bytes = n;
+}
+
+static int read_counts(struct hold *h, const char *incident, struct hold_figures *out)
+{
+    sqlite3_stmt *q = db_bind(&h->db,
+                              "SELECT what, sum(n) FROM count WHERE id = 0 OR ?1 IS NULL"
+                              " OR id IN (SELECT id FROM storm WHERE incident = ?1) GROUP BY what",
+                              "s", incident);
+    int rc = q ? 1 : -1;
+    while (rc == 1 && (rc = db_step(&h->db, q)) == 1)
+        figure(out, sqlite3_column_int(q, 0), (uint64_t)sqlite3_column_int64(q, 1));
+    return rc;
+}
+
+static uint64_t file_size(const char *path, const char *suffix)
+{
+    char name[4096];
+    struct stat st;
+    snprintf(name, sizeof(name), "%s%s", path, suffix);
+    return stat(name, &st) == 0 ? (uint64_t)st.st_size : 0;
+}
+
+static int read_oldest(struct hold *h, const char *incident, int64_t *oldest)
+{
+    struct hold_filter held = {.incident = incident, .state = COPY_HELD};
+    sqlite3_stmt *q = hold_select(h, "m.arrival", &held, 1);
+    int rc = q ? db_step(&h->db, q) : -1;
+    if (rc == 1)
+        *oldest = sqlite3_column_int64(q, 0);
+    sqlite3_finalize(q);
+    return rc < 0 ? -1 : 0;
+}
+
+int hold_figures(struct hold *h, const char *incident, struct hold_figures *out)
+{
+    *out = (struct hold_figures){0};
+    if (h->write && counts_flush(&h->counts))
+        return -1;
+    bool begun = hold_view_begin(h);
+    int rc = read_counts(h, incident, out);
+    if (rc == 0 && out->copies[COPY_HELD])
+        rc = read_oldest(h, incident, &out->oldest);
+    hold_view_end(h, begun);
+    out->file_bytes = file_size(h->path, "") + file_size(h->path, "-wal");
+    return rc < 0 ? -1 : 0;
+}
+
+/* Incidents and settings. */
+
+int hold_each_incident(struct hold *h, incident_fn *fn, void *arg)
+{
+    sqlite3_stmt *q = db_bind(&h->db, "SELECT id, document FROM incident ORDER BY last, id", "");
+    int rc = q ? 1 : -1, stop = 0;
+    while (rc == 1 && !stop && (rc = db_step(&h->db, q)) == 1)
+        stop = fn(arg, (const char *)sqlite3_column_text(q, 0),
+                  (const char *)sqlite3_column_text(q, 1));
+    if (q)
+        sqlite3_reset(q);
+    return rc < 0 ? -1 : 0;
+}
+
+int hold_setting_get(struct hold *h, const char *name, char *out, size_t cap)
+{
+    sqlite3_stmt *q = db_bind(&h->db, "SELECT value FROM setting WHERE name = ?", "s", name);
+    int rc = q ? db_step(&h->db, q) : -1;
+    if (rc != 1)
+        return -1;
+    int n = snprintf(out, cap, "%s", (const char *)sqlite3_column_text(q, 0));
+    sqlite3_reset(q);
+    return n >= 0 && (size_t)n < cap ? 0 : -1;
+}
