@@ -14,7 +14,8 @@ struct keeper;
  * One piece of writing. run happens on the keeper thread inside the group's transaction (each job
  * in a savepoint of its own; a job that returns -1 is undone alone). done is posted to `home` after
  * the commit, with result = what run returned, or -1 when the group could not be made durable. home
- * NULL: done is called on the keeper thread. The job is the caller's again when done runs.
+ * NULL: done is called on the keeper thread. The job is the caller's again when done runs. When
+ * some job of a group fails, the others are run once more: run must not mind.
  */
 struct job {
     struct letter letter; /* must be first; private */
@@ -33,6 +34,8 @@ void keeper_stop(struct keeper **);
 /* Called on the keeper thread about once a second (journal writing and the like); set before
  * traffic. */
 void keeper_on_second(struct keeper *, void (*fn)(void *), void *arg);
+/* A put beyond this many bytes of database fails; 0: no limit. Any thread, any time. */
+void keeper_max_bytes(struct keeper *, uint64_t);
 /* Figures: jobs waiting, commits so far, last commit's microseconds; any thread. */
 struct keeper_figures {
     uint64_t waiting, jobs, commits, failures, last_commit_us;

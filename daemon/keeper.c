@@ -1,0 +1,327 @@
+/*
+ * keeper.c - see keeper.h. The loop: take everything that waits (at most GROUP jobs), run it in one
+ * transaction, commit, send the replies. While one group is being synced the next one gathers, so
+ * a slow disk makes groups larger, not the queue longer.
+ *
+ * A group is run at first without savepoints. When a job in it fails, all of it is rolled back and
+ * run again with a savepoint around each job; so a job's run may happen twice.
+ *
+ * Invariant: every submitted job has its done called exactly once, after its group's commit or its
+ * failure.
+ */
+#include "keeper.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "failpoint.h"
+#include "id.h"
+#include "log.h"
+
+enum { GROUP = 500 };
+
+struct keeper {
+    pthread_t thread;
+    struct hold *hold; /* NULL: could not be opened again after damage */
+    char *dir;
+
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t wake;
+    struct job *first, **last;
+    bool stopping;
+    void (*on_second)(void *);
+    void *on_second_arg;
+    uint64_t max_bytes;
+    struct keeper_figures figures;
+};
+
+/* Running a group. */
+
+static void run_job(struct keeper *k, struct job *j)
+{
+    j->result = j->run(k->hold, j);
+}
+
+/* All in one go. -1: some job failed, nothing is done. */
+static int run_plain(struct keeper *k, struct job *group)
+{
+    if (hold_begin(k->hold))
+        return -1;
+    for (struct job *j = group; j; j = j->next) {
+        run_job(k, j);
+        if (j->result == -1) {
+            hold_rollback(k->hold);
+            return -1;
+        }
+    }
+    return hold_commit(k->hold);
+}
+
+/* Each job in a savepoint of its own. */
+static int run_apart(struct keeper *k, struct job *group)
+{
+    if (hold_begin(k->hold))
+        return -1;
+    for (struct job *j = group; j; j = j->next) {
+        j->result = -1;
+        if (hold_savepoint(k->hold))
+            continue;
+        run_job(k, j);
+        if (j->result == -1 || hold_release_savepoint(k->hold)) {
+            hold_undo_savepoint(k->hold);
+            j->result = -1;
+        }
+    }
+    return hold_commit(k->hold);
+}
+
+static int run_group(struct keeper *k, struct job *group)
+{
+    return run_plain(k, group) && run_apart(k, group) ? -1 : 0;
+}
+
+static void apply_limit(struct keeper *k)
+{
+    pthread_mutex_lock(&k->lock);
+    if (k->hold)
+        hold_max_bytes(k->hold, k->max_bytes);
+    pthread_mutex_unlock(&k->lock);
+}
+
+/* The file turned out damaged while in use: what can be read is carried into a new one. */
+static void reopen(struct keeper *k)
+{
+    char error[512] = "";
+    bool damaged = false;
+    hold_close(&k->hold);
+    k->hold = hold_open(k->dir, true, &damaged, error);
+    if (!k->hold)
+        log_say(LOG_LEVEL_ERROR, "nothing can be held: %s", error);
+    else
+        log_say(LOG_LEVEL_ERROR, "the hold database was damaged: what could be read of it was "
+                                 "carried into a new one, the old one is beside it");
+    pthread_mutex_lock(&k->lock);
+    k->figures.damaged |= damaged;
+    pthread_mutex_unlock(&k->lock);
+    apply_limit(k);
+}
+
+static void fail_group(struct job *group)
+{
+    for (struct job *j = group; j; j = j->next)
+        j->result = -1;
+}
+
+static void commit_group(struct keeper *k, struct job *group)
+{
+    apply_limit(k);
+    int rc = k->hold ? run_group(k, group) : -1;
+    if (rc && (!k->hold || hold_broken(k->hold))) {
+        reopen(k);
+        rc = k->hold ? run_group(k, group) : -1;
+    }
+    if (rc)
+        fail_group(group);
+    pthread_mutex_lock(&k->lock);
+    k->figures.commits += rc == 0;
+    pthread_mutex_unlock(&k->lock);
+}
+
+/* Replies. */
+
+static void job_opened(struct letter *letter)
+{
+    struct job *j = (struct job *)letter;
+    j->done(j);
+}
+
+static void reply(struct job *group)
+{
+    (void)FAILPOINT("done.before");
+    while (group) {
+        struct job *j = group;
+        group = j->next; /* j is not ours any more below */
+        if (!j->home) {
+            j->done(j);
+            continue;
+        }
+        j->letter.open = job_opened;
+        mailbox_post(j->home, &j->letter);
+    }
+}
+
+static int64_t now_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+static void work(struct keeper *k, struct job *group)
+{
+    int64_t start = now_us();
+    uint64_t jobs = 0, failures = 0;
+    commit_group(k, group);
+    for (struct job *j = group; j; j = j->next) {
+        jobs++;
+        failures += j->result == -1;
+    }
+    pthread_mutex_lock(&k->lock);
+    k->figures.waiting -= jobs;
+    k->figures.jobs += jobs;
+    k->figures.failures += failures;
+    k->figures.last_commit_us = (uint64_t)(now_us() - start);
+    pthread_mutex_unlock(&k->lock);
+    reply(group);
+}
+
+/* The loop. */
+
+/* Waits for a job or the deadline (us). The group, NULL when time is up or we are to stop. */
+static struct job *take(struct keeper *k, int64_t deadline, bool *stop)
+{
+    struct timespec until = {.tv_sec = (time_t)(deadline / 1000000),
+                             .tv_nsec = (long)(deadline % 1000000) * 1000};
+    pthread_mutex_lock(&k->lock);
+    while (!k->first && !k->stopping)
+        if (pthread_cond_timedwait(&k->wake, &k->lock, &until) == ETIMEDOUT)
+            break;
+    struct job *group = k->first, *j = group;
+    for (int n = 1; j && j->next && n < GROUP; n++)
+        j = j->next;
+    if (j) {
+        k->first = j->next;
+        j->next = NULL;
+    }
+    if (!k->first)
+        k->last = &k->first;
+    *stop = k->stopping && !group;
+    pthread_mutex_unlock(&k->lock);
+    return group;
+}
+
+static void each_second(struct keeper *k)
+{
+    pthread_mutex_lock(&k->lock);
+    void (*fn)(void *) = k->on_second;
+    void *arg = k->on_second_arg;
+    pthread_mutex_unlock(&k->lock);
+    if (fn)
+        fn(arg);
+}
+
+static void *keeper_main(void *arg)
+{
+    struct keeper *k = arg;
+    int64_t second = now_us() + 1000000;
+    bool stop = false, busy = false;
+    while (!stop) {
+        struct job *group = take(k, second, &stop);
+        if (group) {
+            work(k, group);
+            busy = true;
+        }
+        if (now_us() < second)
+            continue;
+        if (!busy && k->hold)
+            hold_maintain(k->hold);
+        busy = false;
+        each_second(k);
+        second = now_us() + 1000000;
+    }
+    return NULL;
+}
+
+/* From other threads. */
+
+static void init_wait(struct keeper *k)
+{
+    pthread_condattr_t attr;
+    if (pthread_mutex_init(&k->lock, NULL) || pthread_condattr_init(&attr) ||
+        pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) || pthread_cond_init(&k->wake, &attr))
+        abort();
+    pthread_condattr_destroy(&attr);
+    k->last = &k->first;
+}
+
+static void keeper_free(struct keeper **kp)
+{
+    struct keeper *k = *kp;
+    *kp = NULL;
+    hold_close(&k->hold);
+    pthread_mutex_destroy(&k->lock);
+    pthread_cond_destroy(&k->wake);
+    free(k->dir);
+    free(k);
+}
+
+struct keeper *keeper_start(const char *dir, char error[512])
+{
+    struct keeper *k = calloc(1, sizeof(*k));
+    if (!k || !(k->dir = strdup(dir)))
+        abort();
+    init_wait(k);
+    k->hold = hold_open(dir, true, &k->figures.damaged, error);
+    if (!k->hold) {
+        keeper_free(&k);
+        return NULL;
+    }
+    int rc = pthread_create(&k->thread, NULL, keeper_main, k);
+    if (rc) {
+        snprintf(error, 512, "cannot start the keeper thread: %s", strerror(rc));
+        keeper_free(&k);
+    }
+    return k;
+}
+
+void keeper_submit(struct keeper *k, struct job *j)
+{
+    assert(j->run && j->done);
+    j->next = NULL;
+    pthread_mutex_lock(&k->lock);
+    assert(!k->stopping);
+    *k->last = j;
+    k->last = &j->next;
+    k->figures.waiting++;
+    pthread_cond_signal(&k->wake);
+    pthread_mutex_unlock(&k->lock);
+}
+
+void keeper_stop(struct keeper **kp)
+{
+    struct keeper *k = *kp;
+    if (!k)
+        return;
+    pthread_mutex_lock(&k->lock);
+    k->stopping = true;
+    pthread_cond_signal(&k->wake);
+    pthread_mutex_unlock(&k->lock);
+    pthread_join(k->thread, NULL);
+    keeper_free(kp);
+}
+
+void keeper_on_second(struct keeper *k, void (*fn)(void *), void *arg)
+{
+    pthread_mutex_lock(&k->lock);
+    k->on_second_arg = arg;
+    k->on_second = fn;
+    pthread_mutex_unlock(&k->lock);
+}
+
+void keeper_max_bytes(struct keeper *k, uint64_t bytes)
+{
+    pthread_mutex_lock(&k->lock);
+    k->max_bytes = bytes;
+    pthread_mutex_unlock(&k->lock);
+}
+
+void keeper_figures(struct keeper *k, struct keeper_figures *out)
+{
+    pthread_mutex_lock(&k->lock);
+    *out = k->figures;
+    pthread_mutex_unlock(&k->lock);
+}
