@@ -120,11 +120,6 @@ void hold_close(struct hold **hp)
     free(h);
 }
 
-void hold_max_bytes(struct hold *h, uint64_t bytes)
-{
-    h->max_bytes = bytes;
-}
-
 bool hold_broken(const struct hold *h)
 {
     return schema_damage(h->db.fault);
@@ -328,18 +323,6 @@ static int store_copy(struct hold *h, const struct hold_storm *s, const struct h
     return count_add(&h->counts, COUNT_COPIES + COPY_HELD, s->id, 1);
 }
 
-static bool is_full(struct hold *h)
-{
-    if (!h->max_bytes)
-        return false;
-    int64_t pages, idle, size;
-    if (db_ask(&h->db, &pages, "PRAGMA page_count", "") != 1 ||
-        db_ask(&h->db, &idle, "PRAGMA freelist_count", "") != 1 ||
-        db_ask(&h->db, &size, "PRAGMA page_size", "") != 1)
-        return true;
-    return (uint64_t)((pages - idle) * size) >= h->max_bytes;
-}
-
 static int put(struct hold *h, const struct held_mail *m)
 {
     struct stored contents;
@@ -355,7 +338,7 @@ static int put(struct hold *h, const struct held_mail *m)
 
 int hold_put(struct hold *h, const struct held_mail *m)
 {
-    if (m->ncopies == 0 || body_lost(m->body) || is_full(h) || FAILPOINT("put.begin"))
+    if (m->ncopies == 0 || body_lost(m->body) || FAILPOINT("put.begin"))
         return -1;
     if (put(h, m) == 0)
         return 0;

@@ -36,8 +36,6 @@ struct hold; /* one connection, one thread */
  */
 struct hold *hold_open(const char *dir, bool write, bool *damaged, char error[512]);
 void hold_close(struct hold **);
-/* A put beyond this many bytes of database fails; 0: no limit. */
-void hold_max_bytes(struct hold *, uint64_t);
 /* The last failure came from a damaged file: close and open again. */
 bool hold_broken(const struct hold *);
 /* Checkpoint and a little vacuum, for when there is nothing else to do. */

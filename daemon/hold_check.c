@@ -4,6 +4,7 @@
  */
 #include <stdio.h>
 
+#include "hold.h"
 #include "hold_own.h"
 
 struct law {

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "failpoint.h"
+#include "hold.h"
 #include "hold_own.h"
 #include "replication.h"
 

@@ -6,8 +6,9 @@
 #define HOLD_OWN_H
 
 #include "content.h"
-#include "hold.h"
 #include "word.h"
+
+struct hold_filter;
 
 enum { HOLD_STORMS = 64 };
 
@@ -24,7 +25,6 @@ struct hold {
     bool write;
     bool spoiled; /* a put broke off halfway: this transaction must not be committed */
     char *path;   /* of hold.db */
-    uint64_t max_bytes;
     struct counts counts;
     struct words words;
     struct contents contents;

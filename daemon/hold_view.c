@@ -5,20 +5,29 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "hold.h"
 #include "hold_own.h"
 
 /* A string of a row: its word, or the bytes in place. */
 #define TEXT(column) "ifnull((SELECT text FROM word WHERE id = " column "), " column ")"
 
-static const char row_columns
-    [] = "c.id, c.mail, c.state, m.arrival, ifnull(c.changed, m.arrival), c.relation, c.number,"
-         " c.attempts, c.next_attempt, c.first, r.hash, m.size, s.k, m.sha256,"
-         " r.raw, " TEXT("c.params") ", " TEXT("m.reversepath") ", " TEXT(
-             "m.reversepath_"
-             "params") ", " TEXT("m.client") ", " TEXT("m.client_name") ", " TEXT("m.helo") ","
-                                                                                            " " TEXT("m.queue_id") ", " TEXT("m.door") ", s.incident, " TEXT("m.rule") ", " TEXT("m.reason") ", " TEXT("m.blamed") ", " TEXT("m.message_id") ","
-                                                                                                                                                                                                                                             " " TEXT("m.sender") ", " TEXT("m.subject") ", " TEXT(
-                                                                                                                                                                                                                                                 "c.actor") ", " TEXT("c.why") ", " TEXT("c.reply");
+static const char row_columns[] =
+    "c.id, c.mail, c.state, m.arrival, ifnull(c.changed, m.arrival), c.relation, c.number,"
+    " c.attempts, c.next_attempt, c.first, r.hash, m.size, s.k, m.sha256,"
+    " r.raw, " TEXT("c.params") ", " TEXT("m.reversepath") ", " TEXT(
+        "m.reversepath_"
+        "params") ", " TEXT("m.client") ", " TEXT("m.client_name") ", " TEXT("m.helo") ","
+                                                                                       " " TEXT("m."
+                                                                                                "qu"
+                                                                                                "eu"
+                                                                                                "e_"
+                                                                                                "i"
+                                                                                                "d") ", " TEXT("m.door") ", s.incident, " TEXT("m.rule") ", " TEXT("m.reason") ", " TEXT("m.blamed") ", " TEXT(
+                                                                                           "m."
+                                                                                           "message"
+                                                                                           "_id") ","
+                                                                                                  " " TEXT("m.sender") ", " TEXT("m.subject") ", " TEXT(
+                                                                                                      "c.actor") ", " TEXT("c.why") ", " TEXT("c.reply");
 
 static void fixed_bytes(uint8_t *out, size_t n, struct span s)
 {

@@ -35,7 +35,6 @@ struct keeper {
     bool stopping;
     void (*on_second)(void *);
     void *on_second_arg;
-    uint64_t max_bytes;
     struct keeper_figures figures;
 };
 
@@ -84,14 +83,6 @@ static int run_group(struct keeper *k, struct job *group)
     return run_plain(k, group) && run_apart(k, group) ? -1 : 0;
 }
 
-static void apply_limit(struct keeper *k)
-{
-    pthread_mutex_lock(&k->lock);
-    if (k->hold)
-        hold_max_bytes(k->hold, k->max_bytes);
-    pthread_mutex_unlock(&k->lock);
-}
-
 /* The file turned out damaged while in use: what can be read is carried into a new one. */
 static void reopen(struct keeper *k)
 {
@@ -107,7 +98,6 @@ static void reopen(struct keeper *k)
     pthread_mutex_lock(&k->lock);
     k->figures.damaged |= damaged;
     pthread_mutex_unlock(&k->lock);
-    apply_limit(k);
 }
 
 static void fail_group(struct job *group)
@@ -118,7 +108,6 @@ static void fail_group(struct job *group)
 
 static void commit_group(struct keeper *k, struct job *group)
 {
-    apply_limit(k);
     int rc = k->hold ? run_group(k, group) : -1;
     if (rc && (!k->hold || hold_broken(k->hold))) {
         reopen(k);
@@ -309,13 +298,6 @@ void keeper_on_second(struct keeper *k, void (*fn)(void *), void *arg)
     pthread_mutex_lock(&k->lock);
     k->on_second_arg = arg;
     k->on_second = fn;
-    pthread_mutex_unlock(&k->lock);
-}
-
-void keeper_max_bytes(struct keeper *k, uint64_t bytes)
-{
-    pthread_mutex_lock(&k->lock);
-    k->max_bytes = bytes;
     pthread_mutex_unlock(&k->lock);
 }
 

@@ -34,8 +34,6 @@ void keeper_stop(struct keeper **);
 /* Called on the keeper thread about once a second (journal writing and the like); set before
  * traffic. */
 void keeper_on_second(struct keeper *, void (*fn)(void *), void *arg);
-/* A put beyond this many bytes of database fails; 0: no limit. Any thread, any time. */
-void keeper_max_bytes(struct keeper *, uint64_t);
 /* Figures: jobs waiting, commits so far, last commit's microseconds; any thread. */
 struct keeper_figures {
     uint64_t waiting, jobs, commits, failures, last_commit_us;
