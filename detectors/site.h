@@ -60,8 +60,8 @@ bool host_loopback(struct span host);
 /* Addresses: text to struct and back. */
 bool ipaddr_parse(struct ipaddr *, struct span); /* "192.0.2.1", "IPv6:::1", "2001:db8::1" */
 size_t ipaddr_print(const struct ipaddr *,
-                    char out[48]);          /* bytes without the NUL; "" for family 0 */
-bool ipaddr_private(const struct ipaddr *); /* RFC 1918, loopback, link-local, fc00::/7 */
+                    char out[48]);           /* bytes without the NUL; "" for family 0 */
+bool ipaddr_private(const struct ipaddr *);  /* RFC 1918, loopback, link-local, fc00::/7 */
 bool ipaddr_loopback(const struct ipaddr *); /* 127/8, ::1 */
 bool netmask_parse(struct netmask *, struct span);
 bool netmask_has(const struct netmask *, const struct ipaddr *);
