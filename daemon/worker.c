@@ -19,7 +19,6 @@
 
 #include <event2/listener.h>
 
-#include "milter.h"
 #include "worker.h"
 
 enum { BACKLOG = 1024, DRAIN_LOOK_MS = 20 };
@@ -38,12 +37,6 @@ struct workers {
     } * doors;
     size_t ndoors;
 };
-
-static door_accept_fn *door_of(enum door_kind kind)
-{
-    static door_accept_fn *const accept_of[] = {[DOOR_MILTER] = milter_accept};
-    return accept_of[kind];
-}
 
 /* ---- sockets ---- */
 
@@ -183,7 +176,7 @@ static void arrive(struct letter *letter)
     if (a->worker->leaving)
         close(a->fd);
     else
-        door_of(a->listener->kind)(a->worker, a->fd, a->listener);
+        door_accepts[a->listener->kind](a->worker, a->fd, a->listener);
     free(a);
 }
 
@@ -198,7 +191,7 @@ static void accepted(struct evconnlistener *ev, evutil_socket_t fd, struct socka
     if (sa->sa_family != AF_UNIX)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     if (to == &all->worker[0]) {
-        door_of(door->listener->kind)(to, fd, door->listener);
+        door_accepts[door->listener->kind](to, fd, door->listener);
         return;
     }
     struct arrival *a = calloc(1, sizeof *a);

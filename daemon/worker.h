@@ -30,6 +30,8 @@ struct worker {
 
 /* A door: what to do with a new connection. Takes the fd. Runs in the worker's thread. */
 typedef void door_accept_fn(struct worker *, int fd, const struct listener *);
+/* By enum door_kind; the table is doors.c, above all doors. */
+extern door_accept_fn *const door_accepts[];
 
 /* A door's connection begins and ends. Both in the worker's thread. */
 void worker_join(struct worker *, struct connection *, void (*leave)(struct connection *));
