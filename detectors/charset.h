@@ -29,4 +29,7 @@ struct charset_state {
 size_t charset_decode(enum charset, struct charset_state *, struct span, bool final, uint32_t *out,
                       size_t cap, size_t *used);
 
+/* One windows-1252 byte as a code point; HTML reads &#128; to &#159; so too. */
+uint32_t charset_cp1252(uint8_t byte);
+
 #endif
