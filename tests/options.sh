@@ -1,0 +1,51 @@
+#!/bin/sh
+# options.sh - what the manuals and the sample say about keys and facts is what the program knows:
+# every key of `breakwaterd -k` is in breakwater.conf(5), with its default, and in the sample, every
+# fact of policy/fact.c is in policy.conf(5), and neither names one that does not exist. Run from the
+# top of the sources, after a build.
+build=${BREAKWATER_BUILD:-${BUILD:-build}}
+tmp=$(mktemp -d) && trap 'rm -rf "$tmp"' EXIT
+bad=0
+
+differ() { # differ WHAT KNOWN SAID
+	sort -u "$2" >"$2.s" && sort -u "$3" >"$3.s"
+	comm -23 "$2.s" "$3.s" | sed "s|^|$1: missing: |" >"$tmp/out"
+	comm -13 "$2.s" "$3.s" | sed "s|^|$1: does not exist: |" >>"$tmp/out"
+	[ -s "$tmp/out" ] || return 0
+	cat "$tmp/out"
+	bad=1
+}
+
+"$build/breakwaterd" -k >"$tmp/table" || { echo "options.sh: needs $build/breakwaterd"; exit 1; }
+[ -s "$tmp/table" ] || { echo "options.sh: breakwaterd -k lists nothing"; exit 1; }
+cut -f1 "$tmp/table" >"$tmp/keys"
+
+sed -n 's/^\.It Va //p' daemon/breakwater.conf.5 >"$tmp/manual"
+differ "breakwater.conf(5)" "$tmp/keys" "$tmp/manual"
+
+# In the sample a key stands in its section, commented out or not.
+awk '/^[a-z]+( [a-z]+)? *\{/	{ section = $1 "." }
+     /^\}/			{ section = "" }
+     /^ *#?[a-z_]+ = /		{ sub(/^ *#?/, ""); print section $1 }' \
+	contrib/breakwater.conf >"$tmp/sample"
+differ "contrib/breakwater.conf" "$tmp/keys" "$tmp/sample"
+
+# Defaults: a key of the table that has one, the value the manual says.
+awk -F'\t' '$3 != "-" { print $1 "\t" $3 }' "$tmp/table" >"$tmp/defaults"
+awk '/^\.It Va /		{ key = $3 }
+     /^Type: .*; default: /	{ sub(/.*; default: /, ""); sub(/\.$/, "")
+				  if ($0 != "empty") print key "\t" $0 }' \
+	daemon/breakwater.conf.5 >"$tmp/said"
+differ "breakwater.conf(5), defaults" "$tmp/defaults" "$tmp/said"
+
+sed -n 's/^    {"\([a-z_]*\.[a-z_]*\)".*/\1/p' policy/fact.c >"$tmp/facts"
+[ -s "$tmp/facts" ] || { echo "options.sh: found no facts in policy/fact.c"; exit 1; }
+sed -n 's/^\.It Va //p' policy/policy.conf.5 >"$tmp/factmanual"
+differ "policy.conf(5)" "$tmp/facts" "$tmp/factmanual"
+
+# The sample, with everything in it switched on, is a configuration.
+mkdir "$tmp/hold" && cp contrib/policy.conf "$tmp/policy.conf"
+sed -e 's/^\( *\)#\([a-z_]* = \)/\1\2/' -e 's|"/var/lib/breakwater"|"hold"|' \
+	-e 's|"/var/lib/breakwater/site.key"|"site.key"|' contrib/breakwater.conf >"$tmp/all.conf"
+"$build/breakwaterd" -t -f "$tmp/all.conf" >"$tmp/out" 2>&1 || { cat "$tmp/out"; bad=1; }
+exit $bad
