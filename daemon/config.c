@@ -36,7 +36,7 @@ enum key_type {
     KEY_HOSTS,      /* list of host names */
     KEY_NETS,       /* list of networks */
     KEY_RELAYS,     /* list of either: offset and count of names; the networks go to trusted_nets */
-    KEY_RECIPIENTS, /* list of addresses, with * for a part */
+    KEY_RECIPIENTS, /* list of addresses, with * for a side */
 };
 
 struct key_row {
@@ -299,16 +299,22 @@ static bool target(struct span s)
     return address(AF_INET, s);
 }
 
-/* Recipients: "local@domain", each part may be or hold '*'. */
+/* "*", or a text without stars, blanks and brackets */
+static bool recipient_part(struct span s)
+{
+    if (span_eq(s, SPAN("*")))
+        return true;
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] <= ' ' || s.p[i] == 0x7f || strchr("*<>", s.p[i]))
+            return false;
+    return s.n > 0 && s.n <= LIMIT_ADDRESS;
+}
+
+/* local@domain */
 static bool recipient(struct span s)
 {
     size_t at = span_rfind(s, '@');
-    if (at == 0 || at + 1 >= s.n || s.n > LIMIT_ADDRESS)
-        return false;
-    for (size_t i = 0; i < s.n; i++)
-        if (s.p[i] <= ' ' || s.p[i] == 0x7f || s.p[i] == '<' || s.p[i] == '>')
-            return false;
-    return true;
+    return at < s.n && recipient_part(span_head(s, at)) && recipient_part(span_from(s, at + 1));
 }
 
 /* Which of "a|b|c" value is, or -1. */
@@ -458,8 +464,9 @@ static int add_element(struct loading *l, unsigned line, const struct key_row *r
         return refuse_value(l, line, row, value,
                             row->type == KEY_NETS ? "an address or network, such as 192.0.2.0/24"
                             : row->type == KEY_RELAYS ? "a host name, a domain or a network"
-                            : row->type == KEY_HOSTS  ? "a host name or domain"
-                                                      : "an address such as postmaster@*");
+                            : row->type == KEY_HOSTS
+                                ? "a host name or domain"
+                                : "an address; '*' may stand for either side of the @");
     s = keep_lower(l, s);
     name = append(l, base + row->offset, (size_t *)(void *)(base + row->count), sizeof s);
     *name = s;
