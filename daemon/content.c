@@ -10,7 +10,8 @@
 #include "failpoint.h"
 
 enum {
-    LEVEL = 3,
+    LEVEL = 3,            /* for what is packed once */
+    DICT_LEVEL = 6,       /* for deltas: with a dictionary ready made it is the faster one */
     DICT_MAX = 256 << 10, /* references up to this size get a dictionary */
     PIECE = 1 << 20,      /* packed bytes in one row of `piece` */
     DIGEST = 22,          /* bytes of the SHA-256 that are kept */
@@ -103,7 +104,7 @@ static struct content_hot *heat(struct contents *c, int64_t id, struct span byte
     h->id = id;
     h->used = ++c->clock;
     if (bytes.n >= 16 && bytes.n <= DICT_MAX)
-        h->dict = ZSTD_createCDict(h->bytes, h->n, LEVEL);
+        h->dict = ZSTD_createCDict(h->bytes, h->n, DICT_LEVEL);
     return h;
 }
 
@@ -201,10 +202,12 @@ static void digest_cut(struct digest *d)
     d->rest = span_of(d->sha + TAG, DIGEST - TAG);
 }
 
-static void digest_of(struct digest *d, struct span bytes)
+static void digest_of(struct digest *d, struct span bytes, const uint8_t *sha256)
 {
-    if (EVP_Digest(bytes.p ? bytes.p : (const uint8_t *)"", bytes.n, d->sha, NULL, EVP_sha256(),
-                   NULL) != 1)
+    if (sha256)
+        memcpy(d->sha, sha256, sizeof(d->sha));
+    else if (EVP_Digest(bytes.p ? bytes.p : (const uint8_t *)"", bytes.n, d->sha, NULL,
+                        EVP_sha256(), NULL) != 1)
         abort();
     digest_cut(d);
 }
@@ -268,7 +271,8 @@ static int put_fresh(struct contents *c, struct span bytes, const struct digest 
     return refer(c, reference, *id);
 }
 
-int content_put(struct contents *c, struct span bytes, int64_t *reference, int64_t *id)
+int content_put(struct contents *c, struct span bytes, const uint8_t *sha256, int64_t *reference,
+                int64_t *id)
 {
     const struct content_hot *ref = hot(c, *reference);
     if (ref && span_eq(bytes, span_of(ref->bytes, ref->n))) {
@@ -276,7 +280,7 @@ int content_put(struct contents *c, struct span bytes, int64_t *reference, int64
         return count_add(c->counts, COUNT_REFERENCES, *id, 1);
     }
     struct digest d;
-    digest_of(&d, bytes);
+    digest_of(&d, bytes, sha256);
     int64_t fit = 0;
     int rc = find(c, &d, bytes.n, id, &fit);
     if (rc < 0)
@@ -395,7 +399,7 @@ int content_put_body(struct contents *c, const struct body *body, EVP_MD_CTX *wh
     struct span bytes = span_of(c->body.p, c->body.n);
     if (bytes.n && EVP_DigestUpdate(whole, bytes.p, bytes.n) != 1)
         return -1;
-    return content_put(c, bytes, reference, id);
+    return content_put(c, bytes, NULL, reference, id);
 }
 
 /* Reading. */

@@ -56,10 +56,12 @@ void contents_close(struct contents *);
 void contents_forget(struct contents *); /* after a rollback: ids may be void */
 
 /*
- * Stores bytes once more: *id gains a reference. *reference is the storm's, 0: none yet; then it is
- * set to a content fit to be one and that has gained a second reference.
+ * Stores bytes once more: *id gains a reference. sha256: theirs, if it is known already; NULL.
+ * *reference is the storm's, 0: none yet; then it is set to a content fit to be one and that has
+ * gained a second reference.
  */
-int content_put(struct contents *, struct span, int64_t *reference, int64_t *id) MUSTCHECK;
+int content_put(struct contents *, struct span, const uint8_t *sha256, int64_t *reference,
+                int64_t *id) MUSTCHECK;
 /* The same for a body of any size. whole: a running SHA-256 that the body is added to. */
 int content_put_body(struct contents *, const struct body *, EVP_MD_CTX *whole, int64_t *reference,
                      int64_t *id) MUSTCHECK;

@@ -76,7 +76,8 @@ static struct hold *hold_new(const char *dir, bool write)
 {
     struct hold *h = calloc(1, sizeof(*h));
     size_t n = strlen(dir) + sizeof("/hold.db");
-    if (!h || !(h->path = malloc(n)) || !(h->sha = EVP_MD_CTX_new()))
+    if (!h || !(h->path = malloc(n)) || !(h->sha = EVP_MD_CTX_new()) ||
+        !(h->sha_head = EVP_MD_CTX_new()))
         abort();
     snprintf(h->path, n, "%s/hold.db", dir);
     h->write = write;
@@ -115,6 +116,7 @@ void hold_close(struct hold **hp)
     words_close(&h->words);
     contents_close(&h->contents);
     EVP_MD_CTX_free(h->sha);
+    EVP_MD_CTX_free(h->sha_head);
     db_close(&h->db);
     free(h->path);
     free(h);
@@ -251,10 +253,13 @@ struct stored {
 static int store_contents(struct hold *h, struct hold_storm *s, const struct held_mail *m,
                           struct stored *out)
 {
+    uint8_t head[32];
     int64_t before[2] = {s->reference[0], s->reference[1]};
     if (EVP_DigestInit_ex(h->sha, EVP_sha256(), NULL) != 1 ||
         (m->head.n && EVP_DigestUpdate(h->sha, m->head.p, m->head.n) != 1) ||
-        content_put(&h->contents, m->head, &s->reference[0], &out->head) ||
+        EVP_MD_CTX_copy_ex(h->sha_head, h->sha) != 1 ||
+        EVP_DigestFinal_ex(h->sha_head, head, NULL) != 1 ||
+        content_put(&h->contents, m->head, head, &s->reference[0], &out->head) ||
         content_put_body(&h->contents, m->body, h->sha, &s->reference[1], &out->body) ||
         EVP_DigestFinal_ex(h->sha, out->sha256, NULL) != 1)
         return -1;

@@ -28,7 +28,7 @@ struct hold {
     struct counts counts;
     struct words words;
     struct contents contents;
-    EVP_MD_CTX *sha;
+    EVP_MD_CTX *sha, *sha_head;            /* of the message being put, of its header */
     struct hold_storm storms[HOLD_STORMS]; /* by their K, the latest */
 };
 
