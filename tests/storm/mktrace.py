@@ -197,6 +197,24 @@ def cron(w, t0):
         w.deliver(t + 5, w.hop(m, "out.cron.example", t), ["ops@us0.example"], "conflict")
 
 
+def tangle(w, t0):
+    """Anything: copies go on from anywhere to anywhere, some by a list, some out of a mailbox, to anybody of ours."""
+    for i in range(w.copies // 4 + 1):
+        t, everybody = t0 + i * 900, w.ours(4)
+        hosts = ["h%d.tangle%d.example" % (n, n % 4) for n in range(7)]
+        shown = everybody + [w.person() for _ in range(w.rng.randrange(6))] + ["x@tangle%d.example" % n for n in range(w.rng.randrange(4))]
+        copies = [w.mail(t, w.rng.sample(shown, w.rng.randrange(1, len(shown))))]
+        for n in range(w.rng.randrange(2, 16)):
+            c = w.rng.choice(copies).copy()
+            for _ in range(w.rng.randrange(4)):
+                w.hop(c, w.rng.choice(hosts), t + n, w.rng.choice((None, None, w.rng.choice(shown))), w.rng.random() < .04)
+            if w.rng.random() < .1:
+                c.list_id = "l%d.tangle.example" % w.rng.randrange(3)
+            if c.received:
+                copies.append(c)
+                w.deliver(t + 10 * n, c, w.rng.sample(everybody, w.rng.randrange(1, 5)), "tangle")
+
+
 # --- what must be held ---
 
 def stuck(w, t0):
@@ -309,7 +327,7 @@ def frozen(w, t0):
     s.run(w.copies // 2)
 
 
-SCENARIOS = {f.__name__: f for f in (persons, retry, resend, lists, newsletter, forwarder, backup, cron, stuck, bounce, storm, quick,
+SCENARIOS = {f.__name__: f for f in (persons, retry, resend, lists, newsletter, forwarder, backup, cron, tangle, stuck, bounce, storm, quick,
                                      single, one, stripped, footers, large, frozen)}
 
 
