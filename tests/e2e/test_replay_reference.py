@@ -31,7 +31,7 @@ POLICY = """\
 rule hold-copy { when replication.advice == "hold" do hold reason "hold" }
 rule tag-copy { when replication.advice == "tag" do tag reason "tag" }
 """
-CONF = 'node {{ name = "test" site_key = "{dir}/site.key" }}\nown {{ domains = {{ "own.example" }} }}\n'
+CONF = 'node {{ name = "test" site_key = "{dir}/site.key" }}\nhold {{ path = "{dir}" }}\nown {{ domains = {{ "own.example" }} }}\n'
 
 SPECIFIED_ORDER = '''
 def relation(engine, st, idx, path, r):
