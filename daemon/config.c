@@ -439,37 +439,47 @@ static void *append(struct loading *l, void *list, size_t *n, size_t size)
     return grown + size * (*n)++;
 }
 
+static void add_net(struct loading *l, const struct key_row *row, struct netmask net)
+{
+    struct site *site = &l->config->site;
+    struct netmask *place = row->type == KEY_NETS
+                                ? append(l, &site->own_nets, &site->nown_nets, sizeof net)
+                                : append(l, &site->trusted_nets, &site->ntrusted_nets, sizeof net);
+    *place = net;
+}
+
+/* May this be the name of a host or domain in a list of this type? */
+static bool listed_name(const struct key_row *row, struct span s)
+{
+    if (row->type == KEY_RECIPIENTS)
+        return recipient(s);
+    if (row->type == KEY_RELAYS && strspn((const char *)s.p, "0123456789./:") == s.n)
+        return false; /* 192.0.2.0/33 or 192.0.2.256: meant to be an address */
+    return row->type != KEY_NETS && host_name(s);
+}
+
 static int add_element(struct loading *l, unsigned line, const struct key_row *row,
                        const char *value)
 {
-    struct site *site = &l->config->site;
+    static const char *const expected[] = {
+        [KEY_HOSTS] = "a host name or domain",
+        [KEY_NETS] = "an address or network, such as 192.0.2.0/24",
+        [KEY_RELAYS] = "a host name, a domain or a network",
+        [KEY_RECIPIENTS] = "an address; '*' may stand for either side of the @",
+    };
     uint8_t *base = (uint8_t *)l->config;
-    struct span s = span_str(value), *name;
+    struct span s = span_str(value);
     struct netmask net;
-    bool named = row->type == KEY_RECIPIENTS ? recipient(s) : host_name(s);
-    if (row->type == KEY_NETS || row->type == KEY_RELAYS) {
-        if (netmask_parse(&net, s)) {
-            bool own = row->type == KEY_NETS;
-            struct netmask **list = own ? &site->own_nets : &site->trusted_nets;
-            size_t *n = own ? &site->nown_nets : &site->ntrusted_nets;
-            struct netmask *place = append(l, list, n, sizeof net);
-            *place = net;
-            return 0;
-        }
-        /* 192.0.2.0/33 and 10.0.0.0 with a typo are no names either */
-        if (row->type == KEY_NETS || strspn(value, "0123456789./:") == s.n)
-            named = false;
+    if ((row->type == KEY_NETS || row->type == KEY_RELAYS) && netmask_parse(&net, s)) {
+        add_net(l, row, net);
+        return 0;
     }
-    if (!named)
-        return refuse_value(l, line, row, value,
-                            row->type == KEY_NETS ? "an address or network, such as 192.0.2.0/24"
-                            : row->type == KEY_RELAYS ? "a host name, a domain or a network"
-                            : row->type == KEY_HOSTS
-                                ? "a host name or domain"
-                                : "an address; '*' may stand for either side of the @");
+    if (!listed_name(row, s))
+        return refuse_value(l, line, row, value, expected[row->type]);
     s = keep_lower(l, s);
-    name = append(l, base + row->offset, (size_t *)(void *)(base + row->count), sizeof s);
-    *name = s;
+    struct span *place =
+        append(l, base + row->offset, (size_t *)(void *)(base + row->count), sizeof s);
+    *place = s;
     return 0;
 }
 

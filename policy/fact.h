@@ -25,9 +25,11 @@ enum unit {
 
 struct fact_value {
     enum fact_type type;
-    bool yes;
-    double number;
-    struct span text;
+    union { /* by type */
+        bool yes;
+        double number;
+        struct span text;
+    };
 };
 
 /* Kept in the order of fact_table. */
