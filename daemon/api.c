@@ -325,10 +325,10 @@ static void get_storm(struct api *api, struct http_request *r, const char *arg)
 
 /* ---- the hold queue ---- */
 
-/* The milter door cannot see what the MTA did with the copy before: it may have been refused. */
+/* SAME: the MTA may hand us the copy again because it could not keep the one before. */
 static bool may_be_only(const struct copy_row *c)
 {
-    return c->first || (c->relation == REL_SAME && strcmp(c->door, "milter") == 0);
+    return c->first || c->relation == REL_SAME;
 }
 
 static json_t *copy_json(const struct copy_row *c)
@@ -703,6 +703,8 @@ static void changed(struct change *c)
     set_num(j, "changed", (uint64_t)c->changed);
     set(j, "dry_run", json_boolean(c->dry));
     set(j, "refused", json_incref(c->refused));
+    if (c->left_out)
+        set_num(j, "left_out", c->left_out);
     if (c->kind == CHANGE_MODE)
         set(j, "mode", json_string(mode_name(c->mode)));
     http_reply(r, 200, j);

@@ -136,6 +136,27 @@ static bool has_passed(void *arg, const struct key *k, uint64_t rcpt)
     return store->ops->passed(store, k, rcpt);
 }
 
+static int count_one(void *arg, const struct copy_row *row)
+{
+    (void)row;
+    ++*(uint64_t *)arg;
+    return 0;
+}
+
+/* Held copies that match; discarding leaves out those that may be the only ones. */
+static int count_matching(struct hold *hold, const struct change *c, uint64_t *n)
+{
+    struct hold_filter f = {
+        .incident = c->storm, .rcpt = c->rcpt, .state = COPY_HELD, .limit = SIZE_MAX};
+    struct hold_figures figures;
+    if (c->rcpt)
+        return hold_each(hold, &f, count_one, n);
+    if (hold_figures(hold, c->storm, &figures) < 0)
+        return -1;
+    *n = figures.copies[COPY_HELD];
+    return 0;
+}
+
 static int change_matching(struct hold *hold, const struct change *c)
 {
     const struct hold_filter f = {.incident = c->storm, .rcpt = c->rcpt, .state = COPY_HELD};
@@ -151,7 +172,11 @@ static int change_matching(struct hold *hold, const struct change *c)
 static int run_matching(struct hold *hold, struct change *c)
 {
     char what[800];
+    uint64_t matching = 0;
+    if (c->kind == CHANGE_DISCARD && count_matching(hold, c, &matching) < 0)
+        return -1;
     int n = change_matching(hold, c);
+    c->left_out = n >= 0 && matching > (uint64_t)n ? matching - (uint64_t)n : 0;
     if (n <= 0 || c->dry)
         return n;
     snprintf(what, sizeof what, "%s%s%s%s%.512s%s copies=%d", names[c->kind],
@@ -184,6 +209,7 @@ static int run_mode(struct hold *hold, struct change *c)
 static int run(struct hold *hold, struct job *job)
 {
     struct change *c = (struct change *)job;
+    json_decref(c->refused); /* the keeper may have to run it twice */
     c->refused = json_array();
     if (c->kind == CHANGE_MODE)
         return run_mode(hold, c);

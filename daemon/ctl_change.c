@@ -79,6 +79,11 @@ static int end_change(const struct ctl *ctl, const json_t *j, const char *done, 
         const json_t *x = json_array_get(refused, i);
         ctl_complain("%s: %s", ctl_text(ctl, x, "id", 0), ctl_text(ctl, x, "detail", 0));
     }
+    uint64_t left = json_get_num(j, "left_out");
+    if (!ctl->json && left)
+        printf("%s left out: each may be the only one its recipient could get. Discard them by "
+               "id.\n",
+               print_some(ctl->arena, left, "copy was", "copies were"));
     if (changed == asked)
         return CTL_OK;
     return changed ? CTL_PARTIAL : CTL_REFUSED;

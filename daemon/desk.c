@@ -40,32 +40,39 @@ static void each_second(evutil_socket_t fd, short what, void *arg)
         incidents_save(p->incidents, p->keeper, d->mailbox, now);
 }
 
+/* Each run is a bounded piece: goes round until there is nothing left to do. */
+struct purge {
+    struct job job; /* must be first */
+    struct desk *desk;
+};
+
 static int purge_run(struct hold *hold, struct job *job)
 {
     (void)job;
     return hold_purge(hold, clock_now());
 }
 
-static void job_over(struct job *job)
+static void purge_done(struct job *job)
 {
-    free(job);
-}
-
-static void submit(struct desk *d, int (*run)(struct hold *, struct job *),
-                   void (*done)(struct job *))
-{
-    struct job *job = calloc(1, sizeof *job);
-    if (!job)
-        abort();
-    *job = (struct job){.run = run, .done = done, .home = d->mailbox};
-    keeper_submit(d->pipeline->keeper, job);
+    struct purge *p = (struct purge *)job;
+    bool more = job->result > 0 && p->desk->hour; /* no hour: the desk is closing */
+    if (more)
+        keeper_submit(p->desk->pipeline->keeper, job);
+    else
+        free(p);
 }
 
 static void each_hour(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
     (void)what;
-    submit(arg, purge_run, job_over);
+    struct desk *d = arg;
+    struct purge *p = calloc(1, sizeof *p);
+    if (!p)
+        abort();
+    p->job = (struct job){.run = purge_run, .done = purge_done, .home = d->mailbox};
+    p->desk = d;
+    keeper_submit(d->pipeline->keeper, &p->job);
 }
 
 static struct event *timer(struct desk *d, int seconds, event_callback_fn fn)

@@ -391,6 +391,8 @@ static int find_past(void *arg, const char *id, const char *json)
 static int save_run(struct hold *hold, struct job *job)
 {
     struct save *s = (struct save *)job;
+    free(s->past); /* the keeper may have to run it twice */
+    s->past = NULL;
     if (s->look && hold_each_incident(hold, find_past, s) < 0)
         return -1;
     if (s->past)
