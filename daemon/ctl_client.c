@@ -65,7 +65,7 @@ static struct span field(struct span head, struct span name)
 
 bool ctl_parse(struct span text, int *status, struct span *body)
 {
-    const uint8_t *end = text.n ? memmem(text.p, text.n, "\r\n\r\n", 4) : NULL;
+    const uint8_t *end = text.p ? memmem(text.p, text.n, "\r\n\r\n", 4) : NULL;
     if (!end || !span_starts(text, SPAN("HTTP/1.")) || text.n < 12 || text.p[8] != ' ')
         return false;
     struct span head = span_of(text.p, (size_t)(end - text.p) + 2);
