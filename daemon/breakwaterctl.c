@@ -206,7 +206,7 @@ static bool find_socket(struct ctl *ctl)
         ctl->socket = "/run/breakwater/control";
         return true;
     }
-    struct config *c = config_load(ctl->conf, true, error);
+    struct config *c = config_load(ctl->conf, CONFIG_READ, error);
     if (!c) {
         ctl_complain("%s", error);
         return false;

@@ -896,16 +896,18 @@ static int make_key(struct loading *l, unsigned line)
     return 0;
 }
 
-static int load_key(struct loading *l, unsigned line, bool check)
+static int load_key(struct loading *l, unsigned line, enum config_use use)
 {
     struct config *c = l->config;
     struct stat st;
     size_t n;
+    memcpy(c->site_key, test_key, sizeof test_key);
+    if (use == CONFIG_READ)
+        return 0;
     if (stat(c->site_key_file, &st) < 0 && errno == ENOENT) {
-        if (!check)
+        if (use == CONFIG_RUN)
             return make_key(l, line);
         log_say(LOG_LEVEL_NOTICE, "site key %s is missing: it would be made", c->site_key_file);
-        memcpy(c->site_key, test_key, sizeof test_key);
         return 0;
     }
     const uint8_t *bytes = slurp_file(c->arena, c->site_key_file, 4096, &n);
@@ -1000,7 +1002,8 @@ static unsigned line_of(const struct loading *l, const char *section, const char
     return l->line[find_row(section, name)];
 }
 
-struct config *config_parse(const char *file, struct span text, bool check, char error[LINE_BYTES])
+struct config *config_parse(const char *file, struct span text, enum config_use use,
+                            char error[LINE_BYTES])
 {
     struct loading l;
     struct config *c = new_config(&l, file, error);
@@ -1010,9 +1013,9 @@ struct config *config_parse(const char *file, struct span text, bool check, char
     finish_names(&l);
     if (load_policy(&l, line_of(&l, "policy", "file")) < 0)
         goto fail;
-    if (check && check_hold_path(&l, line_of(&l, "hold", "path")) < 0)
+    if (use == CONFIG_CHECK && check_hold_path(&l, line_of(&l, "hold", "path")) < 0)
         goto fail;
-    if (load_key(&l, line_of(&l, "node", "site_key"), check) < 0)
+    if (load_key(&l, line_of(&l, "node", "site_key"), use) < 0)
         goto fail;
     return c;
 fail:
@@ -1020,14 +1023,14 @@ fail:
     return NULL;
 }
 
-struct config *config_load(const char *file, bool check, char error[LINE_BYTES])
+struct config *config_load(const char *file, enum config_use use, char error[LINE_BYTES])
 {
     struct arena *arena = arena_new();
     struct config *c = NULL;
     size_t n;
     const uint8_t *bytes = slurp_file(arena, file, FILE_BYTES, &n);
     if (bytes)
-        c = config_parse(file, span_of(bytes, n), check, error);
+        c = config_parse(file, span_of(bytes, n), use, error);
     else
         snprintf(error, LINE_BYTES, "%.300s: cannot be read: %s", file, strerror(errno));
     arena_free(&arena);

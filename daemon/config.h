@@ -64,15 +64,20 @@ struct config {
     enum log_level log_level;
 };
 
+/* What a configuration is read for. */
+enum config_use {
+    CONFIG_RUN,   /* to work with: a missing site key file is made, 0600 */
+    CONFIG_CHECK, /* -t: changes nothing on disk; looks whether hold.path can be written */
+    CONFIG_READ,  /* to judge recorded mail anywhere (replay): no site key, no directories */
+};
 /*
- * Reads and checks a file, the policy and site key it names included (a missing site key file is
- * made, 0600). NULL after writing one sentence "file:line: ..." into error. `check` changes nothing
- * on disk, takes the test key in place of a missing one (log line: it would be made), and looks
- * whether hold.path can be written. Main thread only: libconfuse's scanner is one per process.
+ * Reads and checks a file, the policy it names included. NULL after writing one sentence
+ * "file:line: ..." into error. Where there is no site key (CHECK: it is missing; READ: always) the
+ * test key takes its place. Main thread only: libconfuse's scanner is one per process.
  */
-struct config *config_load(const char *file, bool check, char error[512]);
+struct config *config_load(const char *file, enum config_use, char error[512]);
 /* The same from text; `file` names it in errors and is where relative paths start. */
-struct config *config_parse(const char *file, struct span text, bool check, char error[512]);
+struct config *config_parse(const char *file, struct span text, enum config_use, char error[512]);
 /* Defaults only, built-in policy, a fixed test key: for replay and tests. */
 struct config *config_builtin(void);
 struct config *config_hold(struct config *); /* one more reference */

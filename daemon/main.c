@@ -138,7 +138,7 @@ static void start(struct daemon *d)
 static void reload(struct daemon *d)
 {
     char error[512];
-    struct config *fresh = config_load(d->file, false, error);
+    struct config *fresh = config_load(d->file, CONFIG_RUN, error);
     if (!fresh) {
         log_say(LOG_LEVEL_ERROR, "%s; the old configuration stays in force", error);
         return;
@@ -218,7 +218,7 @@ int main(int argc, char **argv)
     if (evthread_use_pthreads() < 0)
         log_die("libevent has no threads here");
     char error[512];
-    d.config = config_load(d.file, check, error);
+    d.config = config_load(d.file, check ? CONFIG_CHECK : CONFIG_RUN, error);
     if (!d.config) {
         fprintf(stderr, "breakwaterd: %s\n", error);
         return 1;

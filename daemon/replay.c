@@ -256,7 +256,7 @@ static int use_policy(struct config *config, const char *path)
 static int open_replay(struct replay *rp, const char *conf, const char *policy)
 {
     char error[512];
-    rp->config = conf ? config_load(conf, true, error) : config_builtin();
+    rp->config = conf ? config_load(conf, CONFIG_READ, error) : config_builtin();
     if (!rp->config) {
         fprintf(stderr, "breakwaterctl: %s\n", error);
         return -1;

@@ -64,7 +64,7 @@ static struct config *parse(const char *text, char error[512])
 {
     char file[256];
     snprintf(file, sizeof file, "%s", path("a.conf"));
-    return config_parse(file, span_str(text), true, error);
+    return config_parse(file, span_str(text), CONFIG_CHECK, error);
 }
 
 static struct config *accept(const char *text)
@@ -317,17 +317,17 @@ static void a_missing_site_key_is_made_once(void **state)
     struct stat st;
     put_file("a.conf", "node { site_key = new.key }\nhold { path = . }\n", 0644);
     snprintf(file, sizeof file, "%s", path("a.conf"));
-    struct config *c = config_load(file, true, error);
+    struct config *c = config_load(file, CONFIG_CHECK, error);
     assert_non_null(c);
     assert_int_equal(stat(path("new.key"), &st), -1); /* -t changes nothing */
     config_drop(&c);
-    c = config_load(file, false, error);
+    c = config_load(file, CONFIG_RUN, error);
     if (!c)
         fail_msg("%s", error);
     assert_int_equal(stat(path("new.key"), &st), 0);
     assert_int_equal(st.st_mode & 07777, 0600);
     assert_string_equal(c->file, file);
-    struct config *again = config_load(file, false, error);
+    struct config *again = config_load(file, CONFIG_RUN, error);
     assert_non_null(again);
     assert_memory_equal(again->site_key, c->site_key, sizeof c->site_key);
     struct config *builtin = config_builtin();
@@ -337,16 +337,30 @@ static void a_missing_site_key_is_made_once(void **state)
     config_drop(&c);
 }
 
+static void a_configuration_can_be_read_without_its_machine(void **state)
+{
+    (void)state;
+    char error[512] = "";
+    struct span text = SPAN("node { site_key = open.key }\nhold { path = /nonexistent }\n");
+    struct config *c = config_parse(path("a.conf"), text, CONFIG_READ, error);
+    if (!c)
+        fail_msg("%s", error);
+    config_drop(&c);
+    assert_null(config_parse(path("a.conf"), text, CONFIG_CHECK, error));
+    text = SPAN("policy { file = bad.policy }");
+    assert_null(config_parse(path("a.conf"), text, CONFIG_READ, error));
+}
+
 static void files_that_are_none(void **state)
 {
     (void)state;
     char error[512];
-    assert_null(config_load("/nonexistent/breakwater.conf", true, error));
+    assert_null(config_load("/nonexistent/breakwater.conf", CONFIG_CHECK, error));
     assert_string_equal(error,
                         "/nonexistent/breakwater.conf: cannot be read: No such file or directory");
-    assert_null(config_load(dir, true, error));
+    assert_null(config_load(dir, CONFIG_CHECK, error));
     assert_non_null(strstr(error, "directory"));
-    assert_null(config_parse("x", SPAN("mode = monitor\0"), true, error));
+    assert_null(config_parse("x", SPAN("mode = monitor\0"), CONFIG_CHECK, error));
     assert_string_equal(error, "x: has a NUL byte: this is not a text file");
 }
 
@@ -382,6 +396,7 @@ int main(void)
         cmocka_unit_test(mistakes_are_one_sentence_with_the_line),
         cmocka_unit_test(a_mistake_in_the_policy_names_the_policy),
         cmocka_unit_test(a_missing_site_key_is_made_once),
+        cmocka_unit_test(a_configuration_can_be_read_without_its_machine),
         cmocka_unit_test(files_that_are_none),
         cmocka_unit_test(references_are_counted_across_threads),
     };
