@@ -149,7 +149,7 @@ static const struct key_row rows[] = {
     {"store", "memory", KEY_SIZE, "256MB", AT(store_memory), RANGE(1 << 20, 1024 * GB),
      "Bytes the past may use; the oldest is forgotten first."},
 
-    {"control", "socket", KEY_PATH, "/run/breakwater/control.sock", AT(control_socket), PLAIN,
+    {"control", "socket", KEY_PATH, "/run/breakwater/control", AT(control_socket), PLAIN,
      "Unix socket of breakwaterctl."},
     {"control", "mode", KEY_OCTAL, "0660", AT(control_mode), PLAIN,
      "Its permissions: who may write to it may release and discard."},

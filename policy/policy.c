@@ -453,8 +453,8 @@ static void judge_copy(struct judge *j, size_t r, struct copy_verdict *out)
         out->reason = rule_reason(j, i, r);
         break;
     }
-    if (out->advised == DISP_HOLD && exempt(j, r))
-        out->advised = DISP_TAG;
+    if (out->advised > DISP_TAG && exempt(j, r))
+        out->advised = DISP_TAG; /* a refusal too: where recipients disagree it becomes a hold */
 }
 
 static void judge_all(struct judge *j, struct verdict *out)

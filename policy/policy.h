@@ -43,7 +43,8 @@ struct verdict {
     uint32_t count[DISP_COUNT]; /* dispositions to be done */
     uint32_t advised[DISP_COUNT];
 };
-/* Judges every recipient. Arena: the subject's. policy NULL: all pass. */
+/* Judges every recipient. Arena: the subject's. policy NULL: all pass. An exempt recipient gets
+ * the copy, at most tagged. */
 void policy_judge(const struct policy *, enum mode, const struct subject *, const struct signals *,
                   struct verdict *out);
 

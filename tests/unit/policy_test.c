@@ -253,6 +253,33 @@ static void recipients_are_judged_one_by_one(void **state)
     policy_free(&p);
 }
 
+static void an_exempt_recipient_gets_the_copy_whatever_rules_say(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *policy;
+        enum disposition exempt, other;
+    } t[] = {
+        {"rule a { when true do pass }", DISP_PASS, DISP_PASS},
+        {"rule a { when true do tag }", DISP_TAG, DISP_TAG},
+        {"rule a { when true do throttle }", DISP_TAG, DISP_THROTTLE},
+        {"rule a { when true do hold }", DISP_TAG, DISP_HOLD},
+        {"rule a { when true do reject }", DISP_TAG, DISP_REJECT},
+    };
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+        struct policy *p = load(t[i].policy);
+        struct world w;
+        struct verdict v;
+        world_open(&w, 2);
+        w.signals.replication.copy[0].relation = REL_EXEMPT;
+        policy_judge(p, MODE_ENFORCE, &w.subject, &w.signals, &v);
+        assert_int_equal(v.copy[0].disposition, t[i].exempt);
+        assert_int_equal(v.copy[1].disposition, t[i].other);
+        arena_free(&w.arena);
+        policy_free(&p);
+    }
+}
+
 static void signals_may_be_missing(void **state)
 {
     (void)state;
@@ -349,6 +376,7 @@ int main(void)
         cmocka_unit_test(the_default_rules_decide),
         cmocka_unit_test(each_mode_does_what_it_says),
         cmocka_unit_test(recipients_are_judged_one_by_one),
+        cmocka_unit_test(an_exempt_recipient_gets_the_copy_whatever_rules_say),
         cmocka_unit_test(signals_may_be_missing),
         cmocka_unit_test(reasons_are_made_harmless),
         cmocka_unit_test(the_sample_is_the_default),
