@@ -9,6 +9,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -304,11 +305,17 @@ static void worker_init(struct worker *w, unsigned number, struct config *config
     w->config = config_hold(config);
 }
 
+/* Those we may run on: taskset and cpusets count. */
+static size_t processors(void)
+{
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? (size_t)CPU_COUNT(&set) : 1;
+}
+
 struct workers *workers_start(struct config *config, struct pipeline *pipeline, char error[512])
 {
     struct workers *all = calloc(1, sizeof *all);
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    size_t n = config->workers ? config->workers : cores > 0 ? (size_t)cores : 1;
+    size_t n = config->workers ? config->workers : processors();
     if (!all || !(all->worker = calloc(n, sizeof *all->worker)) ||
         !(all->thread = calloc(n, sizeof *all->thread)) ||
         !(all->doors = calloc(config->nlisteners + 1, sizeof *all->doors)))
