@@ -9,7 +9,6 @@
 #include <confuse.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/rand.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -17,6 +16,7 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "sitekey.h"
 
 enum { FILE_BYTES = 1 << 20, LINE_BYTES = 512, SECTION_KEYS = 32 };
 
@@ -801,127 +801,42 @@ static int read_text(struct loading *l, struct span text)
 
 /* ---- what the file names: key, policy, directory ---- */
 
-/* The whole of a regular file of at most cap bytes into the arena. NULL and errno. */
-static uint8_t *slurp(struct arena *arena, int fd, size_t cap, size_t *n)
-{
-    struct stat st;
-    if (fstat(fd, &st) < 0)
-        return NULL;
-    errno = S_ISDIR(st.st_mode) ? EISDIR : EFBIG;
-    if (S_ISDIR(st.st_mode) || st.st_size > (off_t)cap)
-        return NULL;
-    uint8_t *bytes = arena_alloc(arena, cap + 1);
-    ssize_t got;
-    for (*n = 0; *n <= cap; *n += (size_t)got) {
-        got = read(fd, bytes + *n, cap + 1 - *n);
-        if (got < 0)
-            return NULL;
-        if (got == 0)
-            return bytes;
-    }
-    errno = EFBIG;
-    return NULL;
-}
-
-static uint8_t *slurp_file(struct arena *arena, const char *path, size_t cap, size_t *n)
+/* The whole of a file of at most FILE_BYTES into the arena. NULL and errno. */
+static uint8_t *slurp(struct arena *arena, const char *path, size_t *n)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return NULL;
-    uint8_t *bytes = slurp(arena, fd, cap, n);
-    int why = errno;
+    uint8_t *bytes = arena_alloc(arena, FILE_BYTES + 1);
+    ssize_t got;
+    *n = 0;
+    while (*n <= FILE_BYTES && (got = read(fd, bytes + *n, FILE_BYTES + 1 - *n)) > 0)
+        *n += (size_t)got;
+    int why = *n > FILE_BYTES ? EFBIG : got < 0 ? errno : 0;
     close(fd);
     errno = why;
-    return bytes;
+    return why ? NULL : bytes;
 }
 
 static const uint8_t test_key[32] = "breakwater: a key for tests only";
 
-static int hex(uint8_t c)
-{
-    if (byte_digit(c))
-        return c - '0';
-    c = byte_lower(c);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* 32 raw bytes, or 64 hex digits with blanks around. */
-static bool key_parse(uint8_t key[32], struct span s)
-{
-    if (s.n == 32) {
-        memcpy(key, s.p, 32);
-        return true;
-    }
-    s = span_trim(s);
-    if (s.n != 64)
-        return false;
-    for (size_t i = 0; i < 32; i++) {
-        int high = hex(s.p[2 * i]), low = hex(s.p[2 * i + 1]);
-        if (high < 0 || low < 0)
-            return false;
-        key[i] = (uint8_t)(high << 4 | low);
-    }
-    return true;
-}
-
-static int write_key(int fd, const uint8_t key[32])
-{
-    char text[66];
-    for (size_t i = 0; i < 32; i++)
-        snprintf(text + 2 * i, 3, "%02x", key[i]);
-    text[64] = '\n';
-    return write(fd, text, 65) == 65 ? fsync(fd) : -1;
-}
-
-/* A new key in a new file: complete under another name first, so that nobody reads half of one. */
-static int make_key(struct loading *l, unsigned line)
-{
-    struct config *c = l->config;
-    char *fresh = arena_printf(c->arena, "%s.new", c->site_key_file);
-    if (RAND_bytes(c->site_key, sizeof c->site_key) != 1)
-        return refuse(l, line, "node.site_key: OpenSSL has no random bytes");
-    (void)unlink(fresh);
-    int fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    bool written = fd >= 0 && write_key(fd, c->site_key) == 0;
-    bool there = written && link(fresh, c->site_key_file) == 0;
-    int why = errno;
-    if (fd >= 0) {
-        close(fd);
-        unlink(fresh);
-    }
-    if (!there)
-        return refuse(l, line, "node.site_key: cannot make %s: %s", c->site_key_file,
-                      strerror(why));
-    log_say(LOG_LEVEL_NOTICE, "made a new site key: %s", c->site_key_file);
-    return 0;
-}
-
 static int load_key(struct loading *l, unsigned line, enum config_use use)
 {
     struct config *c = l->config;
-    struct stat st;
-    size_t n;
+    char why[SITEKEY_ERROR];
     memcpy(c->site_key, test_key, sizeof test_key);
     if (use == CONFIG_READ)
         return 0;
-    if (stat(c->site_key_file, &st) < 0 && errno == ENOENT) {
-        if (use == CONFIG_RUN)
-            return make_key(l, line);
+    int rc = sitekey_read(c->site_key_file, c->site_key, why);
+    if (rc == 0)
+        return 0;
+    if (rc > 0 && use == CONFIG_CHECK) {
         log_say(LOG_LEVEL_NOTICE, "site key %s is missing: it would be made", c->site_key_file);
         return 0;
     }
-    const uint8_t *bytes = slurp_file(c->arena, c->site_key_file, 4096, &n);
-    if (!bytes)
-        return refuse(l, line, "node.site_key: cannot read %s: %s", c->site_key_file,
-                      strerror(errno));
-    if (st.st_mode & (S_IROTH | S_IWOTH))
-        return refuse(l, line,
-                      "node.site_key: everybody can read or write the secret %s: "
-                      "chmod 600 it",
-                      c->site_key_file);
-    if (!key_parse(c->site_key, span_of(bytes, n)))
-        return refuse(l, line, "node.site_key: %s has %zu bytes, expected 64 hex digits",
-                      c->site_key_file, n);
+    if (rc < 0 || sitekey_make(c->site_key_file, c->site_key, why) < 0)
+        return refuse(l, line, "node.site_key: %s", why);
+    log_say(LOG_LEVEL_NOTICE, "made a new site key: %s", c->site_key_file);
     return 0;
 }
 
@@ -932,7 +847,7 @@ static int load_policy(struct loading *l, unsigned line)
     struct span text = span_str(policy_default);
     size_t n;
     if (c->policy_file) {
-        const uint8_t *bytes = slurp_file(c->arena, c->policy_file, FILE_BYTES, &n);
+        const uint8_t *bytes = slurp(c->arena, c->policy_file, &n);
         if (!bytes)
             return refuse(l, line, "policy.file: cannot read %s: %s", c->policy_file,
                           strerror(errno));
@@ -1028,7 +943,7 @@ struct config *config_load(const char *file, enum config_use use, char error[LIN
     struct arena *arena = arena_new();
     struct config *c = NULL;
     size_t n;
-    const uint8_t *bytes = slurp_file(arena, file, FILE_BYTES, &n);
+    const uint8_t *bytes = slurp(arena, file, &n);
     if (bytes)
         c = config_parse(file, span_of(bytes, n), use, error);
     else

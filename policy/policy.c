@@ -370,7 +370,7 @@ char *reason_expand(struct arena *arena, const char *text, const struct facts *f
         size_t plain = span_find(s, '{');
         enum fact fact = plain ? FACT_COUNT : placeholder(s, &used);
         const void *piece = fact == FACT_COUNT ? (const void *)s.p : shown;
-        size_t length = plain;
+        size_t length;
         if (fact != FACT_COUNT)
             length = show_fact(shown, fact, &facts->value[fact]);
         else
