@@ -59,26 +59,50 @@ static void byte_add(struct relaxed *r, uint8_t c)
     }
 }
 
-/* No control byte, no two blanks in a row, none at the end? */
+/* No control byte and no two blanks in a row? */
 static bool is_relaxed(struct span s)
 {
     const uint64_t ones = UINT64_C(0x0101010101010101), high = ones << 7;
     size_t at = 0;
-    uint8_t before = 0;
     for (; at + 9 <= s.n; at += 8) {
         uint64_t w, next;
         memcpy(&w, s.p + at, 8);
         memcpy(&next, s.p + at + 1, 8);
-        uint64_t x = w ^ ones * ' ', y = next ^ ones * ' ';
+        uint64_t x = (w ^ ones * ' ') | (next ^ ones * ' ');
         uint64_t control = (w - ones * ' ') & ~w & high;
-        uint64_t blanks = ((x | y) - ones) & ~(x | y) & high;
+        uint64_t blanks = (x - ones) & ~x & high;
         if (control | blanks)
             return false;
     }
-    for (; at < s.n; before = s.p[at++])
-        if (s.p[at] < ' ' || (s.p[at] == ' ' && (before == ' ' || at + 1 == s.n)))
+    for (uint8_t before = 0; at < s.n; before = s.p[at++])
+        if (s.p[at] < ' ' || (s.p[at] == ' ' && before == ' '))
             return false;
     return true;
+}
+
+/* A whole line without its end. */
+static void line_add(struct relaxed *r, struct span s)
+{
+    while (s.n && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
+        s.n--;
+    if (s.n) {
+        settle(r);
+        if (is_relaxed(s))
+            out_add(r, s.p, s.n);
+        else
+            for (size_t i = 0; i < s.n;) {
+                uint8_t piece[64];
+                size_t n = 0;
+                for (; n < sizeof piece && i < s.n; i++) {
+                    bool blank = s.p[i] == ' ' || s.p[i] == '\t';
+                    bool again = i > 0 && (s.p[i - 1] == ' ' || s.p[i - 1] == '\t');
+                    piece[n] = blank ? ' ' : s.p[i];
+                    n += !(blank && again);
+                }
+                out_add(r, piece, n);
+            }
+    }
+    r->ends++;
 }
 
 void relaxed_add(struct relaxed *r, struct span s)
@@ -88,14 +112,11 @@ void relaxed_add(struct relaxed *r, struct span s)
         struct span line = span_head(s, end);
         if (line.n && line.p[line.n - 1] == '\r')
             line.n--;
-        if (!r->middle && end < s.n && line.n && is_relaxed(line)) {
-            settle(r);
-            out_add(r, line.p, line.n);
-            r->ends = 1;
-        } else {
+        if (!r->middle && end < s.n)
+            line_add(r, line);
+        else
             for (size_t i = 0; i <= end && i < s.n; i++)
                 byte_add(r, s.p[i]);
-        }
         s = span_from(s, end + 1);
     }
 }
