@@ -304,7 +304,8 @@ static uint64_t f_of(const struct keys *k, const uint64_t *word, size_t n, uint6
 uint64_t fingerprint_f_of(const struct keys *k, const struct fingerprints *fp, unsigned n,
                           bool tail)
 {
-    return f_of(k, fp->word + (tail ? fp->nwords - n : 0), n, NULL, 0);
+    const uint64_t *word = tail && n ? fp->word + (fp->nwords - n) : fp->word;
+    return f_of(k, word, n, NULL, 0);
 }
 
 static inline uint32_t shingle(const struct keys *k, const uint64_t *word)
