@@ -204,8 +204,7 @@ static bool open_for_people(struct desk *d, struct workers *workers, char error[
                           .home = d->mailbox,
                           .started = clock_now()};
     if (c->release_to)
-        d->api.release =
-            release_new(d->base, c, d->pipeline->keeper, d->mailbox, d->view, &d->keys);
+        d->api.release = release_new(d->base, c, d->pipeline->keeper, d->mailbox, d->view);
     d->http = http_open(d->base, c->control_socket, c->control_mode, api_handle, &d->api, error);
     return d->http;
 }
