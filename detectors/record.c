@@ -35,6 +35,9 @@ struct record *record_new(int64_t now)
 
     r->first = r->last = now;
     r->sweep_at = SWEEP_FIRST;
+    r->addressee = &r->one;
+    r->capaddressees = 1;
+    r->variant = &r->only;
     return r;
 }
 
@@ -45,10 +48,12 @@ void record_free(struct record **rp)
     *rp = NULL;
     if (!r)
         return;
-    free(r->addressee);
+    if (r->addressee != &r->one)
+        free(r->addressee);
+    if (r->variant != &r->only)
+        free(r->variant);
     free(r->place);
     free(r->more);
-    free(r->variant);
     free(r->dossier);
     free(r);
 }
@@ -57,14 +62,14 @@ size_t record_bytes(const struct record *r)
 {
     size_t n = sizeof(*r) + MALLOC_HEAD;
 
-    if (r->capaddressees)
+    if (r->addressee != &r->one)
         n += r->capaddressees * sizeof(struct addressee) + MALLOC_HEAD;
     if (r->capplaces)
         n += r->capplaces * sizeof(struct place) + MALLOC_HEAD;
     if (r->capmore)
         n += r->capmore * sizeof(struct more) + MALLOC_HEAD;
-    if (r->nvariants)
-        n += r->nvariants * sizeof(struct variant) + MALLOC_HEAD;
+    if (r->variant != &r->only)
+        n += K_VARIANTS * sizeof(struct variant) + MALLOC_HEAD;
     if (r->capdossiers)
         n += r->capdossiers * sizeof(struct dossier) + MALLOC_HEAD;
     return n;
@@ -118,8 +123,11 @@ void record_add_content(struct record *r, const struct fingerprints *fp)
     for (unsigned i = 0; i < r->nvariants; i++)
         if (r->variant[i].f == fp->f)
             return;
+    if (r->nvariants == 1 && r->variant == &r->only) {
+        r->variant = zeroed(K_VARIANTS, sizeof(*v));
+        r->variant[0] = r->only;
+    }
     if (r->nvariants < K_VARIANTS) {
-        r->variant = grown(r->variant, r->nvariants + 1u, sizeof(*v));
         v = &r->variant[r->nvariants++];
     } else {
         v = &r->variant[1 + r->ring];
@@ -158,12 +166,13 @@ static void addressees_grow(struct record *r)
     struct addressee *old = r->addressee;
     uint32_t n = r->capaddressees;
 
-    r->capaddressees = n ? 2 * n : 1;
+    r->capaddressees = 2 * n;
     r->addressee = zeroed(r->capaddressees, sizeof(*old));
     for (uint32_t i = 0; i < n; i++)
         if (old[i].used)
             *addressee_slot(r, old[i].hash) = old[i];
-    free(old);
+    if (old != &r->one)
+        free(old);
 }
 
 struct addressee *record_add(struct record *r, uint64_t hash)

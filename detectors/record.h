@@ -135,6 +135,8 @@ struct record {
     struct more *more;
     struct variant *variant;
     struct dossier *dossier;
+    struct addressee one; /* most messages have one recipient and one content: */
+    struct variant only;  /* these tables begin inside the record */
 };
 
 /* One transaction, as put to the record. Pointers live as long as the tx. */

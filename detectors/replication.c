@@ -13,19 +13,19 @@
 
 /* --- what is asked of the past, and remembered --- */
 
-enum use { USE_ORDINARY = 0x6f726431, USE_KNOWN, USE_TRANSIT };
+enum use { USE_ORDINARY, USE_KNOWN, USE_TRANSIT };
 enum { TRANSIT_UPSTREAMS = 5 };
 static const int64_t TRANSIT_LIFE = 30LL * 86400 * 1000;
 
-static struct tally ask(const struct keys *k, enum tally_kind kind, enum use use, uint64_t of)
+/* `of` is a keyed hash already: mixing in the use needs no second one. */
+static struct tally ask(enum tally_kind kind, enum use use, uint64_t of)
 {
-    return (struct tally){.kind = kind, .key = sip_pair(k, SIP_MISC, use, of)};
+    return (struct tally){.kind = kind, .key = (of + use) * 0x9e3779b97f4a7c15};
 }
 
 static struct tally ask_transit(const struct subject *s)
 {
-    struct tally t =
-        ask(s->keys, TALLY_SET, USE_TRANSIT, sip_hash(s->keys, SIP_HOST, s->client_org));
+    struct tally t = ask(TALLY_SET, USE_TRANSIT, sip_hash(s->keys, SIP_HOST, s->client_org));
 
     t.length = TRANSIT_LIFE;
     return t;
@@ -33,7 +33,7 @@ static struct tally ask_transit(const struct subject *s)
 
 static struct tally ask_known(const struct subject *s, uint32_t server)
 {
-    struct tally t = ask(s->keys, TALLY_MARK, USE_KNOWN, server);
+    struct tally t = ask(TALLY_MARK, USE_KNOWN, server);
 
     t.length = s->site->known_server;
     return t;
@@ -47,7 +47,7 @@ static void count(const struct subject *s, struct tallies *asks)
 
         if (n->own)
             continue;
-        tallies_add(asks, s->arena, ask(s->keys, TALLY_COUNT, USE_ORDINARY, n->host_hash));
+        tallies_add(asks, s->arena, ask(TALLY_COUNT, USE_ORDINARY, n->host_hash));
         tallies_add(asks, s->arena, ask_known(s, n->server_id));
     }
     tallies_add(asks, s->arena, ask_transit(s));
@@ -61,7 +61,7 @@ static size_t answers_begin(const struct subject *s, const struct tallies *answe
 
     for (size_t i = 0; i < s->path.n; i++)
         if (!s->path.node[i].own) {
-            first = ask(s->keys, TALLY_COUNT, USE_ORDINARY, s->path.node[i].host_hash);
+            first = ask(TALLY_COUNT, USE_ORDINARY, s->path.node[i].host_hash);
             break;
         }
     while (at < answers->n && answers->t[at].key != first.key)
@@ -103,7 +103,7 @@ static void learn(const struct subject *s, const struct signals *signals, struct
     if (r->duplicates || r->degraded)
         return;
     for (size_t i = 0; i < p->n; i++) {
-        struct tally t = ask(s->keys, TALLY_COUNT, USE_ORDINARY, p->node[i].host_hash);
+        struct tally t = ask(TALLY_COUNT, USE_ORDINARY, p->node[i].host_hash);
 
         t.amount = 1;
         if (!p->node[i].own)
