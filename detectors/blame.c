@@ -361,9 +361,9 @@ static void evidence(struct culprit *c, struct arena *a, const struct dossier *d
         c->evidence[c->nevidence++] =
             sentence(a, d, "one acceptance there became many copies", d->branch);
     if (d->pickup)
-        c->evidence[c->nevidence++] =
-            "known fault: the POP3 connector of Windows Small Business Server 2003 without the "
-            "correction of Microsoft KB 835734";
+        c->evidence[c->nevidence++] = "this is what the POP3 connector of Windows Small Business "
+                                      "Server 2003 does without the "
+                                      "correction of Microsoft KB 835734";
     if (d->ordinary)
         c->evidence[c->nevidence++] = arena_printf(
             a, "in its favour: %u other messages came through it in normal flow", d->ordinary);

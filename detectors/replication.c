@@ -346,6 +346,9 @@ static bool entered(const struct record *r)
     return !r->storm || r->duplicate_transactions <= 256 || r->duplicate_transactions % 16 == 0;
 }
 
+/* Recipients of one transaction that are looked at one by one; the rest go with the others. */
+enum { ENTRIES_EACH = 1024 };
+
 static void blame_copies(struct turn *t)
 {
     const struct path *p = &t->s->path;
@@ -365,7 +368,7 @@ static void blame_copies(struct turn *t)
             c->blamed = blame_convicted(t->r, p, c->rel.from);
             continue;
         }
-        label = scene_label(scene, &t->e->recipients[i]);
+        label = i < ENTRIES_EACH ? scene_label(scene, &t->e->recipients[i]) : 0;
         if (label || !cached[c->rel.from]) {
             c->blamed = blame_enter(scene, c->rel.from, c->a->hash, label);
             cached[c->rel.from] |= !label;

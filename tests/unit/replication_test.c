@@ -334,6 +334,42 @@ static void test_conflict(void **state)
     past_close(&p);
 }
 
+/* A mail of three words, and the same with a footer after it or a banner before it. */
+static void test_tiny_text(void **state)
+{
+    static const struct {
+        const char *name;
+        unsigned words[12], n;
+        bool same;
+    } cases[] = {
+        {"a footer after it", {1, 2, 3, 9, 9, 9, 9, 9, 9, 9}, 10, true},
+        {"a banner before it", {9, 9, 9, 9, 9, 9, 9, 1, 2, 3}, 10, true},
+        {"both: neither head nor tail", {9, 9, 1, 2, 3, 9, 9, 9, 9, 9}, 10, false},
+        {"other words", {1, 2, 4, 9, 9, 9, 9, 9, 9, 9}, 10, false},
+        {"fewer words", {1, 2}, 2, false},
+    };
+    struct past p;
+
+    (void)state;
+    past_open(&p);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        uint64_t old[] = {1001, 1002, 1003}, word[12];
+        struct fingerprints tiny = {.word = old, .nwords = 3}, fp = {.word = word};
+        struct record *r = record_new(0);
+
+        tiny.f = fingerprint_f_of(&p.keys, &tiny, 3, false);
+        for (unsigned j = 0; j < cases[i].n; j++)
+            word[j] = 1000 + cases[i].words[j];
+        fp.nwords = cases[i].n;
+        fp.f = 77;
+        record_add_content(r, &tiny);
+        if (record_same_content(r, &p.keys, &fp) != cases[i].same)
+            fail_msg("%s", cases[i].name);
+        record_free(&r);
+    }
+    past_close(&p);
+}
+
 /* --- names --- */
 
 static size_t storm_addresses(char *all, size_t n)
@@ -489,6 +525,91 @@ static void test_places_are_bounded(void **state)
     past_close(&p);
 }
 
+static void test_addressees_are_bounded(void **state)
+{
+    struct record *r = record_new(0);
+
+    (void)state;
+    for (uint64_t i = 1; i <= ADDRESSEES_MAX; i++)
+        assert_non_null(record_add(r, i * 0x9e3779b97f4a7c15));
+    assert_null(record_add(r, 7));
+    assert_non_null(record_add(r, 0x9e3779b97f4a7c15));
+    assert_int_equal(r->naddressees, ADDRESSEES_MAX);
+    for (uint64_t i = 1; i <= ADDRESSEES_MAX; i++)
+        assert_non_null(record_find(r, i * 0x9e3779b97f4a7c15));
+    assert_null(record_find(r, 7));
+    record_free(&r);
+}
+
+/* --- laws --- */
+
+static uint32_t dice(uint32_t *seed, uint32_t sides)
+{
+    *seed = *seed * 1103515245 + 12345;
+    return (*seed >> 16) % sides;
+}
+
+/* A path of up to five of six hosts, a few acceptances each; and some of four recipients. */
+static void random_step(uint32_t *seed, char path[128], char rcpts[128], struct step *step)
+{
+    static const char *const who[] = {B " ", C " ", D " ", E " "};
+    size_t n = (size_t)sprintf(path, "o");
+
+    for (uint32_t i = dice(seed, 5); i > 0; i--)
+        n += (size_t)sprintf(path + n, " h%u%s/%u", dice(seed, 6), dice(seed, 8) ? "" : "^",
+                             dice(seed, 3));
+    for (n = 0; n == 0;)
+        for (unsigned i = 0; i < 4; i++)
+            if (dice(seed, 3) == 0)
+                n += (size_t)sprintf(rcpts + n, "%s", who[i]);
+    *step = (struct step){.path = path,
+                          .rcpts = rcpts,
+                          .fate = "\0\0\0aph"[dice(seed, 6)],
+                          .acked = dice(seed, 9) == 0,
+                          .known = dice(seed, 9) == 0,
+                          .list = dice(seed, 9) ? NULL : "list"};
+}
+
+/* Whatever happens: a first copy is never held (I1); per recipient no more passes than the
+ * allowances say (I2); the sums agree. */
+static void test_laws(void **state)
+{
+    uint32_t seed = 7;
+
+    (void)state;
+    for (int story = 0; story < 200; story++) {
+        struct past p;
+        struct record *r = record_new(0);
+        uint64_t seen = 0, passed = 0;
+
+        past_open(&p);
+        for (int i = 0; i < 40; i++) {
+            char path[128], rcpts[128];
+            struct replication_signals out;
+            struct subject s;
+            struct step step;
+
+            random_step(&seed, path, rcpts, &step);
+            observe(&p, r, &step, B " " C " " D, &s, &out);
+            for (size_t k = 0; k < s.envelope->nrecipients; k++)
+                if (out.copy[k].relation == REL_FIRST)
+                    assert_int_equal(out.copy[k].advice, ADVICE_PASS);
+            settle(r, s.envelope, &out, step.fate);
+        }
+        for (uint32_t i = 0; i < r->capaddressees; i++) {
+            const struct addressee *a = &r->addressee[i];
+
+            assert_true(!a->used || a->passed <= 1 + 1 + 3 + 1 + 1);
+            seen += a->seen;
+            passed += a->passed;
+        }
+        assert_int_equal(seen, r->copies);
+        assert_int_equal(passed, r->passed);
+        record_free(&r);
+        past_close(&p);
+    }
+}
+
 /* --- asking and answering --- */
 
 static void test_observation_maps_answers(void **state)
@@ -555,10 +676,13 @@ int main(void)
         cmocka_unit_test(test_stories),
         cmocka_unit_test(test_signals),
         cmocka_unit_test(test_conflict),
+        cmocka_unit_test(test_tiny_text),
         cmocka_unit_test(test_shropshire),
         cmocka_unit_test(test_no_name_without_a_lead),
         cmocka_unit_test(test_size),
         cmocka_unit_test(test_places_are_bounded),
+        cmocka_unit_test(test_addressees_are_bounded),
+        cmocka_unit_test(test_laws),
         cmocka_unit_test(test_observation_maps_answers),
         cmocka_unit_test(test_learn),
     };
