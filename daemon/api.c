@@ -97,15 +97,17 @@ static json_t *doors_json(const struct api *api)
 }
 
 /* Mass balance: every recipient that came in went somewhere. */
-static json_t *balance_json(const struct pipeline_counters *c)
+static json_t *counters_json(const struct pipeline_counters *c)
 {
+    static const char *const names[DISP_COUNT] = {"passed", "tagged", "throttled", "held",
+                                                  "rejected"};
     json_t *j = json_object(), *advised = json_object();
     uint64_t received = atomic_load(&c->received), out = atomic_load(&c->aborted);
     for (int d = 0; d < DISP_COUNT; d++) {
         uint64_t n = atomic_load(&c->disposition[d]);
         out += n;
-        set_num(j, disposition_name((enum disposition)d), n);
-        set_num(advised, disposition_name((enum disposition)d), atomic_load(&c->advised[d]));
+        set_num(j, names[d], n);
+        set_num(advised, names[d], atomic_load(&c->advised[d]));
     }
     set_num(j, "messages", atomic_load(&c->messages));
     set_num(j, "received", received);
@@ -197,7 +199,7 @@ static void get_status(struct api *api, struct http_request *r, const char *arg)
     set(j, "mode", mode_json(api));
     set(j, "doors", doors_json(api));
     set_num(j, "sessions", api->workers ? workers_sessions(api->workers) : 0);
-    set(j, "balance", p->counters ? balance_json(p->counters) : json_null());
+    set(j, "counters", p->counters ? counters_json(p->counters) : json_null());
     set(j, "hold", queue ? queue : json_null());
     set(j, "keeper", keeper_json(p->keeper));
     set_num(j, "journal_lost", p->journal ? journal_lost(p->journal) : 0);

@@ -43,13 +43,13 @@ static void print_mode(const struct ctl *ctl, const json_t *m)
 
 static void print_safety(const struct ctl *ctl, const json_t *s)
 {
-    const json_t *b = json_object_get(s, "balance"), *h = json_object_get(s, "hold");
+    const json_t *b = json_object_get(s, "counters"), *h = json_object_get(s, "hold");
     struct arena *a = ctl->arena;
     int64_t oldest = when(h, "oldest");
     uint64_t failed = json_get_num(b, "hold_failed");
     printf("%s seen, %s passed, %s held back since the start.\n",
-           print_some(a, json_get_num(b, "received"), "copy", "copies"), ctl_count(ctl, b, "pass"),
-           ctl_count(ctl, b, "hold"));
+           print_some(a, json_get_num(b, "received"), "copy", "copies"),
+           ctl_count(ctl, b, "passed"), ctl_count(ctl, b, "held"));
     printf("%s in the hold queue", print_some(a, json_get_num(h, "held"), "copy is", "copies are"));
     if (oldest)
         printf(", the oldest for %s", print_span_of_time(a, when(s, "now") - oldest));

@@ -419,12 +419,12 @@ static void status_is_complete(void **state)
     atomic_store(&h->counters.disposition[DISP_HOLD], 2);
     hold_mail(h, 2, true, REL_FIRST);
     json_t *j = ask_ok(h, "status", NULL);
-    const json_t *balance = json_object_get(j, "balance");
+    const json_t *counters = json_object_get(j, "counters");
     assert_string_equal(json_get_str(json_object_get(j, "mode"), "mode"), "monitor");
     assert_string_equal(json_get_str(j, "version"), BREAKWATER_VERSION);
     assert_int_equal(json_get_num(json_object_get(j, "hold"), "held"), 2);
-    assert_int_equal(json_get_num(balance, "pass"), 7);
-    assert_int_equal(json_get_num(balance, "unaccounted"), 1);
+    assert_int_equal(json_get_num(counters, "passed"), 7);
+    assert_int_equal(json_get_num(counters, "unaccounted"), 1);
     assert_string_equal(json_get_str(json_object_get(j, "store"), "backend"), "none");
     assert_string_equal(json_get_str(json_object_get(j, "release"), "to"), "127.0.0.1:1");
     json_decref(j);
