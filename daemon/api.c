@@ -333,6 +333,14 @@ static bool may_be_only(const struct copy_row *c)
     return c->first || c->relation == REL_SAME;
 }
 
+/* Copies keep the recipient as the MTA wrote it, with <> if it had them. */
+static struct span without_brackets(const char *rcpt)
+{
+    struct span s = span_str(rcpt);
+    bool brackets = s.n >= 2 && s.p[0] == '<' && s.p[s.n - 1] == '>';
+    return brackets ? span_of(s.p + 1, s.n - 2) : s;
+}
+
 static json_t *copy_json(const struct copy_row *c)
 {
     json_t *j = json_object();
@@ -344,7 +352,7 @@ static json_t *copy_json(const struct copy_row *c)
     set(j, "state", json_string(copy_state_name(c->state)));
     set(j, "arrival", json_time(c->arrival));
     set(j, "changed", json_time(c->changed));
-    set(j, "rcpt", json_text_of(c->rcpt));
+    set(j, "rcpt", json_text(without_brackets(c->rcpt)));
     set(j, "sender", json_text_of(c->reversepath));
     set(j, "from", json_text_of(c->from));
     set(j, "subject", json_text_of(c->subject));

@@ -239,9 +239,13 @@ static int read_options(struct ctl *ctl, int argc, char **argv, const char *shor
     while ((o = getopt_long(argc, argv, shorts, options, NULL)) != -1) {
         if (o == 'V')
             return run_version(ctl);
-        if (o == 'h' || !put_option(ctl, o, used)) {
-            usage(o == 'h' ? stdout : stderr);
-            return o == 'h' ? CTL_OK : CTL_USAGE;
+        if (o == 'h') {
+            usage(stdout);
+            return CTL_OK;
+        }
+        if (!put_option(ctl, o, used)) { /* getopt has said what is wrong */
+            ctl_complain("see: breakwaterctl help");
+            return CTL_USAGE;
         }
     }
     return -1;
@@ -256,10 +260,13 @@ static int run(struct ctl *ctl, int argc, char **argv)
     argc -= optind;
     argv += optind;
     const struct command *c = argc ? find_command(argv[0]) : NULL;
-    if (!c) {
-        if (argc)
-            ctl_complain("there is no command \"%s\"", print_text(ctl->arena, argv[0], 32));
+    if (!argc) {
         usage(stderr);
+        return CTL_USAGE;
+    }
+    if (!c) {
+        ctl_complain("there is no command \"%s\"; see: breakwaterctl help",
+                     print_text(ctl->arena, argv[0], 32));
         return CTL_USAGE;
     }
     optind = 0;  /* glibc: begin afresh, from here on with options between the words too */

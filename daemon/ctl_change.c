@@ -61,16 +61,23 @@ static json_t *change_body(const struct ctl *ctl)
     return body;
 }
 
-/* done, would: "are on their way out", "would be released" */
-static int end_change(const struct ctl *ctl, const json_t *j, const char *done, const char *would)
+/* What a change says when it is done. */
+struct words {
+    const char *one, *many; /* "1 copy ...", "2 copies ..." */
+    const char *would;      /* "... would be" */
+};
+
+static int end_change(const struct ctl *ctl, const json_t *j, const struct words *w)
 {
     uint64_t asked = json_get_num(j, "asked"), changed = json_get_num(j, "changed");
     const json_t *refused = json_object_get(j, "refused");
+    const char *copies = print_some(ctl->arena, changed, "copy", "copies");
     if (ctl->json)
         ctl_json(j);
+    else if (changed && ctl->dry)
+        printf("%s would be %s; nothing was changed.\n", copies, w->would);
     else if (changed)
-        printf("%s %s%s.\n", print_some(ctl->arena, changed, "copy", "copies"),
-               ctl->dry ? would : done, ctl->dry ? "; nothing was changed" : "");
+        printf("%s %s.\n", copies, changed == 1 ? w->one : w->many);
     else if (asked == 0)
         puts(ctl->one_each ? "No copy is needed: every recipient of this storm got one, or has one "
                              "on the way."
@@ -89,7 +96,7 @@ static int end_change(const struct ctl *ctl, const json_t *j, const char *done, 
     return changed ? CTL_PARTIAL : CTL_REFUSED;
 }
 
-static int change(const struct ctl *ctl, const char *verb, const char *done, const char *would)
+static int change(const struct ctl *ctl, const char *verb, const struct words *w)
 {
     struct ctl_target t;
     struct ctl_reply r;
@@ -103,7 +110,7 @@ static int change(const struct ctl *ctl, const char *verb, const char *done, con
     ctl_target(&t, ctl->arena, verb);
     int rc = ctl_ask(ctl, &t, body, &r);
     if (rc == CTL_OK)
-        rc = end_change(ctl, r.json, done, would);
+        rc = end_change(ctl, r.json, w);
     ctl_reply_free(&r);
     json_decref(body);
     return rc;
@@ -126,26 +133,29 @@ static bool scope_good(const struct ctl *ctl, const char *verb)
 
 int ctl_release(const struct ctl *ctl)
 {
-    if (!scope_good(ctl, "release"))
-        return CTL_USAGE;
-    return change(ctl, "release", "on the way to the recipients", "would be released");
+    static const struct words w = {"is on its way to its recipient",
+                                   "are on their way to their recipients", "released"};
+    return scope_good(ctl, "release") ? change(ctl, "release", &w) : CTL_USAGE;
 }
 
 int ctl_discard(const struct ctl *ctl)
 {
+    static const struct words w = {"is in the bin; undo brings it back for 30 days",
+                                   "are in the bin; undo brings them back for 30 days",
+                                   "put in the bin"};
     if (!scope_good(ctl, "discard"))
         return CTL_USAGE;
     if (!ctl->reason || !*ctl->reason) {
         ctl_complain("discard wants --reason \"...\": it is kept with the copies");
         return CTL_USAGE;
     }
-    return change(ctl, "discard", "put in the bin, from where `undo` brings back for 30 days",
-                  "would be put in the bin");
+    return change(ctl, "discard", &w);
 }
 
 int ctl_undo(const struct ctl *ctl)
 {
-    return change(ctl, "undo", "held again", "would be held again");
+    static const struct words w = {"is held again", "are held again", "held again"};
+    return change(ctl, "undo", &w);
 }
 
 /* ---- mode ---- */

@@ -47,9 +47,9 @@ static void print_safety(const struct ctl *ctl, const json_t *s)
     struct arena *a = ctl->arena;
     int64_t oldest = when(h, "oldest");
     uint64_t failed = json_get_num(b, "hold_failed");
-    printf("%s seen, %s passed, %s held back since the start.\n",
+    printf("%s seen since the start: %s passed, %s passed with a tag, %s held.\n",
            print_some(a, json_get_num(b, "received"), "copy", "copies"),
-           ctl_count(ctl, b, "passed"), ctl_count(ctl, b, "held"));
+           ctl_count(ctl, b, "passed"), ctl_count(ctl, b, "tagged"), ctl_count(ctl, b, "held"));
     printf("%s in the hold queue", print_some(a, json_get_num(h, "held"), "copy is", "copies are"));
     if (oldest)
         printf(", the oldest for %s", print_span_of_time(a, when(s, "now") - oldest));
@@ -93,9 +93,10 @@ static void print_engine(const struct ctl *ctl, const json_t *s)
                             print_some(a, json_get_num(k, "commits"), "commit", "commits"),
                             ctl_count(ctl, k, "last_commit_us"), ctl_count(ctl, k, "failures")));
     print_fact(stdout, "Memory",
-               arena_printf(a, "%s: %s, %s", json_get_str(st, "backend"),
+               arena_printf(a, "%s in %s (backend %s)",
                             print_some(a, json_get_num(st, "records"), "message", "messages"),
-                            print_size(a, json_get_num(st, "bytes"))));
+                            print_size(a, json_get_num(st, "bytes")),
+                            ctl_text(ctl, st, "backend", 16)));
     const char *to = json_get_str(r, "to");
     print_fact(stdout, "Release",
                *to ? arena_printf(a, "to %s: %s sent, %s deferred", ctl_text(ctl, r, "to", 0),
@@ -532,8 +533,10 @@ static void print_fates(const struct ctl *ctl, const json_t *copies)
         puts("\nHeld copies");
     for (size_t i = 0; i < json_array_size(copies); i++) {
         const json_t *c = json_array_get(copies, i);
-        printf("  %s for %s: %s since %s", ctl_text(ctl, c, "id", 0), ctl_text(ctl, c, "rcpt", 0),
-               json_get_str(c, "state"), ctl_time(ctl, c, "changed"));
+        const char *state = ctl_text(ctl, c, "state", 16);
+        bool over = strcmp(state, "released") == 0 || strcmp(state, "discarded") == 0;
+        printf("  %s for %s: %s %s %s", ctl_text(ctl, c, "id", 0), ctl_text(ctl, c, "rcpt", 0),
+               state, over ? "on" : "since", ctl_time(ctl, c, "changed"));
         if (*json_get_str(c, "by"))
             printf(", by %s", ctl_text(ctl, c, "by", 64));
         if (*json_get_str(c, "reply"))
