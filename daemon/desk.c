@@ -19,7 +19,6 @@ struct desk {
     struct event_base *base;
     struct mailbox *mailbox;
     struct event *second, *hour;
-    struct keys keys;
     struct hold *view;
     struct http *http;
     struct api api;
@@ -158,7 +157,6 @@ static void desk_free(struct desk *d)
     close_for_people(d);
     mailbox_free(&d->mailbox);
     hold_close(&d->view);
-    keys_close(&d->keys);
     event_base_free(d->base);
     config_drop(&d->config);
     free(d);
@@ -218,7 +216,7 @@ struct desk *desk_start(struct config *config, struct pipeline *pipeline, struct
     d->config = config_hold(config);
     d->pipeline = pipeline;
     d->base = event_base_new();
-    if (!d->base || keys_open(&d->keys, config->site_key) < 0)
+    if (!d->base)
         abort();
     d->mailbox = mailbox_new(d->base);
     if (!open_for_people(d, workers, error)) {
