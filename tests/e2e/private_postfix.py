@@ -137,7 +137,8 @@ class Postfix:
             f.write(text)
 
     def wait_open(self):
-        for _ in range(100):
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
             if self.process.poll() is not None:
                 raise RuntimeError("Postfix did not start: " + open(f"{self.dir}/log/master").read())
             try:

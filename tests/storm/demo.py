@@ -45,7 +45,7 @@ class PostfixDoor:
         from private_postfix import free_port
         port = free_port()
         self.postfix = Postfix(postfix_dir, storm.recipients, milter=f"inet:127.0.0.1:{port}",
-                               settings=["notify_classes =", "bounce_notice_recipient ="])
+                               settings=["notify_classes ="])
         self.daemon = Daemon(self.daemon_dir, port=port, release_to=f"127.0.0.1:{self.postfix.port}",
                              release='helo = "breakwater.gateway.example" rate = 200')
 
