@@ -168,8 +168,8 @@ static void hold_and_let_go(struct stage *st, uint64_t mail, size_t n)
 static struct release_figures until(struct stage *st, uint64_t results)
 {
     struct release_figures f;
-    release_kick(st->release);
     for (;;) {
+        release_kick(st->release);
         release_figures(st->release, &f);
         if (f.sent + f.deferred >= results && !f.inflight)
             return f;
