@@ -203,7 +203,10 @@ static void say_what_happened(const struct ctl *ctl, const json_t *s)
     const char *times = print_some(a, further(s), "time", "times");
     const char *to = print_some(a, json_get_num(s, "visible"), "address", "addresses");
     const char *from = ctl_text(ctl, s, "from", 64), *since = ctl_time(ctl, s, "first");
-    if (strcmp(json_get_str(s, "kind"), "loop") == 0)
+    bool loop = strcmp(json_get_str(s, "kind"), "loop") == 0;
+    if (loop && json_array_size(json_object_get(s, "evidence")) == 0)
+        printf("A rule holds a message from %s; it came %s since %s.", from, times, since);
+    else if (loop)
         printf("A message from %s runs in a circle; it came %s since %s.", from, times, since);
     else if (is_named(c))
         printf("%s re-sent one message from %s to %s %s since %s.", ctl_text(ctl, c, "relay", 0),
@@ -510,6 +513,8 @@ static void print_rows(const struct ctl *ctl, const json_t *rows)
                                         "RULE", ">BEFORE",     "STORM",   "QUEUE ID", NULL};
     struct table t;
     table_begin(&t, ctl->arena, ctl->colour, heads);
+    if (json_array_size(rows) == 0)
+        puts("No verdicts in the journal (it is written once a second).");
     for (size_t i = 0; i < json_array_size(rows); i++) {
         const json_t *w = json_array_get(rows, i);
         struct cell *row = table_row(&t);
@@ -523,7 +528,8 @@ static void print_rows(const struct ctl *ctl, const json_t *rows)
         row[7].text = ctl_text(ctl, w, "storm", 0);
         row[8].text = ctl_text(ctl, w, "queue_id", 32);
     }
-    table_print(&t, stdout);
+    if (t.nrows)
+        table_print(&t, stdout);
 }
 
 /* What became of the copies that were held. */

@@ -146,6 +146,8 @@ static void keep_evidence(struct incident *i, const char *sentence)
 
 static void add(struct incident *i, const struct incident_note *n)
 {
+    if (n->kind == INCIDENT_REPLICATION) /* a loop that hands out copies is one */
+        i->kind = n->kind;
     i->last = n->now > i->last ? n->now : i->last;
     i->copies += (uint64_t)n->passed + n->tagged + n->held;
     i->passed += n->passed;
@@ -414,6 +416,8 @@ static void absorb(struct incident *i, const char *past)
     i->recipients = (uint32_t)larger(i->recipients, json_get_num(j, "recipients"));
     i->visible = (uint32_t)larger(i->visible, json_get_num(j, "visible"));
     i->storm |= json_get_yes(j, "storm");
+    if (strcmp(json_get_str(j, "kind"), kind_name[INCIDENT_REPLICATION]) == 0)
+        i->kind = INCIDENT_REPLICATION;
     const json_t *e = json_object_get(j, "evidence");
     for (size_t n = 0; n < json_array_size(e); n++)
         keep_evidence(i, json_string_value(json_array_get(e, n)));

@@ -82,11 +82,34 @@ bool json_get_yes(const json_t *o, const char *name)
     return json_is_true(json_object_get(o, name));
 }
 
+/* DEL, which jansson leaves as it is, as \u007f; it can only stand in a string. */
+static char *without_del(char *text)
+{
+    size_t n = 0;
+    for (const char *t = text; *t; t++)
+        n += *t == 0x7f;
+    if (n == 0)
+        return text;
+    char *out = malloc(strlen(text) + 5 * n + 1), *p = out;
+    if (!out)
+        abort();
+    for (const char *t = text; *t; t++) {
+        if (*t == 0x7f)
+            p = stpcpy(p, "\\u007f");
+        else
+            *p++ = *t;
+    }
+    *p = '\0';
+    free(text);
+    return out;
+}
+
 char *json_line(const json_t *j)
 {
     /* 13 digits: milliseconds of our century, without the noise of the 17th digit */
-    char *text = json_dumps(j, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(13));
+    char *text =
+        json_dumps(j, JSON_COMPACT | JSON_ENCODE_ANY | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(13));
     if (!text)
         abort();
-    return text;
+    return without_del(text);
 }

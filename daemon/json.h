@@ -18,7 +18,7 @@ const char *json_get_str(const json_t *, const char *name); /* "" if it is no st
 uint64_t json_get_num(const json_t *, const char *name);    /* 0 if it is no number >= 0 */
 bool json_get_yes(const json_t *, const char *name);        /* is it true? */
 
-/* Compact, one line, without a newline; free() it. Never NULL. */
+/* Compact, one line of printable ASCII, without a newline; free() it. Never NULL. */
 char *json_line(const json_t *);
 
 #endif

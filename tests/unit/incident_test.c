@@ -240,6 +240,31 @@ static void evidence_is_bounded_and_distinct(void **state)
     incidents_free(&t);
 }
 
+static void a_loop_that_hands_out_copies_is_replication(void **state)
+{
+    (void)state;
+    static const struct {
+        enum incident_kind first, second;
+        const char *kind;
+    } cases[] = {
+        {INCIDENT_LOOP, INCIDENT_LOOP, "loop"},
+        {INCIDENT_LOOP, INCIDENT_REPLICATION, "replication"},
+        {INCIDENT_REPLICATION, INCIDENT_LOOP, "replication"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct incidents *t = incidents_new(NULL, NULL);
+        struct incident_note n = note(1);
+        n.kind = cases[i].first;
+        incidents_note(t, &n);
+        n.kind = cases[i].second;
+        incidents_note(t, &n);
+        json_t *j = read_document(t, 1, T);
+        assert_string_equal(json_get_str(j, "kind"), cases[i].kind);
+        json_decref(j);
+        incidents_free(&t);
+    }
+}
+
 static void the_table_is_bounded(void **state)
 {
     (void)state;
@@ -398,6 +423,7 @@ int main(void)
         cmocka_unit_test(the_store_is_merged_and_outlived),
         cmocka_unit_test(hostile_text_is_still_json),
         cmocka_unit_test(evidence_is_bounded_and_distinct),
+        cmocka_unit_test(a_loop_that_hands_out_copies_is_replication),
         cmocka_unit_test(the_table_is_bounded),
         cmocka_unit_test_setup_teardown(only_changed_ones_are_saved, begin, end),
         cmocka_unit_test_setup_teardown(a_restart_takes_the_past_in, begin, end),
