@@ -14,7 +14,7 @@ dir=$(mktemp -d)
 pids=
 trap 'for p in $pids; do kill "$p" 2>/dev/null && wait "$p" || :; done; rm -rf "$dir"' EXIT
 trap 'exit 1' INT TERM
-load_core= filter_core=
+load_core= filter_core= runs=0
 if [ "$(nproc)" -ge 2 ] && command -v taskset >/dev/null; then
 	load_core="taskset -c 0" filter_core="taskset -c 1"
 fi
@@ -50,8 +50,9 @@ ticks() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }
 
 # NAME PID CONNECTIONS: one run; its line of figures and the CPU ticks used go to NAME.runs
 run() {
+	runs=$((runs + 1)) # no message of one run is like one of another
 	before=$(ticks "$2")
-	line=$($load_core "$build/bench/milterload" -b -s 4096 -c "$3" -d "$seconds" "unix:$dir/$1")
+	line=$($load_core "$build/bench/milterload" -b -i "${runs}000000000" -s 4096 -c "$3" -d "$seconds" "unix:$dir/$1")
 	after=$(ticks "$2")
 	echo "$line ticks=$((after - before))" | tee -a "$dir/$1.runs" >"$dir/last"
 }

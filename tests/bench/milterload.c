@@ -4,6 +4,7 @@
  *   milterload [options] TARGET      TARGET = 127.x.y.z:port, inet:port@127.0.0.1, unix:/path
  *     -c N   parallel milter connections (1)
  *     -n N   stop after N messages            -d SEC  stop after SEC seconds (2)
+ *     -i N   number of the first message (0): ids, bodies and recipients follow from the number
  *     -s N   message size in bytes, headers included (4096)
  *     -F F   send this file as the message (LF or CRLF lines) instead
  *     -k N   messages per connection, as an MTA that opens one milter connection for
@@ -68,8 +69,8 @@ struct hdr {
 };
 
 static unsigned nconn = 1, per_conn, nrcpt = 1, nto = 1, nrecv = 2, nclient = 1;
-static uint64_t limit_n, wrap = 1000000, started, finished, connerr, conns, bytes, replies, mods,
-                         t_end;
+static uint64_t first_seq, limit_n, wrap = 1000000, started, finished, connerr, conns, bytes,
+                                    replies, mods, t_end;
 static uint64_t f_cont, f_acc, f_rej, f_tmp, f_disc, f_code, f_quar;
 static double limit_s = 2.0;
 static size_t msize = 4096;
@@ -406,7 +407,7 @@ static void next_or_end(struct mc *c)
 {
     c->fd = -1;
     if (more()) {
-        c->seq = started++;
+        c->seq = first_seq + started++;
         active++;
         open_conn(c);
     }
@@ -437,7 +438,7 @@ static bool message_done(struct mc *c)
     c->on_conn++;
     c->st = S_DONE;
     if (!(per_conn && c->on_conn >= per_conn) && !c->dead_conn && more()) {
-        c->seq = started++;
+        c->seq = first_seq + started++;
         active++;
         c->t0 = t;
         c->st = S_MAIL;
@@ -618,13 +619,16 @@ int main(int argc, char **argv)
 {
     const char *file = NULL;
     int o;
-    while ((o = getopt(argc, argv, "c:n:d:s:F:k:r:bT:R:w:S:LM")) != -1) {
+    while ((o = getopt(argc, argv, "c:n:i:d:s:F:k:r:bT:R:w:S:LM")) != -1) {
         switch (o) {
         case 'c':
             nconn = (unsigned)atoi(optarg);
             break;
         case 'n':
             limit_n = strtoull(optarg, NULL, 10);
+            break;
+        case 'i':
+            first_seq = strtoull(optarg, NULL, 10);
             break;
         case 'd':
             limit_s = atof(optarg);
