@@ -89,13 +89,21 @@ void mailbox_post(struct mailbox *m, struct letter *l)
     pthread_mutex_unlock(&m->lock);
 }
 
+bool mailbox_open(struct mailbox *m)
+{
+    struct letter *list = mailbox_take(m);
+    bool any = list != NULL;
+    letters_open(list);
+    return any;
+}
+
 void mailbox_free(struct mailbox **mp)
 {
     struct mailbox *m = *mp;
     if (!m)
         return;
-    for (struct letter *list; (list = mailbox_take(m));)
-        letters_open(list);
+    while (mailbox_open(m))
+        ;
     *mp = NULL;
     event_free(m->event);
     close(m->fd);

@@ -21,6 +21,8 @@ struct mailbox *mailbox_new(struct event_base *);
 struct event_base *mailbox_base(const struct mailbox *);
 /* Any thread. Never blocks, never fails. Letters arrive in order. */
 void mailbox_post(struct mailbox *, struct letter *);
+/* Opens the letters that wait, for an owner whose loop has ended; false: there were none. */
+bool mailbox_open(struct mailbox *);
 /* Frees it; letters inside are opened first. */
 void mailbox_free(struct mailbox **);
 

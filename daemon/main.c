@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -154,6 +155,37 @@ static void reload(struct daemon *d)
             "sockets, paths and sizes need a restart");
 }
 
+/* A job behind all others: when it is done, their done letters have been posted. */
+struct last_job {
+    struct job job; /* must be first */
+    sem_t done;
+};
+
+static int last_run(struct hold *hold, struct job *job)
+{
+    (void)hold, (void)job;
+    return 0;
+}
+
+static void last_done(struct job *job)
+{
+    sem_post(&((struct last_job *)job)->done);
+}
+
+/* A hold that became durable after its message went another way is taken out again by the letter
+ * that says so; that is another job, so it takes turns until there is no letter. */
+static void settle_holds(struct daemon *d)
+{
+    do {
+        struct last_job last = {.job = {.run = last_run, .done = last_done}};
+        sem_init(&last.done, 0, 0);
+        keeper_submit(d->pipeline.keeper, &last.job);
+        while (sem_wait(&last.done) && errno == EINTR)
+            ;
+        sem_destroy(&last.done);
+    } while (workers_letters(d->workers));
+}
+
 static void stop(struct daemon *d)
 {
     struct pipeline *p = &d->pipeline;
@@ -161,6 +193,7 @@ static void stop(struct daemon *d)
     notify("STOPPING=1");
     workers_stop(d->workers, DRAIN_MS);
     desk_stop(&d->desk);
+    settle_holds(d);
     keeper_stop(&p->keeper);
     workers_free(&d->workers);
     journal_flush(p->journal, clock_now());

@@ -417,6 +417,14 @@ void workers_stop(struct workers *all, int64_t ms)
         pthread_join(all->thread[i], NULL);
 }
 
+bool workers_letters(struct workers *all)
+{
+    bool any = false;
+    for (size_t i = 0; i < all->n; i++)
+        any |= mailbox_open(all->worker[i].mailbox);
+    return any;
+}
+
 void workers_free(struct workers **allp)
 {
     if (*allp)

@@ -45,6 +45,8 @@ void workers_reload(struct workers *, struct config *config);
 /* Stops accepting, lets sessions end (at most `ms`), joins the threads. Figures can still be asked.
  */
 void workers_stop(struct workers *, int64_t ms);
+/* After workers_stop: opens the letters that still came in; false: there were none. */
+bool workers_letters(struct workers *);
 /* After the keeper has stopped: its last letters are opened, then everything goes. */
 void workers_free(struct workers **);
 /* Where listener i really listens ("inet:8895@127.0.0.1", port 0 resolved). */

@@ -362,6 +362,72 @@ def test_stopping_ends_idle_sessions_and_finishes_messages(tmp_path):
         assert d.stop() == 0
 
 
+# ---- waiting for the disk ----
+
+FAILPOINTS = os.path.join(os.path.dirname(os.path.dirname(HERE)), "build", "failpoint")
+
+
+@pytest.fixture
+def slow_disk(tmp_path):
+    """Starts a daemon whose holds take so many ms: slow_disk(ms, deadline)."""
+    if not os.path.exists(f"{FAILPOINTS}/breakwaterd"):
+        pytest.skip("needs a build with failpoints: make BUILD=build/failpoint EXTRA=-DBREAKWATER_FAILPOINTS")
+    daemons = []
+
+    def begin(ms, deadline):
+        daemons.append(start(tmp_path, build=FAILPOINTS, hold=f'deadline = "{deadline}"',
+                             env={"BREAKWATER_FAILPOINT": f"put.mail:delay={ms}"}))
+        return daemons[-1]
+    yield begin
+    for d in daemons:
+        assert d.stop() == 0
+
+
+def test_a_slow_hold_is_announced_by_progress_then_answered_once(slow_disk):
+    d = slow_disk(6000, "20s")
+    with Peer(d.port, timeout=20) as p:
+        p.begin()
+        assert send(p, "held-11") == [("p", b""), ("d", b"")]
+        assert send(p, "b") == [("c", b"")]
+    assert "held-11@" in d.ctl("held")
+
+
+def test_a_hold_that_is_not_durable_in_time_passes_and_is_removed(slow_disk):
+    d = slow_disk(1500, "1s")
+    with Peer(d.port, timeout=20) as p:
+        p.begin()
+        replies = send(p, "held-12")
+        assert [r[0] for r in replies] == ["h", "c"] and b"act=hold-failed" in replies[0][1]
+        assert send(p, "held-13") == [("d", b"")]  # comes after the late one has been committed
+        assert p.silent()
+    assert until(lambda: "held-12@" not in d.ctl("held"))
+    assert "held-13@" in d.ctl("held")
+
+
+def test_stopping_before_a_late_hold_is_through_takes_it_out_too(slow_disk):
+    d = slow_disk(2500, "1s")
+    with Peer(d.port, timeout=20) as p:
+        p.begin()
+        assert send(p, "held-16")[-1] == ("c", b"")
+    assert d.stop() == 0
+    d.start({"BREAKWATER_FAILPOINT": ""})
+    assert "held-16@" not in d.ctl("held")
+
+
+def test_an_mta_that_leaves_while_we_hold_gets_no_reply_and_disturbs_nobody(slow_disk):
+    d = slow_disk(1500, "10s")
+    with Peer(d.port) as other:
+        other.begin()
+        with Peer(d.port) as p:
+            p.begin()
+            header, body = content()
+            p.send(message(SENDER, ["<held-14@rcpt.example>"], header, body))
+            assert p.silent()
+        assert send(other, "b") == [("c", b"")]
+        assert send(other, "held-15") == [("d", b"")]
+    assert "held-15@" in d.ctl("held")
+
+
 # ---- another implementation of the MTA's side ----
 
 @pytest.mark.skipif(not shutil.which("miltertest"), reason="miltertest is not installed")
