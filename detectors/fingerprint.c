@@ -283,37 +283,47 @@ static int hash_compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static uint64_t f_of(const struct keys *k, const uint64_t *word, size_t n, uint64_t *attachment,
-                     size_t nattachments)
+/* SipHash of the words, then of the attachments after a mark. */
+static uint64_t f_end(struct sip s, size_t nwords, uint64_t *attachment, size_t nattachments)
 {
-    struct sip s;
-    sip_begin(&s, k, SIP_TEXT);
-    for (size_t i = 0; i < n; i++)
-        sip_word(&s, word[i]);
-    uint64_t words = n;
-    if (nattachments) {
-        qsort(attachment, nattachments, sizeof *attachment, hash_compare);
-        sip_word(&s, UINT64_MAX); /* the mark between text and attachments */
-        for (size_t i = 0; i < nattachments; i++)
-            sip_word(&s, attachment[i]);
-        words += nattachments + 1;
-    }
-    return sip_finish(s, 0, words * 8);
+    if (nattachments == 0)
+        return sip_finish(s, 0, nwords * 8);
+    qsort(attachment, nattachments, sizeof *attachment, hash_compare);
+    sip_word(&s, UINT64_MAX);
+    for (size_t i = 0; i < nattachments; i++)
+        sip_word(&s, attachment[i]);
+    return sip_finish(s, 0, (nwords + 1 + nattachments) * 8);
 }
 
 uint64_t fingerprint_f_of(const struct keys *k, const struct fingerprints *fp, unsigned n,
                           bool tail)
 {
     const uint64_t *word = tail && n ? fp->word + (fp->nwords - n) : fp->word;
-    return f_of(k, word, n, NULL, 0);
+    struct sip s;
+    sip_begin(&s, k, SIP_TEXT);
+    for (size_t i = 0; i < n; i++)
+        sip_word(&s, word[i]);
+    return f_end(s, n, NULL, 0);
 }
 
-static inline uint32_t shingle(const struct keys *k, const uint64_t *word)
+/* One walk for both: the shingles are computed while SipHash waits for itself. out[i] is the
+ * shingle that ends with word i. */
+static struct sip f_and_shingles(const struct keys *k, const uint64_t *word, size_t n,
+                                 uint32_t *out)
 {
-    uint64_t h = word[0] * k->mix[0] ^ sip_rotate(word[1] * k->mix[1], 23) ^
-                 sip_rotate(word[2] * k->mix[2], 46);
-    h = (h ^ h >> 32) * k->mix[0];
-    return (uint32_t)(h >> 32);
+    struct sip s;
+    sip_begin(&s, k, SIP_TEXT);
+    const uint64_t m0 = k->mix[0], m1 = k->mix[1], m2 = k->mix[2];
+    uint64_t first = 0, second = 0; /* of the two words before, mixed */
+    for (size_t i = 0; i < n; i++) {
+        uint64_t w = word[i];
+        sip_word(&s, w);
+        uint64_t h = first ^ sip_rotate(w * m2, 46);
+        out[i] = (uint32_t)((h ^ h >> 32) * m0 >> 32);
+        first = second ^ sip_rotate(w * m1, 23);
+        second = w * m0;
+    }
+    return s;
 }
 
 /* Puts v into the ascending distinct values if it belongs there. */
@@ -330,31 +340,26 @@ static void sketch_insert(struct sketch *s, uint32_t v)
     s->n = (uint8_t)(s->n < SKETCH_MAX ? s->n + 1 : SKETCH_MAX);
 }
 
-/* All shingles not above the limit. */
-static void sketch_below(struct sketch *s, const struct keys *k, const uint64_t *word, size_t n,
-                         uint32_t limit)
+/* All values not above the limit. */
+static void sketch_below(struct sketch *s, const uint32_t *value, size_t n, uint32_t limit)
 {
     s->n = 0;
-    for (size_t i = 0; i + 2 < n; i++) {
-        uint32_t v = shingle(k, word + i);
-        if (v > limit)
+    for (size_t i = 0; i < n; i++) {
+        if (value[i] > limit)
             continue;
-        sketch_insert(s, v);
+        sketch_insert(s, value[i]);
         if (s->n == SKETCH_MAX)
             limit = s->value[SKETCH_MAX - 1];
     }
 }
 
-static void sketch_make(struct sketch *s, const struct keys *k, const uint64_t *word, size_t n)
+static void sketch_make(struct sketch *s, const uint32_t *shingle, size_t n)
 {
-    s->n = 0;
-    if (n < MIN_WORDS)
-        return;
     /* The 32 smallest of n even values mostly lie below 48 / n of all: look there first. */
     if (n > 96)
-        sketch_below(s, k, word, n, (uint32_t)((UINT64_C(48) << 32) / n));
+        sketch_below(s, shingle, n, (uint32_t)((UINT64_C(48) << 32) / n));
     if (s->n < SKETCH_MAX)
-        sketch_below(s, k, word, n, UINT32_MAX);
+        sketch_below(s, shingle, n, UINT32_MAX);
 }
 
 double sketch_containment(const struct sketch *a, const struct sketch *b, unsigned *samples)
@@ -465,8 +470,11 @@ void fingerprint_end(struct fingerprinter *f, struct fingerprints *out)
     uint32_t digests = f->nattachments;
     if (digests > LIMIT_ATTACHMENTS)
         digests = LIMIT_ATTACHMENTS;
-    out->f = f_of(f->keys, w->hash, w->n, f->attachment, digests);
-    sketch_make(&out->sketch, f->keys, w->hash, w->n);
+    uint32_t *shingle = arena_alloc(f->arena, w->n * sizeof *shingle);
+    struct sip text = f_and_shingles(f->keys, w->hash, w->n, shingle);
+    out->f = f_end(text, w->n, f->attachment, digests);
+    if (w->n >= MIN_WORDS)
+        sketch_make(&out->sketch, shingle + 2, w->n - 2);
     out->raw = relaxed_end(&f->raw);
     out->nwords = (uint32_t)w->n;
     out->nattachments = f->nattachments;
