@@ -8,6 +8,7 @@
  * twice the one before up to 1 MiB, so that n bytes cost O(log n) calls of malloc.
  * Invariant: at <= size in the newest block; everything before `at` belongs to somebody.
  */
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -150,11 +151,11 @@ char *arena_str(struct arena *a, struct span s)
 
 char *arena_printf(struct arena *a, const char *fmt, ...)
 {
+    assert(fmt != NULL);
     va_list ap, again;
     va_start(ap, fmt);
     va_copy(again, ap);
-    char probe[1];
-    int n = vsnprintf(probe, sizeof probe, fmt, ap);
+    int n = vsnprintf(NULL, 0, fmt, ap);
     va_end(ap);
     char *p = arena_alloc(a, n < 0 ? 1 : (size_t)n + 1);
     p[0] = 0;

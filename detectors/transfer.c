@@ -98,11 +98,14 @@ static bool quoted_one(struct transfer *t, uint8_t c, uint8_t *out, size_t *n)
     if (was == QUOTED_CR)
         return c == '\n';
     if (was == QUOTED_HEX) {
-        bool valid = hex_value(c) >= 0;
-        out[(*n)++] = valid ? (uint8_t)(hex_value(t->hex) << 4 | hex_value(c)) : '=';
-        if (!valid)
-            out[(*n)++] = t->hex;
-        return valid;
+        unsigned high = (unsigned)hex_value(t->hex);
+        if (hex_value(c) >= 0) {
+            out[(*n)++] = (uint8_t)(high << 4 | (unsigned)hex_value(c));
+            return true;
+        }
+        out[(*n)++] = '=';
+        out[(*n)++] = t->hex;
+        return false;
     }
     if (c == '\n')
         return true;
