@@ -3,17 +3,20 @@
 The policy is one of our own, so that a recipient's name says what becomes of the copy; what the
 detectors make of a storm is tested elsewhere.
 """
+import glob
 import os
 import resource
 import shutil
 import signal
+import smtplib
 import struct
 import subprocess
+import tempfile
 import time
 
 import pytest
 
-import milter_peer
+import private_postfix
 from daemon import Daemon
 from milter_peer import Closed, Peer, connect, frame, macros, message, offer, strings
 
@@ -428,7 +431,40 @@ def test_an_mta_that_leaves_while_we_hold_gets_no_reply_and_disturbs_nobody(slow
     assert "held-15@" in d.ctl("held")
 
 
-# ---- another implementation of the MTA's side ----
+# ---- other implementations of the MTA's side ----
+
+def test_postfix_agrees(daemon, tmp_path_factory):
+    missing = private_postfix.reason_missing()
+    if missing:
+        pytest.skip(missing)
+    boxes = [f"{name}@rcpt.example" for name in ("pf", "held-pf", "tagged", "busy")]
+    directory = tempfile.mkdtemp(prefix="bw-", dir="/tmp")  # Postfix's users must get in
+    postfix = private_postfix.Postfix(directory, boxes, milter=daemon.milter)
+    try:
+        def give(*names, extra=""):
+            header, body = content(extra)
+            with smtplib.SMTP("127.0.0.1", postfix.port, timeout=20) as s:
+                s.sendmail("someone@sender.example", [f"{n}@rcpt.example" for n in names], f"{header}\n{body}")
+
+        def box(name):
+            return sorted(open(f, newline="").read() for f in glob.glob(f"{directory}/mail/rcpt.example/{name}/new/*"))
+
+        give("pf", extra="X-Breakwater-Release: junk\n")
+        give("pf", "held-pf")
+        give("held-pf")
+        give("tagged")
+        with pytest.raises(smtplib.SMTPDataError, match="50% a question"):
+            give("busy")
+        assert until(lambda: len(box("pf")) == 2 and len(box("tagged")) == 1, 20)
+        assert not [m for m in box("pf") if "X-Breakwater" in m]
+        assert "\nX-Breakwater: act=tag; " in box("tagged")[0]
+        assert not box("held-pf") and not box("busy")
+        assert daemon.ctl("held").count("held-pf@rcpt.example") == 2
+    finally:
+        postfix.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 
 @pytest.mark.skipif(not shutil.which("miltertest"), reason="miltertest is not installed")
 def test_miltertest_agrees(daemon):
