@@ -188,7 +188,7 @@ def hold_bytes(directory):
                if f.startswith("hold.db"))
 
 
-def summary(door, storm, sent, empty_bytes):
+def summary(door, storm, sent):
     """Prints what happened in plain words; returns (problems, figures)."""
     delivered = door.delivered(storm)
     status = door.daemon.json("status")[0]
@@ -197,7 +197,6 @@ def summary(door, storm, sent, empty_bytes):
     problems = []
     got = [delivered[a] for a in storm.recipients if a not in storm.lost]
     total = sum(delivered.values())
-    bytes_per_copy = (hold_bytes(door.daemon_dir) - empty_bytes) // max(held, 1)
     print()
     print(f"{n(sent)} copies of one message arrived for {len(storm.recipients)} people.")
     print(f"Every one of the {len(got)} who could be reached at first got at least {min(got)} and at most {max(got)} "
@@ -227,11 +226,17 @@ def summary(door, storm, sent, empty_bytes):
     wanted = {f.host for f in storm.faulty}
     if set(named) != wanted:
         problems.append(f"named were {sorted(named) or 'none'}, faulty are {sorted(wanted)}")
-    print(f"\nThe hold queue takes {n(hold_bytes(door.daemon_dir))} bytes on disk: {n(bytes_per_copy)} bytes for a copy of a "
-          f"{n(len(storm.data(storm.first_chain())))}-byte message.")
-    figures = {"held": held, "max": max(got), "named": len(named), "bytes": bytes_per_copy,
-               "storm": storms[0]["id"] if storms else None}
+    figures = {"held": held, "max": max(got), "named": len(named), "storm": storms[0]["id"] if storms else None}
     return problems, figures
+
+
+def bytes_used(door, storm, figures, empty_bytes):
+    """After the daemon has stopped: what the copies took on disk."""
+    total = hold_bytes(door.daemon_dir)
+    each = (total - empty_bytes) // max(figures["held"], 1)
+    print(f"\nThe hold queue took {n(total)} bytes on disk: {n(each)} bytes for a copy of a message of "
+          f"{n(len(storm.data(storm.first_chain())))} bytes.")
+    return each
 
 
 def release(door, storm, figures):
@@ -292,11 +297,14 @@ def main():
         send_all(door, rest, args.threads, progress)
         door.settle()
         progress.stop()
-        problems, figures = summary(door, storm, progress.sent, empty)
+        problems, figures = summary(door, storm, progress.sent)
         problems += release(door, storm, figures)
         sent = progress.sent
+        status = door.stop()
+        each = bytes_used(door, storm, figures, empty)
     finally:
-        status = door.stop() if door else None
+        if door:
+            door.stop()
         if not args.keep:
             shutil.rmtree(directory, ignore_errors=True)
     if status != 0:
@@ -305,7 +313,7 @@ def main():
         print(f"demo: {problem}")
     word = "failed" if problems else "ok"
     print(f"demo: {word} copies={sent} delivered_max={figures['max']} held={figures['held']} named={figures['named']} "
-          f"bytes_per_copy={figures['bytes']}")
+          f"bytes_per_copy={each}")
     return 1 if problems else 0
 
 

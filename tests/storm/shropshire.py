@@ -100,7 +100,7 @@ class Storm:
         if faulty.pickup:
             chain = [f"from mail pickup service by {faulty.host} with Microsoft SMTPSVC;\r\n\t {self.date(seconds)}"]
         else:
-            chain = [f"from localhost (localhost [127.0.0.1])\r\n\tby {faulty.host} (Post Office) with ESMTP id {self.queue_id()};\r\n\t{self.date(seconds)}"]
+            chain = [f"by {faulty.host} (Post Office) id {self.queue_id()};\r\n\t{self.date(seconds)}"]
         chain += mailbox_chain
         if faulty.smarthost:
             chain.insert(0, f"from {faulty.host} ({faulty.host} [{faulty.address}])\r\n\tby {faulty.smarthost[0]} with ESMTP id "
