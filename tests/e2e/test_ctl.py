@@ -60,8 +60,12 @@ class House:
         port = self.sink.stdout.readline().decode().strip().rpartition(":")[2]
         with open(f"{self.dir}/policy.conf", "w") as f:
             f.write(POLICY)
-        self.daemon = Daemon(self.dir, release_to=f"127.0.0.1:{port}", release="rate = 500 token = no",
-                             more=f'policy {{ file = "{self.dir}/policy.conf" }}', **more)
+        try:
+            self.daemon = Daemon(self.dir, release_to=f"127.0.0.1:{port}", release="rate = 500 token = no",
+                                 more=f'policy {{ file = "{self.dir}/policy.conf" }}', **more)
+        except RuntimeError:
+            self.end_sink()
+            raise
         self.ctl = self.daemon.ctl
         self.json = self.daemon.json
 
@@ -77,9 +81,12 @@ class House:
 
     def stop(self):
         status = self.daemon.stop()
+        self.end_sink()
+        return status
+
+    def end_sink(self):
         self.sink.terminate()
         self.sink.wait()
-        return status
 
 
 @pytest.fixture
