@@ -187,6 +187,42 @@ static json_t *release_json(const struct api *api)
     return j;
 }
 
+static int read_former(void *arg, const char *id, const char *text)
+{
+    json_t *j = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+    incident_restate(j, clock_now());
+    if (strcmp(json_get_str(j, "state"), "open") == 0)
+        json_object_set(arg, id, json_object_get(j, "last"));
+    json_decref(j);
+    return 0;
+}
+
+int api_begin(struct api *api)
+{
+    api->former = json_object();
+    return hold_each_incident(api->view, read_former, api->former) < 0 ? -1 : 0;
+}
+
+void api_end(struct api *api)
+{
+    json_decref(api->former);
+    api->former = NULL;
+}
+
+/* Those in memory, and those of an earlier life that have not come back yet. */
+static size_t storms_open(const struct api *api)
+{
+    struct incidents *t = api->pipeline->incidents;
+    int64_t now = clock_now();
+    size_t n = t ? incidents_open(t, now) : 0;
+    json_t *former = api->former;
+    for (void *m = json_object_iter(former); m; m = json_object_iter_next(former, m)) {
+        int64_t last = json_ms(json_object_iter_value(m));
+        n += incident_is_open(last, now) && !(t && incidents_has(t, json_object_iter_key(m)));
+    }
+    return n;
+}
+
 static void get_status(struct api *api, struct http_request *r, const char *arg)
 {
     (void)arg;
@@ -205,7 +241,7 @@ static void get_status(struct api *api, struct http_request *r, const char *arg)
     set_num(j, "journal_lost", p->journal ? journal_lost(p->journal) : 0);
     set(j, "store", store_json(p->store));
     set(j, "release", release_json(api));
-    set_num(j, "storms_open", p->incidents ? incidents_open(p->incidents, clock_now()) : 0);
+    set_num(j, "storms_open", storms_open(api));
     http_reply(r, 200, j);
 }
 

@@ -37,9 +37,9 @@ struct change {
     enum mode mode; /* CHANGE_MODE: the new one */
 
     /* result, when done runs */
-    int changed;     /* copies (or 1 for the mode); -1: nothing was changed, the disk refused */
+    int changed;       /* copies (or 1 for the mode); -1: nothing was changed, the disk refused */
     uint64_t left_out; /* discard by storm or recipient: copies that may be the only ones */
-    json_t *refused; /* array of {"id","detail"}: the ids that could not be changed */
+    json_t *refused;   /* array of {"id","detail"}: the ids that could not be changed */
     void (*done)(struct change *); /* in home's loop; the change is the caller's again */
     void *arg;
 };

@@ -196,25 +196,40 @@ static uint64_t further(const json_t *s)
     return rcpts && copies > rcpts ? copies - rcpts : copies;
 }
 
+/* The relays that are named: "a", "a and b", "a, b and c"; NULL: none. */
+static const char *named_relays(const struct ctl *ctl, const json_t *culprits)
+{
+    const char *list = NULL, *last = NULL;
+    for (size_t i = 0; i < json_array_size(culprits); i++) {
+        const json_t *c = json_array_get(culprits, i);
+        if (!is_named(c))
+            continue;
+        if (last)
+            list = list ? arena_printf(ctl->arena, "%s, %s", list, last) : last;
+        last = ctl_text(ctl, c, "relay", 0);
+    }
+    return list ? arena_printf(ctl->arena, "%s and %s", list, last) : last;
+}
+
 static void say_what_happened(const struct ctl *ctl, const json_t *s)
 {
     struct arena *a = ctl->arena;
-    const json_t *c = json_array_get(json_object_get(s, "culprits"), 0);
-    const char *times = print_some(a, further(s), "time", "times");
+    const char *relays = named_relays(ctl, json_object_get(s, "culprits"));
+    const char *copies = print_some(a, further(s), "further copy", "further copies");
     const char *to = print_some(a, json_get_num(s, "visible"), "address", "addresses");
     const char *from = ctl_text(ctl, s, "from", 64), *since = ctl_time(ctl, s, "first");
     bool loop = strcmp(json_get_str(s, "kind"), "loop") == 0;
     if (loop && json_array_size(json_object_get(s, "evidence")) == 0)
-        printf("A rule holds a message from %s; it came %s since %s.", from, times, since);
+        printf("A rule holds a message from %s: %s since %s.", from, copies, since);
     else if (loop)
-        printf("A message from %s runs in a circle; it came %s since %s.", from, times, since);
-    else if (is_named(c))
-        printf("%s re-sent one message from %s to %s %s since %s.", ctl_text(ctl, c, "relay", 0),
-               from, to, times, since);
+        printf("A message from %s runs in a circle: %s since %s.", from, copies, since);
+    else if (relays)
+        printf("%s re-sent one message from %s to %s: %s since %s.", relays, from, to, copies,
+               since);
     else
-        printf("One message from %s to %s came again %s since %s; which relay re-sends it is not "
+        printf("One message from %s to %s came again: %s since %s. Which relay re-sends it is not "
                "clear%s.",
-               from, to, times, since, *json_get_str(s, "relay") ? " beyond doubt" : " yet");
+               from, to, copies, since, *json_get_str(s, "relay") ? " beyond doubt" : " yet");
 }
 
 static void say_who_got_it(const struct ctl *ctl, const json_t *s)
@@ -256,9 +271,11 @@ static void print_culprits(const struct ctl *ctl, const json_t *s)
         print_evidence(ctl, json_object_get(c, "evidence"));
     }
     if (json_array_size(own)) {
-        puts("\nThe turn");
-        print_evidence(ctl, own);
+        const char *turn = json_string_value(json_array_get(own, 0));
+        printf("\nThe circle it runs in\n    - %s\n", print_text(ctl->arena, turn ? turn : "", 0));
     }
+    if (json_array_size(own) > 1)
+        printf("    and %zu more like it, see --json\n", json_array_size(own) - 1);
 }
 
 static void print_next(const struct ctl *ctl, const json_t *s)
@@ -295,7 +312,7 @@ static void print_storm(const struct ctl *ctl, const json_t *s)
     print_fact(stdout, "First, last",
                arena_printf(a, "%s, %s", ctl_time(ctl, s, "first"), ctl_time(ctl, s, "last")));
     print_fact(stdout, "Copies",
-               arena_printf(a, "%s seen, %s passed, %s tagged, %s held",
+               arena_printf(a, "%s seen, %s passed (%s with a tag), %s held",
                             ctl_count(ctl, s, "copies"), ctl_count(ctl, s, "passed"),
                             ctl_count(ctl, s, "tagged"), ctl_count(ctl, s, "held")));
     print_fact(stdout, "In the queue",

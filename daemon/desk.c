@@ -155,6 +155,7 @@ static void say_farewell(struct letter *letter)
 static void desk_free(struct desk *d)
 {
     close_for_people(d);
+    api_end(&d->api);
     mailbox_free(&d->mailbox);
     hold_close(&d->view);
     event_base_free(d->base);
@@ -203,6 +204,10 @@ static bool open_for_people(struct desk *d, struct workers *workers, char error[
                           .started = clock_now()};
     if (c->release_to)
         d->api.release = release_new(d->base, c, d->pipeline->keeper, d->mailbox, d->view);
+    if (api_begin(&d->api) < 0) {
+        snprintf(error, 512, "the incidents in %s cannot be read", c->hold_path);
+        return false;
+    }
     d->http = http_open(d->base, c->control_socket, c->control_mode, api_handle, &d->api, error);
     return d->http;
 }

@@ -358,12 +358,25 @@ json_t *incident_document(struct incidents *t, const char *id, int64_t now)
     return i ? document(t, &snap, now) : NULL;
 }
 
+bool incident_is_open(int64_t last, int64_t now)
+{
+    return now - last < QUIET_AFTER;
+}
+
+bool incidents_has(struct incidents *t, const char *id)
+{
+    pthread_mutex_lock(&t->lock);
+    bool has = find_id(t, id) != NULL;
+    pthread_mutex_unlock(&t->lock);
+    return has;
+}
+
 size_t incidents_open(struct incidents *t, int64_t now)
 {
     size_t n = 0;
     pthread_mutex_lock(&t->lock);
     for (const struct incident *i = t->slot; i < t->slot + SLOTS; i++)
-        n += i->id[0] && now - i->last < QUIET_AFTER;
+        n += i->id[0] && incident_is_open(i->last, now);
     pthread_mutex_unlock(&t->lock);
     return n;
 }

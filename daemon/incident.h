@@ -48,7 +48,9 @@ json_t *incident_document(struct incidents *, const char *id,
                           int64_t now); /* NULL: not in memory */
 /* "open"; "quiet": no copy for an hour; "closed": none for a day. Sets "state" of a saved one. */
 void incident_restate(json_t *document, int64_t now);
+bool incident_is_open(int64_t last, int64_t now);
 size_t incidents_open(struct incidents *, int64_t now); /* how many are open */
+bool incidents_has(struct incidents *, const char *id); /* in memory? */
 
 /* Posts a save job for every incident that changed since the last call; desk thread, once a second.
  * The incidents must outlive the jobs: their done functions run in `home`. */
