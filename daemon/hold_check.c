@@ -32,8 +32,9 @@ static const struct law laws[] = {
     {"every storm has a copy",
      "SELECT count(*) FROM storm WHERE id NOT IN (SELECT storm FROM copy)"},
     {"a storm's references are whole contents",
-     "SELECT count(*) FROM storm WHERE head NOT IN (SELECT id FROM content WHERE form < 2)"
-     " OR body NOT IN (SELECT id FROM content WHERE form < 2)"},
+     "SELECT count(*) FROM storm WHERE"
+     " (head IS NOT NULL AND head NOT IN (SELECT id FROM content WHERE form < 2))"
+     " OR (body IS NOT NULL AND body NOT IN (SELECT id FROM content WHERE form < 2))"},
     {"a delta's reference is there and no delta",
      "SELECT count(*) FROM content WHERE base > 0"
      " AND base NOT IN (SELECT id FROM content WHERE form < 2)"},

@@ -23,7 +23,7 @@
 #include "failpoint.h"
 #include "schema.h"
 
-enum { PATH_ROOM = 4096 };
+enum { PATH_ROOM = 4096, JUMPS = 20000 };
 
 static void path_of(char out[PATH_ROOM], const char *path, const char *suffix)
 {
@@ -65,12 +65,23 @@ static int move_aside(const char *path, const char *part, long long time)
     return there(from) ? rename(from, to) : 0;
 }
 
+static void remove_patient(const char *path)
+{
+    static const char *const parts[] = {".patient", ".patient-wal", ".patient-shm"};
+    char name[PATH_ROOM];
+    for (size_t i = 0; i < 3; i++) {
+        path_of(name, path, parts[i]);
+        unlink(name);
+    }
+}
+
 int salvage_finish(const char *path, char error[512])
 {
     char salvaged[PATH_ROOM], unfinished[PATH_ROOM];
     path_of(salvaged, path, ".salvaged");
     path_of(unfinished, path, ".salvaging");
     unlink(unfinished);
+    remove_patient(path);
     if (!there(salvaged))
         return 0;
     long long now = (long long)time(NULL);
@@ -118,14 +129,22 @@ struct carry {
     uint64_t rows;
 };
 
+/* The row a step led to. A damaged tree may lead in circles: a key below the wanted one is damage
+ * too, so that every row read is further on than the one before. */
+static int arrived(const struct carry *c, int rc, int64_t key)
+{
+    if (rc != SQLITE_ROW)
+        return rc == SQLITE_DONE ? 0 : -1;
+    return c->keyed && sqlite3_column_int64(c->read, 0) < key ? -1 : 1;
+}
+
 /* Reads from key on. 1: a row; 0: no more; -1: unreadable. */
 static int seek(struct carry *c, int64_t key)
 {
     sqlite3_reset(c->read);
     if (c->keyed)
         sqlite3_bind_int64(c->read, 1, key);
-    int rc = sqlite3_step(c->read);
-    return rc == SQLITE_ROW ? 1 : rc == SQLITE_DONE ? 0 : -1;
+    return arrived(c, sqlite3_step(c->read), key);
 }
 
 /* Carries the row the reading stands on; what breaks a rule of the new table stays behind. */
@@ -149,8 +168,7 @@ static int carry_run(struct carry *c, int64_t *key)
             return 0;
         *key = at + 1;
         carry_row(c);
-        int step = sqlite3_step(c->read);
-        rc = step == SQLITE_ROW ? 1 : step == SQLITE_DONE ? 0 : -1;
+        rc = arrived(c, sqlite3_step(c->read), *key);
     }
     return rc;
 }
@@ -183,16 +201,18 @@ static bool behind_damage(struct carry *c, int64_t *key)
 static void carry_keyed(struct carry *c)
 {
     int64_t key = INT64_MIN;
-    while (carry_run(c, &key) < 0)
+    for (int i = 0; i < JUMPS && carry_run(c, &key) < 0; i++)
         if (!behind_damage(c, &key))
             return;
 }
 
 static void carry_plain(struct carry *c)
 {
-    for (int rc = seek(c, 0); rc == 1;) {
+    uint64_t rows = 0, vain = 0;
+    for (int rc = seek(c, 0); rc == 1 && vain < JUMPS; rc = arrived(c, sqlite3_step(c->read), 0)) {
         carry_row(c);
-        rc = sqlite3_step(c->read) == SQLITE_ROW;
+        vain = c->rows == rows ? vain + 1 : 0; /* in circles nothing new comes */
+        rows = c->rows;
     }
 }
 
@@ -233,7 +253,6 @@ static const char mend[] =
     "UPDATE storm SET body = NULL WHERE body NOT IN (SELECT id FROM content WHERE form < 2);"
     "UPDATE content SET base = NULL WHERE form <> 2;"
     "UPDATE content SET base = 0 WHERE form = 2 AND base NOT IN (SELECT id FROM content);"
-    "DELETE FROM piece WHERE content NOT IN (SELECT id FROM content);"
     /* Lost mails, storms and recipients of copies that are there. */
     "INSERT OR IGNORE INTO mail(id, arrival, storm, head, body, size, sha256)"
     " SELECT mail, 0, storm, -1, -1, 0, x'' FROM copy WHERE mail NOT IN (SELECT id FROM mail);"
@@ -252,6 +271,16 @@ static const char mend[] =
     "DELETE FROM attempt WHERE mail NOT IN (SELECT id FROM mail);"
     "UPDATE mail SET head = -1, body = -1 WHERE head IS NOT NULL"
     " AND (head NOT IN (SELECT id FROM content) OR body NOT IN (SELECT id FROM content));"
+    /* Contents nobody refers to; deltas first. */
+    "CREATE TEMP TABLE wanted(id INTEGER PRIMARY KEY);"
+    "INSERT OR IGNORE INTO wanted SELECT head FROM mail WHERE head > 0"
+    " UNION SELECT body FROM mail WHERE body > 0 UNION SELECT head FROM storm WHERE head > 0"
+    " UNION SELECT body FROM storm WHERE body > 0;"
+    "DELETE FROM content WHERE form = 2 AND id NOT IN (SELECT id FROM wanted);"
+    "INSERT OR IGNORE INTO wanted SELECT base FROM content WHERE base > 0;"
+    "DELETE FROM content WHERE id NOT IN (SELECT id FROM wanted);"
+    "DELETE FROM piece WHERE content NOT IN (SELECT id FROM content);"
+    "DROP TABLE wanted;"
     /* References and counts. */
     "CREATE TEMP TABLE uses(id INTEGER PRIMARY KEY, n INTEGER);"
     "INSERT INTO uses SELECT id, sum(n) FROM ("
@@ -278,7 +307,14 @@ static int fill(struct db *from, struct db *to)
     return db_script(to, mend) || db_script(to, "COMMIT") ? -1 : 0;
 }
 
-/* Opens the damaged database only to read. It is left as it is: its journal is not folded in. */
+/* How many tables and indexes can be seen; -1: the first page cannot be read. */
+static int64_t schema_size(struct db *db)
+{
+    int64_t n = 0;
+    return db->raw && db_ask(db, &n, "SELECT count(*) FROM sqlite_schema", "") == 1 ? n : -1;
+}
+
+/* Opens a damaged database only to read. It is left as it is: its journal is not folded in. */
 static void open_damaged(struct db *from, const char *path)
 {
     char ignored[512];
@@ -290,6 +326,66 @@ static void open_damaged(struct db *from, const char *path)
         return; /* then there is little to read, and carry_table finds that out */
 }
 
+/* The first page. */
+
+static int copy_file(const char *from, const char *to)
+{
+    char buffer[1 << 16];
+    int in = open(from, O_RDONLY | O_CLOEXEC);
+    int out = in < 0 ? -1 : open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    ssize_t n = out < 0 ? -1 : 1;
+    while (n > 0 && (n = read(in, buffer, sizeof(buffer))) > 0)
+        if (write(out, buffer, (size_t)n) != n)
+            n = -1;
+    if (in >= 0)
+        close(in);
+    if (out >= 0)
+        close(out);
+    return n < 0 ? -1 : 0;
+}
+
+static void put_be32(uint8_t *p, uint32_t v)
+{
+    for (int i = 0; i < 4; i++)
+        p[i] = (uint8_t)(v >> (24 - 8 * i));
+}
+
+/* The first page says where the tables begin, and they begin where they do in any new database of
+ * this version: so a new one's first page reads the old one's tables. */
+static int transplant(const char *fresh, const char *patient)
+{
+    uint8_t page[4096];
+    struct stat st;
+    int in = open(fresh, O_RDONLY | O_CLOEXEC), out = open(patient, O_WRONLY | O_CLOEXEC);
+    int rc = -1;
+    if (in >= 0 && out >= 0 && fstat(out, &st) == 0 &&
+        pread(in, page, sizeof(page), 0) == (ssize_t)sizeof(page)) {
+        put_be32(page + 28, (uint32_t)(st.st_size / (off_t)sizeof(page))); /* its size in pages */
+        memcpy(page + 92, page + 24, 4);                                   /* that this is true */
+        memset(page + 32, 0, 8);                                           /* no free pages */
+        rc = pwrite(out, page, sizeof(page), 0) == (ssize_t)sizeof(page) ? 0 : -1;
+    }
+    if (in >= 0)
+        close(in);
+    if (out >= 0)
+        close(out);
+    return rc;
+}
+
+/* Opens a copy of the damaged database, its first page replaced. */
+static void open_transplanted(struct db *from, const char *path, const char *fresh)
+{
+    char copy[PATH_ROOM], wal[PATH_ROOM], copy_wal[PATH_ROOM];
+    path_of(copy, path, ".patient");
+    path_of(wal, path, "-wal");
+    path_of(copy_wal, path, ".patient-wal");
+    if (copy_file(path, copy) == 0 && (!there(wal) || copy_file(wal, copy_wal) == 0) &&
+        transplant(fresh, copy) == 0)
+        open_damaged(from, copy);
+}
+
+/* All steps. */
+
 static int copy_into(const char *path, const char *fresh, char error[512])
 {
     struct db from = {0}, to;
@@ -297,11 +393,17 @@ static int copy_into(const char *path, const char *fresh, char error[512])
     if (schema_open(&to, fresh, true, error) != SCHEMA_READY)
         return -1;
     open_damaged(&from, path);
+    if (schema_size(&from) < schema_size(&to)) {
+        db_close(&from);
+        if (db_script(&to, "PRAGMA wal_checkpoint(TRUNCATE)") == 0)
+            open_transplanted(&from, path, fresh);
+    }
     int rc = fill(&from, &to);
     if (rc)
         snprintf(error, 512, "cannot save what is readable of %.200s: %.200s", path,
                  sqlite3_errmsg(to.raw));
     db_close(&from);
+    remove_patient(path);
     if (rc == 0 && db_script(&to, "PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode = DELETE"))
         rc = -1;
     db_close(&to);

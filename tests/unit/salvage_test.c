@@ -13,7 +13,7 @@
 
 #include "hold.h"
 
-enum { MAILS = 300, COPIES = 3 };
+enum { MAILS = 120, COPIES = 3 };
 #define ID(n) ((UINT64_C(1138037000000) << 22) + (uint64_t)(n)*8)
 #define NOW INT64_C(1138037000000)
 
@@ -204,13 +204,13 @@ static void test_sound(void **state)
     assert_int_equal(t.good, MAILS * COPIES);
 }
 
-/* One page gone: every row on other pages is kept. */
+/* One page gone, the first included: most copies sit on other pages. */
 static void test_each_page(void **state)
 {
     (void)state;
     uint8_t *p = malloc(image_size);
     assert_non_null(p);
-    for (size_t page = 0; page < image_size / 4096; page++) {
+    for (size_t page = 0; page < image_size / 4096; page += page < 12 ? 1 : 4) {
         char what[64];
         bool damaged;
         snprintf(what, sizeof(what), "page %zu", page + 1);
@@ -218,18 +218,21 @@ static void test_each_page(void **state)
         memset(p + page * 4096, 0xA5, 4096);
         write_image(p, image_size);
         struct tally t = open_and_look(&damaged, what);
-        print_message("%s: damaged %d, type %d, copies %d good %d lost %d\n", what, damaged,
-                      image[page * 4096 + (page ? 0 : 100)], t.copies, t.good, t.lost);
+        assert_true(damaged);
+        if (t.copies < MAILS * COPIES * 3 / 4 || t.good + t.lost != t.copies)
+            fail_msg("%s: of %d copies %d are there, %d whole", what, MAILS * COPIES, t.copies,
+                     t.good);
     }
     free(p);
 }
 
+/* A flipped bit costs a row, or the bytes of the mails that refer to it. */
 static void test_flips(void **state)
 {
     (void)state;
     uint8_t *p = malloc(image_size);
     assert_non_null(p);
-    for (int i = 0; i < 60; i++) {
+    for (int i = 0; i < 12; i++) {
         char what[64];
         bool damaged;
         memcpy(p, image, image_size);
@@ -238,8 +241,9 @@ static void test_flips(void **state)
         p[at] ^= (uint8_t)(1u << draw() % 8);
         write_image(p, image_size);
         struct tally t = open_and_look(&damaged, what);
-        print_message("%s: damaged %d, copies %d good %d lost %d\n", what, damaged, t.copies,
-                      t.good, t.lost);
+        if (t.copies < MAILS * COPIES * 3 / 4 || t.good + t.lost != t.copies)
+            fail_msg("%s: of %d copies %d are there, %d whole", what, MAILS * COPIES, t.copies,
+                     t.good);
     }
     free(p);
 }
@@ -247,15 +251,14 @@ static void test_flips(void **state)
 static void test_truncation(void **state)
 {
     (void)state;
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < 5; i++) {
         char what[64];
         bool damaged;
-        size_t n = i == 0 ? 1 : i == 1 ? 100 : draw() % image_size;
+        size_t n = i == 0 ? 4096 : 4097 + draw() % (image_size - 4097);
         snprintf(what, sizeof(what), "cut at %zu", n);
         write_image(image, n);
         struct tally t = open_and_look(&damaged, what);
-        print_message("%s: damaged %d, copies %d good %d lost %d\n", what, damaged, t.copies,
-                      t.good, t.lost);
+        assert_int_equal(t.good + t.lost, t.copies);
         assert_true(damaged);
     }
 }
