@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <dirent.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -20,6 +21,7 @@ enum { MAILS = 120, COPIES = 3 };
 static char dir[64];
 static uint8_t *image; /* of a sound database */
 static size_t image_size;
+static size_t root_of_copies; /* page: without it no copy can be found */
 
 static void path_of(char out[320], const char *name)
 {
@@ -92,6 +94,17 @@ static int make(void **state)
     assert_int_equal(hold_commit(h), 0);
     hold_close(&h);
     path_of(path, "hold.db");
+    sqlite3 *db;
+    sqlite3_stmt *q;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db,
+                                        "SELECT rootpage FROM sqlite_schema WHERE name = 'copy'",
+                                        -1, &q, NULL),
+                     SQLITE_OK);
+    assert_int_equal(sqlite3_step(q), SQLITE_ROW);
+    root_of_copies = (size_t)sqlite3_column_int(q, 0);
+    sqlite3_finalize(q);
+    sqlite3_close(db);
     FILE *f = fopen(path, "rb");
     assert_non_null(f);
     image = malloc(1 << 22);
@@ -204,7 +217,8 @@ static void test_sound(void **state)
     assert_int_equal(t.good, MAILS * COPIES);
 }
 
-/* One page gone, the first included: most copies sit on other pages. */
+/* One page gone, the first included: most copies sit on other pages (the top page of the table of
+ * copies is the exception). */
 static void test_each_page(void **state)
 {
     (void)state;
@@ -219,7 +233,8 @@ static void test_each_page(void **state)
         write_image(p, image_size);
         struct tally t = open_and_look(&damaged, what);
         assert_true(damaged);
-        if (t.copies < MAILS * COPIES * 3 / 4 || t.good + t.lost != t.copies)
+        if ((page + 1 != root_of_copies && t.copies < MAILS * COPIES * 3 / 4) ||
+            t.good + t.lost != t.copies)
             fail_msg("%s: of %d copies %d are there, %d whole", what, MAILS * COPIES, t.copies,
                      t.good);
     }
