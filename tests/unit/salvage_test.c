@@ -233,7 +233,7 @@ static void test_each_page(void **state)
         write_image(p, image_size);
         struct tally t = open_and_look(&damaged, what);
         assert_true(damaged);
-        if ((page + 1 != root_of_copies && t.copies < MAILS * COPIES * 3 / 4) ||
+        if ((page + 1 != root_of_copies && t.copies < MAILS * COPIES * 2 / 3) ||
             t.good + t.lost != t.copies)
             fail_msg("%s: of %d copies %d are there, %d whole", what, MAILS * COPIES, t.copies,
                      t.good);
@@ -256,7 +256,7 @@ static void test_flips(void **state)
         p[at] ^= (uint8_t)(1u << draw() % 8);
         write_image(p, image_size);
         struct tally t = open_and_look(&damaged, what);
-        if (t.copies < MAILS * COPIES * 3 / 4 || t.good + t.lost != t.copies)
+        if (t.copies < MAILS * COPIES * 2 / 3 || t.good + t.lost != t.copies)
             fail_msg("%s: of %d copies %d are there, %d whole", what, MAILS * COPIES, t.copies,
                      t.good);
     }
