@@ -112,7 +112,7 @@ static int bind_one(sqlite3_stmt *stmt, int i, char type, va_list *ap)
     case 'w':
         return bind_word(stmt, i, va_arg(*ap, struct db_word));
     default:
-        assert(!"a type letter of db.h");
+        assert(0 && "a type letter of db.h");
         return SQLITE_MISUSE;
     }
 }
