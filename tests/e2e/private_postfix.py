@@ -8,6 +8,7 @@ import grp
 import os
 import pwd
 import signal
+import smtplib
 import socket
 import subprocess
 import time
@@ -127,9 +128,12 @@ class Postfix:
         split = [a.partition("@") for a in addresses]
         self.write("conf/domains", "".join(f"{d} yes\n" for d in sorted({d for _, _, d in split})))
         self.write("conf/mailboxes", "".join(f"{u}@{d} {d}/{u}/\n" for u, _, d in split))
-        self.process = subprocess.Popen([f"{LIBEXEC}/master", "-c", f"{directory}/conf", "-d"],
-                                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                        stderr=open(f"{directory}/log/master", "w"))
+        self.start()
+
+    def start(self):
+        with open(f"{self.dir}/log/master", "w") as errors:
+            self.process = subprocess.Popen([f"{LIBEXEC}/master", "-c", f"{self.dir}/conf", "-d"],
+                                            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors)
         self.wait_open()
 
     def write(self, name, text):
@@ -191,3 +195,47 @@ class Postfix:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+
+
+class PostfixSession:
+    """One SMTP connection at a time; XCLIENT tells Postfix which relay is at the other end."""
+
+    def __init__(self, port):
+        self.port = port
+        self.smtp = None
+        self.client = None
+
+    def connect(self, host, address):
+        """Speaks for this relay from here on."""
+        if self.client == (host, address):
+            return
+        self.close()
+        self.smtp = smtplib.SMTP("127.0.0.1", self.port, timeout=60)
+        self.smtp.ehlo("generator.example")
+        self.expect(self.smtp.docmd("XCLIENT", f"ADDR={address} NAME={host} HELO={host} PROTO=ESMTP"), 220)
+        self.smtp.ehlo(host)
+        self.client = (host, address)
+
+    def replies(self, host, address, reversepath, recipients, data):
+        """One transaction: what the MTA said to MAIL, to every RCPT and to the end of the data, each as (code, text)."""
+        self.connect(host, address)
+        said = [self.smtp.mail(reversepath)]
+        said += [self.smtp.rcpt(r) for r in recipients]
+        said.append(self.smtp.data(data))
+        return [(code, text.decode("utf-8", "replace")) for code, text in said]
+
+    def send(self, host, address, reversepath, recipients, data):
+        """The same, and everything must be taken."""
+        for reply in self.replies(host, address, reversepath, recipients, data):
+            self.expect(reply, 250)
+
+    def expect(self, reply, code):
+        if reply[0] != code:
+            text = reply[1] if isinstance(reply[1], str) else reply[1].decode("utf-8", "replace")
+            raise RuntimeError(f"the MTA said {reply[0]} {text}")
+
+    def close(self):
+        if self.smtp:
+            self.smtp.close()
+            self.smtp = None
+            self.client = None

@@ -10,7 +10,6 @@ import json
 import os
 import queue
 import shutil
-import smtplib
 import statistics
 import sys
 import tempfile
@@ -22,7 +21,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "e2e"))
 sys.path.insert(0, HERE)
 
 from daemon import Daemon, ROOT  # noqa: E402
-from private_postfix import Postfix, reason_missing  # noqa: E402
+from private_postfix import Postfix, PostfixSession, reason_missing  # noqa: E402
 from shropshire import Storm  # noqa: E402
 
 FIRST, MOST = 1, 3
@@ -69,37 +68,6 @@ class PostfixDoor:
         status = self.daemon.stop()
         self.postfix.stop()
         return status
-
-
-class PostfixSession:
-    """One SMTP connection; XCLIENT tells Postfix which relay is at the other end."""
-
-    def __init__(self, port):
-        self.port = port
-        self.smtp = None
-        self.client = None
-
-    def send(self, host, address, reversepath, recipients, data):
-        if self.client != (host, address):
-            self.close()
-            self.smtp = smtplib.SMTP("127.0.0.1", self.port, timeout=60)
-            self.smtp.ehlo("generator.example")
-            self.expect(self.smtp.docmd("XCLIENT", f"ADDR={address} NAME={host} HELO={host} PROTO=ESMTP"), 220)
-            self.smtp.ehlo(host)
-            self.client = (host, address)
-        self.expect(self.smtp.mail(reversepath), 250)
-        for r in recipients:
-            self.expect(self.smtp.rcpt(r), 250)
-        self.expect(self.smtp.data(data), 250)
-
-    def expect(self, reply, code):
-        if reply[0] != code:
-            raise RuntimeError(f"the MTA said {reply[0]} {reply[1].decode('utf-8', 'replace')}")
-
-    def close(self):
-        if self.smtp:
-            self.smtp.close()
-            self.smtp = None
 
 
 class Progress:
