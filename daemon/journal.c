@@ -203,7 +203,8 @@ static int newest_first(const void *a, const void *b)
 /* The times of all segments in dir, newest first, malloc'd. -1: dir cannot be read. */
 static int segment_list(const char *dir, int64_t **times, size_t *n)
 {
-    DIR *d = opendir(dir);
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
     size_t cap = 0;
     *times = NULL;
     *n = 0;

@@ -53,22 +53,6 @@ static void count(const struct subject *s, struct tallies *asks)
     tallies_add(asks, s->arena, ask_transit(s));
 }
 
-/* Where our answers begin among those of all detectors. */
-static size_t answers_begin(const struct subject *s, const struct tallies *answers)
-{
-    struct tally first = ask_transit(s);
-    size_t at = 0;
-
-    for (size_t i = 0; i < s->path.n; i++)
-        if (!s->path.node[i].own) {
-            first = ask(TALLY_COUNT, USE_ORDINARY, s->path.node[i].host_hash);
-            break;
-        }
-    while (at < answers->n && answers->t[at].key != first.key)
-        at++;
-    return at;
-}
-
 void replication_observation(struct observation *o, const struct subject *s,
                              const struct tallies *answers)
 {
@@ -79,7 +63,6 @@ void replication_observation(struct observation *o, const struct subject *s,
     *o = (struct observation){.subject = s, .ordinary = ordinary, .known = known};
     if (!answers)
         return;
-    at = answers_begin(s, answers);
     for (size_t i = 0; i < s->path.n && at + 1 < answers->n; i++) {
         double n, marked;
 

@@ -52,7 +52,7 @@ struct node {
     bool own;              /* ours or trusted (or a gap): never blamed */
 };
 
-enum { PATH_MAX_NODES = LIMIT_HOPS + 2, PATH_STORED = 20 };
+enum { PATH_MAX_NODES = LIMIT_HOPS + 2 };
 
 struct path {
     struct node *node; /* oldest first */
