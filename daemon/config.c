@@ -133,7 +133,7 @@ static const struct key_row rows[] = {
      "Directory of the hold queue and the journal."},
     {"hold", "max_bytes", KEY_SIZE, "10GB", AT(hold_max_bytes), RANGE(1 << 20, 1e6 * GB),
      "Size of the hold queue at which holding stops."},
-    {"hold", "deadline", KEY_DURATION, "10s", AT(hold_deadline), RANGE(100, 300e3),
+    {"hold", "deadline", KEY_DURATION, "10s", AT(hold_deadline), RANGE(100, 60e3),
      "How long a message waits for its hold to be durable."},
     {"hold", "refuse_max", KEY_COUNT, "3", AT(refuse_max), RANGE(0, 100),
      "When holding fails: refusals (4xx) of a further copy before it passes."},

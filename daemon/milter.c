@@ -25,12 +25,12 @@
 #include "milter_proto.h"
 
 enum {
-    BUFFER_SMALL = 16 << 10, /* what an idle session may keep */
+    BUFFER_SMALL = 16 << 10, /* what a session begins with */
     NAME_MAX_BYTES = 255,    /* of a client name or HELO that is kept (RFC 1035 2.3.4) */
     IDLE_SECONDS = 7200,     /* MTAs keep a session as long as the SMTP session lasts */
     STALL_SECONDS = 60,      /* for the rest of a frame, or until the MTA reads a reply */
     PROGRESS_SECONDS = 5,    /* Sendmail may wait only 10 s for a sign of life */
-    JUDGE_SECONDS = 30       /* then we close; the tx answers long before */
+    JUDGE_SECONDS = 150      /* then we close; the tx answers before (hold.deadline, twice) */
 };
 
 /* How far a session has come: which command may follow. */
@@ -257,19 +257,18 @@ static int obey_helo(struct session *s, struct span data, struct span macros)
 static void read_queue_id(struct session *s, uint8_t command, struct span macros)
 {
     struct envelope *e = tx_envelope(s->tx);
-    if (macros.n && !e->queue_id.n)
-        e->queue_id = arena_span(tx_arena(s->tx), milter_macro(macros, command, SPAN("i")));
+    struct span id = milter_macro(macros, command, SPAN("i"));
+    if (id.n && !e->queue_id.n)
+        e->queue_id = arena_span(tx_arena(s->tx), id);
 }
 
-/* The arguments after the first, joined with blanks. */
+/* The arguments after the first, joined with blanks: in place, in the buffer. */
 static struct span params(struct session *s, struct span rest)
 {
-    if (!rest.n)
-        return rest;
-    uint8_t *p = arena_alloc(tx_arena(s->tx), rest.n);
     for (size_t i = 0; i < rest.n; i++)
-        p[i] = rest.p[i] ? rest.p[i] : ' ';
-    return span_trim(span_of(p, rest.n));
+        if (!rest.p[i])
+            s->in[rest.p + i - s->in] = ' ';
+    return span_trim(rest);
 }
 
 static int obey_mail(struct session *s, struct span data, struct span macros)
@@ -468,7 +467,7 @@ static int obey_all(struct session *s)
     return s->out.n ? deliver(s) : 0;
 }
 
-/* Moves what is left to the front of the buffer; a session that is idle keeps a small one. */
+/* Moves what is left to the front of the buffer; a session that is idle keeps none. */
 static void tidy(struct session *s)
 {
     if (s->at) {
@@ -476,7 +475,7 @@ static void tidy(struct session *s)
         s->n -= s->at;
         s->at = 0;
     }
-    if (s->n == 0 && !s->tx && s->cap > BUFFER_SMALL) {
+    if (s->n == 0 && !s->tx) {
         free(s->in);
         s->in = NULL;
         s->cap = 0;
@@ -531,6 +530,8 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
     if (r < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
         return;
     if (r <= 0) {
+        if (s->judging || s->answered)
+            complain(s, "the MTA was gone before it had the verdict", 0);
         session_end(&s);
         return;
     }
@@ -585,9 +586,13 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
         session_end(&s);
 }
 
-static void leave(struct connection *c)
+static void leave(struct connection *c, bool now)
 {
-    proceed((struct session *)c);
+    struct session *s = (struct session *)c;
+    if (now)
+        session_end(&s);
+    else
+        proceed(s);
 }
 
 void milter_accept(struct worker *w, int fd, const struct listener *listener)
@@ -606,6 +611,7 @@ void milter_accept(struct worker *w, int fd, const struct listener *listener)
     event_assign(&s->writable, w->base, fd, EV_WRITE, on_writable, s);
     event_assign(&s->ticker, w->base, -1, EV_PERSIST, on_tick, s);
     worker_join(w, &s->connection, leave);
-    if (event_add(&s->readable, s->idle))
+    s->in_part = true; /* an MTA negotiates at once */
+    if (event_add(&s->readable, s->stall))
         abort();
 }

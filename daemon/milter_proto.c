@@ -184,7 +184,7 @@ static size_t one_line(char *out, size_t cap, const char *text, bool percent)
 void milter_put_addheader(struct milter_out *o, const struct milter_terms *t, struct span name,
                           const char *value)
 {
-    char line[MILTER_REPLY];
+    char line[MILTER_VALUE];
     size_t n = one_line(line, sizeof line, value, false);
     /* With SMFIP_HDR_LEADSPC the MTA adds no blank after the colon. */
     struct span blank = t->steps & STEP_LEADSPC ? SPAN(" ") : SPAN("");
@@ -207,7 +207,7 @@ void milter_put_delrcpt(struct milter_out *o, struct span raw)
 
 void milter_put_reply(struct milter_out *o, const char *text)
 {
-    char line[MILTER_REPLY];
+    char line[SMTP_REPLY];
     struct span part = span_of(line, one_line(line, sizeof line, text, true) + 1);
     milter_put(o, 'y', &part, 1);
 }

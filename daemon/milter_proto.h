@@ -15,7 +15,8 @@
 
 enum milter_limit {
     MILTER_CHUNK = 65535, /* data bytes of a frame; we never ask for more (MDS) */
-    MILTER_REPLY = 980,   /* bytes of a reply text or header value of ours */
+    MILTER_VALUE = 980,   /* bytes of a header value of ours: a line has 998 (RFC 5322 2.1.1) */
+    SMTP_REPLY = 500,     /* of a reply text: its line has 512 (RFC 5321 4.5.3.1.5) */
     MILTER_FRAME = 5      /* length and command */
 };
 

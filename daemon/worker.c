@@ -219,7 +219,8 @@ static void accept_failed(struct evconnlistener *ev, void *arg)
     evtimer_add(door->rest, &second);
 }
 
-void worker_join(struct worker *w, struct connection *c, void (*leave)(struct connection *))
+void worker_join(struct worker *w, struct connection *c,
+                 void (*leave)(struct connection *, bool now))
 {
     c->leave = leave;
     c->next = w->connections;
@@ -281,6 +282,8 @@ static void free_all(struct workers *all)
     }
     for (size_t i = 0; i < all->n; i++) {
         struct worker *w = &all->worker[i];
+        while (w->connections) /* those that did not end in time */
+            w->connections->leave(w->connections, true);
         mailbox_free(&w->mailbox);
         keys_close(&w->keys);
         config_drop(&w->config);
@@ -387,7 +390,7 @@ static void stop_worker(struct letter *letter)
     w->leaving = true;
     for (struct connection *c = w->connections, *next; c; c = next) {
         next = c->next;
-        c->leave(c);
+        c->leave(c, false);
     }
 }
 

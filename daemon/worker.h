@@ -12,8 +12,8 @@
 
 /* An open connection, as its worker knows it. A door embeds it in its session. */
 struct connection {
-    struct connection *next, **at;      /* private */
-    void (*leave)(struct connection *); /* we are stopping: end now, or after the message */
+    struct connection *next, **at;                /* private */
+    void (*leave)(struct connection *, bool now); /* we stop: end now, or after the message */
 };
 
 struct worker {
@@ -34,7 +34,8 @@ typedef void door_accept_fn(struct worker *, int fd, const struct listener *);
 extern door_accept_fn *const door_accepts[];
 
 /* A door's connection begins and ends. Both in the worker's thread. */
-void worker_join(struct worker *, struct connection *, void (*leave)(struct connection *));
+void worker_join(struct worker *, struct connection *,
+                 void (*leave)(struct connection *, bool now));
 void worker_part(struct worker *, struct connection *);
 
 struct workers;

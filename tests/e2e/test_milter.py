@@ -338,7 +338,7 @@ def test_idle_sessions_cost_little(daemon):
             p.begin()
             assert send(p, "b") == [("c", b"")]
             peers.append(p)
-        assert grown_kb(daemon, before) < 40 * many
+        assert grown_kb(daemon, before) < 12 * many
     finally:
         for p in peers:
             p.close()

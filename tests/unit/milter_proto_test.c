@@ -188,7 +188,7 @@ static void replies_are_one_line(void **state)
         longer[2000] = 0;
         milter_put_reply(&o, longer);
         size_t n = strlen((char *)o.p + 5);
-        assert_in_range(n, MILTER_REPLY - 3, MILTER_REPLY - 1);
+        assert_in_range(n, SMTP_REPLY - 3, SMTP_REPLY - 1);
         assert_int_equal((n - at) % 2, 0);
         milter_out_free(&o);
     }

@@ -864,7 +864,7 @@ static void asked_to_leave(void **state)
         worker.leaving = false;
         session(&p, cases[i].before);
         worker.leaving = true;
-        worker.connections->leave(worker.connections);
+        worker.connections->leave(worker.connections, false);
         peer_turn(&p);
         assert_int_equal(p.closed, cases[i].at_once);
         add_frames(&w, cases[i].after);
