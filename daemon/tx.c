@@ -19,8 +19,10 @@
 #include "tx.h"
 
 enum {
-    REFUSE_FOR = 30 * 60 * 1000
-}; /* ms a copy that cannot be held is refused before it passes */
+    REFUSE_FOR = 30 * 60 * 1000, /* ms a copy that cannot be held is refused before it passes */
+    MEMORY_MAX = 32 << 20,       /* bytes one message may take before it is judged */
+    LATE_MAX = 256               /* holds the keeper may owe us after their messages gave up */
+};
 
 struct tx {
     struct arena *arena;
@@ -39,8 +41,8 @@ struct tx {
     struct body *body; /* NULL: nothing of this message can be held */
     uint64_t bytes;
     bool indivisible; /* all recipients or none are held */
-    bool unjudged; /* passes for all: bypass, no recipients, too many recipients, a released copy */
-    bool released; /* carries a good release token */
+    bool unjudged;    /* passes for all: bypass, no recipients, too much of it, a released copy */
+    bool released;    /* carries a good release token */
 
     struct fingerprints fp;
     struct subject subject;
@@ -72,7 +74,7 @@ struct put {
     struct job job; /* must be first */
     struct tx *tx;  /* NULL: given up; touched by the home thread only */
     _Atomic bool abandoned;
-    struct keeper *keeper;
+    struct pipeline *pipeline;
     struct arena *arena;
     struct held_mail mail;
 };
@@ -150,10 +152,20 @@ void tx_reversepath(struct tx *tx, struct span raw, struct span params)
     tx->envelope.reversepath_params = arena_span(tx->arena, params);
 }
 
+/* More than any MTA lets through: what is there is passed unjudged, nothing more is kept. */
+static bool too_much(struct tx *tx)
+{
+    if (arena_used(tx->arena) < MEMORY_MAX)
+        return false;
+    tx->unjudged = true;
+    body_drop(&tx->body);
+    return true;
+}
+
 int tx_recipient(struct tx *tx, struct span raw, struct span params)
 {
     struct envelope *e = &tx->envelope;
-    if (e->nrecipients >= LIMIT_RECIPIENTS) {
+    if (e->nrecipients >= LIMIT_RECIPIENTS || too_much(tx)) {
         tx->unjudged = true;
         return -1;
     }
@@ -192,7 +204,8 @@ static void keep(struct tx *tx, struct span s)
 
 void tx_field(struct tx *tx, struct span name, struct span value)
 {
-    keep(tx, message_add_field(tx->message, name, value));
+    if (!too_much(tx))
+        keep(tx, message_add_field(tx->message, name, value));
 }
 
 static void begin_body(struct tx *tx)
@@ -505,7 +518,19 @@ static int unput_run(struct hold *hold, struct job *job)
 
 static void unput_done(struct job *job)
 {
-    put_free((struct put *)job);
+    struct put *put = (struct put *)job;
+    if (job->result < 0) {
+        char id[ID_TEXT];
+        struct logline l;
+        id_print(put->mail.id, id);
+        log_begin(&l, LOG_LEVEL_ERROR, "tx", span_str(id));
+        log_str(&l, "hold-failed",
+                "the message went another way, but its copy could not be taken out of the hold "
+                "queue again");
+        log_span(&l, "qid", put->mail.queue_id);
+        log_end(&l);
+    }
+    put_free(put);
 }
 
 static void put_done(struct job *job)
@@ -513,10 +538,12 @@ static void put_done(struct job *job)
     struct put *put = (struct put *)job;
     struct tx *tx = put->tx;
     bool stored = job->result == 1;
+    if (!tx)
+        atomic_fetch_sub_explicit(&put->pipeline->late, 1, memory_order_relaxed);
     if (!tx && stored) { /* committed after its tx gave up: the message went another way */
         put->job.run = unput_run;
         put->job.done = unput_done;
-        keeper_submit(put->keeper, &put->job);
+        keeper_submit(put->pipeline->keeper, &put->job);
         return;
     }
     put_free(put);
@@ -530,6 +557,7 @@ static void put_done(struct job *job)
 
 static void give_up_put(struct tx *tx)
 {
+    count(&tx->pipeline->late, 1);
     atomic_store(&tx->put->abandoned, true);
     tx->put->tx = NULL;
     tx->put = NULL;
@@ -593,7 +621,7 @@ static struct put *put_new(struct tx *tx)
     const struct envelope *e = &tx->envelope;
     put->arena = a;
     put->tx = tx;
-    put->keeper = tx->pipeline->keeper;
+    put->pipeline = tx->pipeline;
     put->job.run = put_run;
     put->job.done = put_done;
     put->job.home = tx->home;
@@ -635,6 +663,8 @@ static enum tx_state tx_hold(struct tx *tx)
     }
     if (atomic_load_explicit(&tx->pipeline->hold_full, memory_order_relaxed))
         return tx_fail(tx, "the hold queue is full (hold.max_bytes)");
+    if (atomic_load_explicit(&tx->pipeline->late, memory_order_relaxed) >= LATE_MAX)
+        return tx_fail(tx, "the hold queue does not keep up");
     body_seal(tx->body);
     tx->put = put_new(tx);
     start_deadline(tx, put_late);
@@ -665,8 +695,20 @@ static void refuse_instead(struct tx *tx)
     tx->reply = "452 4.3.1 This copy could not be held safely; please try again later";
 }
 
-/* Has this message been refused often or long enough? answers: count in half an hour, first time.
- */
+/* This copy, and whoever hands it to us again: the same header to the same recipients. Other copies
+ * of a storm must not use up its refusals. */
+static uint64_t copy_key(const struct tx *tx)
+{
+    struct sip s;
+    sip_begin(&s, tx->keys, SIP_MISC);
+    sip_add(&s, tx->message->head, tx->message->nhead);
+    uint64_t key = sip_end(&s);
+    for (size_t i = 0; i < tx->envelope.nrecipients; i++)
+        key ^= sip_pair(tx->keys, SIP_MISC, tx->envelope.recipients[i].hash, 452);
+    return key;
+}
+
+/* Has this copy been refused often or long enough? answers: count in half an hour, first time. */
 static enum tx_state fail_answered(struct tx *tx)
 {
     double refused = tx->refusals.t[0].answer;
@@ -702,9 +744,7 @@ static enum tx_state tx_fail(struct tx *tx, const char *why)
         pass_instead(tx);
         return tx_finish(tx);
     }
-    uint64_t key;
-    memcpy(&key, tx->signals.replication.k.byte, sizeof key);
-    key = sip_pair(tx->keys, SIP_MISC, key, 452);
+    uint64_t key = copy_key(tx);
     tallies_add(&tx->refusals, tx->arena,
                 (struct tally){.kind = TALLY_RATE, .key = key, .length = REFUSE_FOR});
     tallies_add(&tx->refusals, tx->arena,
@@ -975,8 +1015,11 @@ void tx_end(struct tx **txp)
         give_up_put(tx);
     if (tx->check)
         tx->check->tx = NULL;
-    if (!tx->judged)
+    if (!tx->judged) {
         count(&tx->pipeline->counters->aborted_messages, 1);
+        count(&tx->pipeline->counters->received, tx->envelope.nrecipients);
+        count(&tx->pipeline->counters->aborted, tx->envelope.nrecipients);
+    }
     body_drop(&tx->body);
     config_drop(&tx->config);
     struct arena *arena = tx->arena;

@@ -25,10 +25,12 @@ struct pipeline {
     struct incidents *incidents;
     _Atomic int mode;       /* enum mode, as in force now */
     _Atomic bool hold_full; /* the hold database is at hold.max_bytes */
+    _Atomic uint64_t late;  /* holds the keeper still has whose messages went another way */
     struct pipeline_counters *counters;
 };
 
-/* Mass balance: received = passed + held + throttled + rejected + aborted (recipients). Atomics. */
+/* Mass balance, in recipients: received = dispositions + aborted, whenever no message is under way.
+ * messages: those with a verdict; aborted: without one, for the MTA gave up before. Atomics. */
 struct pipeline_counters {
     _Atomic uint64_t messages, aborted_messages;
     _Atomic uint64_t received, disposition[DISP_COUNT], aborted;
@@ -51,7 +53,8 @@ struct envelope *tx_envelope(struct tx *); /* the door fills client facts */
 uint64_t tx_id(const struct tx *);
 /* Spans are copied. raw: with or without <>. */
 void tx_reversepath(struct tx *, struct span raw, struct span params);
-/* 0, or -1 beyond LIMIT_RECIPIENTS (then the message is passed unjudged for all). */
+/* 0, or -1 beyond LIMIT_RECIPIENTS or when the message has taken more memory than any real one does
+ * (then it is passed unjudged for all). */
 int tx_recipient(struct tx *, struct span raw, struct span params);
 /* Forgets the last recipient (the MTA refused it). */
 void tx_unrecipient(struct tx *);
