@@ -45,8 +45,12 @@ class PostfixDoor:
         port = free_port()
         self.postfix = Postfix(postfix_dir, storm.recipients, milter=f"inet:127.0.0.1:{port}",
                                settings=["notify_classes ="])
-        self.daemon = Daemon(self.daemon_dir, port=port, release_to=f"127.0.0.1:{self.postfix.port}",
-                             release='helo = "breakwater.gateway.example" rate = 200')
+        try:
+            self.daemon = Daemon(self.daemon_dir, port=port, release_to=f"127.0.0.1:{self.postfix.port}",
+                                 release='helo = "breakwater.gateway.example" rate = 200')
+        except RuntimeError:
+            self.postfix.stop()
+            raise
 
     def session(self):
         return PostfixSession(self.postfix.port)

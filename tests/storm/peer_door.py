@@ -20,12 +20,16 @@ class PeerDoor:
         os.makedirs(self.daemon_dir)
         os.makedirs(self.messages)
         from daemon import BUILD
-        self.sink = subprocess.Popen([f"{BUILD}/e2e/sink", "-o", self.out], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        self.sink = subprocess.Popen([f"{BUILD}/e2e/sink", "-o", self.out], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                     stderr=subprocess.DEVNULL)
         self.sink_port = int(self.sink.stdout.readline().decode().strip().rpartition(":")[2])
         self.lock = threading.Lock()
-        # The sink has no breakwater in front: released copies go without the token.
-        self.daemon = Daemon(self.daemon_dir, release_to=f"127.0.0.1:{self.sink_port}",
-                             release='helo = "breakwater.gateway.example" rate = 200 token = false')
+        try:  # the sink has no breakwater in front: released copies go without the token
+            self.daemon = Daemon(self.daemon_dir, release_to=f"127.0.0.1:{self.sink_port}",
+                                 release='helo = "breakwater.gateway.example" rate = 200 token = no')
+        except RuntimeError:
+            self.sink.kill()
+            raise
 
     def session(self):
         return PeerSession(self)
