@@ -369,6 +369,7 @@ static void settle_one(struct record *r, struct addressee *a, enum fate fate)
         break;
     case FATE_ABORTED:
         give_back(r, a);
+        a->leaf[1] = a->before; /* else its next try would be the SAME as one that passed */
         a->seen--;
         r->copies--;
         break;

@@ -52,6 +52,7 @@ enum allowance {
 struct addressee {
     uint64_t hash;    /* keyed address hash */
     uint32_t leaf[2]; /* where its first and its latest path end; 0: none */
+    uint32_t before;  /* leaf[1] before the latest copy, to forget the path of one refused */
     uint32_t seen;    /* copies, held ones included */
     uint32_t turn;    /* its index in the envelope looked at last: finds recipients named twice */
     uint32_t more;    /* index + 1 of its struct more; 0: none */
