@@ -29,6 +29,7 @@ enum { HEADERS_MAX = 16 << 10, BODY_MAX = 64 << 10, TIMEOUT_S = 10, WHO = 64, PA
 
 struct http {
     struct evhttp *server;
+    struct event *second;
     char *path;
     http_handler_fn *handler;
     void *arg;
@@ -269,6 +270,20 @@ static void arrived(struct evhttp_request *ev, void *arg)
 
 /* ---- the server ---- */
 
+/* No descriptors left, say: looking again at once would be a busy loop. */
+static void accept_failed(struct evconnlistener *listener, void *arg)
+{
+    (void)arg; /* evhttp's */
+    evconnlistener_disable(listener);
+}
+
+/* Each second: what paused goes on. */
+static void go_on(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    evconnlistener_enable(arg);
+}
+
 struct http *http_open(struct event_base *base, const char *path, int mode,
                        http_handler_fn *handler, void *arg, char error[512])
 {
@@ -281,8 +296,11 @@ struct http *http_open(struct event_base *base, const char *path, int mode,
     struct evconnlistener *listener =
         evconnlistener_new(base, NULL, NULL, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
     if (!http || !listener || !(http->path = strdup(path)) || !(http->server = evhttp_new(base)) ||
+        !(http->second = event_new(base, -1, EV_PERSIST, go_on, listener)) ||
+        event_add(http->second, &(struct timeval){1, 0}) < 0 ||
         !evhttp_bind_listener(http->server, listener))
         abort();
+    evconnlistener_set_error_cb(listener, accept_failed);
     http->handler = handler;
     http->arg = arg;
     evhttp_set_max_headers_size(http->server, HEADERS_MAX);
@@ -296,7 +314,8 @@ void http_close(struct http **http)
 {
     if (!*http)
         return;
-    evhttp_free((*http)->server);
+    event_free((*http)->second);
+    evhttp_free((*http)->server); /* and the listener */
     unlink((*http)->path);
     free((*http)->path);
     free(*http);

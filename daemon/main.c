@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -204,6 +205,16 @@ static void stop(struct daemon *d)
     config_drop(&d->config);
 }
 
+/* Every connection is a descriptor; the soft limit is meant for select(2), which we never call. */
+static void want_descriptors(void)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
+        r.rlim_cur = r.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &r);
+    }
+}
+
 static void serve(struct daemon *d)
 {
     sigset_t set;
@@ -214,6 +225,8 @@ static void serve(struct daemon *d)
     sigaddset(&set, SIGINT);
     pthread_sigmask(SIG_BLOCK, &set, NULL); /* before any thread starts: all inherit it */
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file at its limit is a full disk, not the end */
+    want_descriptors();
     start(d);
     while (sigwait(&set, &sig) == 0 && sig == SIGHUP)
         reload(d);

@@ -372,11 +372,14 @@ struct stop {
     struct worker *worker;
 };
 
+/* Closed at once: an MTA that is refused does at once what it does without us; one that waits in
+ * the backlog would be hung up on later. */
 static void stop_accepting(struct workers *all)
 {
     for (size_t i = 0; i < all->ndoors; i++) {
         event_del(all->doors[i].rest);
-        evconnlistener_disable(all->doors[i].ev);
+        evconnlistener_free(all->doors[i].ev);
+        all->doors[i].ev = NULL;
     }
 }
 

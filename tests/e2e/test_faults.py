@@ -2,12 +2,12 @@
 configuration in the middle of traffic, peers that never end. Two laws hold throughout: what was acknowledged
 as held is in the queue afterwards, and nothing is in the queue that was not acknowledged as held.
 """
-import json
 import os
 import random
 import re
+import resource
 import signal
-import struct
+import socket
 import threading
 import time
 
@@ -148,6 +148,61 @@ def test_a_disk_that_hangs_delays_few_and_then_nobody(tmp_path):
     assert d.stop() == 0
 
 
+def files_end_at(daemon, size):
+    """No file of the daemon's can grow beyond: a full disk, until it is told otherwise."""
+    hard = resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE)[1]
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (size, hard))
+
+
+def test_a_full_disk_lets_mail_pass_until_there_is_room_again(tmp_path):
+    d = start(tmp_path)
+    with Peer(d.port) as p:
+        p.begin()
+        assert [send(p, n, f"held-{n}")[0] for n in range(100, 120)] == ["d"] * 20
+        files_end_at(d, 1)
+        assert [send(p, n, f"held-{n}")[0] for n in range(200, 220)] == ["hc"] * 20
+        assert send(p, 220, "b") == ("c", b"")
+        c = counters(d)
+        assert c["hold_failed"] == 20 and c["unaccounted"] == 0
+        files_end_at(d, resource.RLIM_INFINITY)
+        assert [send(p, n, f"held-{n}")[0] for n in range(300, 320)] == ["d"] * 20
+    expected = sorted(f"held-{n}" for n in [*range(100, 120), *range(300, 320)])
+    assert held(d) == expected
+    assert d.stop() == 0
+    d.start()
+    assert held(d) == expected
+    assert d.stop() == 0
+
+
+def test_without_descriptors_nothing_spins_and_it_goes_on(tmp_path):
+    d = start(tmp_path)
+    pid, many = d.process.pid, []
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    assert limits[0] == limits[1]  # the soft limit is raised at the start
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{pid}/fd")) + 10, limits[1]))
+    try:
+        for _ in range(40):
+            for s, address in ((socket.socket(), ("127.0.0.1", d.port)), (socket.socket(socket.AF_UNIX), f"{tmp_path}/control")):
+                many.append(s)
+                s.settimeout(5)
+                s.connect(address)
+        time.sleep(0.3)
+        with open(f"/proc/{pid}/stat") as f:
+            before = sum(map(int, f.read().rsplit(")")[1].split()[11:13]))
+        time.sleep(1)
+        with open(f"/proc/{pid}/stat") as f:
+            used = sum(map(int, f.read().rsplit(")")[1].split()[11:13])) - before
+        assert used < 40  # hundredths of a second
+    finally:
+        for s in many:
+            s.close()
+    with Peer(d.port) as p:
+        p.begin()
+        assert send(p, 1, "held-a")[0] == "d"
+    assert until(lambda: held(d) == ["held-a"])
+    assert d.stop() == 0
+
+
 # ---- in the middle of traffic ----
 
 class Traffic:
@@ -236,6 +291,14 @@ def test_killed_under_load_every_acknowledged_hold_is_there(tmp_path):
     assert d.stop() == 0
 
 
+def refused(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 def test_a_session_that_outlasts_the_stop_is_ended(tmp_path):
     d = start(tmp_path)
     header = HEADER.format(n=1, id=1)
@@ -246,7 +309,11 @@ def test_a_session_that_outlasts_the_stop_is_ended(tmp_path):
             other.begin()
             assert send(other, 2, "b")[0] == "c"
         began = time.monotonic()
-        assert d.stop() == 0
+        stopped = threading.Thread(target=d.stop)
+        stopped.start()
+        assert until(lambda: refused(d.port))  # the MTA need not wait
+        stopped.join()
+        assert d.process.returncode == 0
         assert 5 < time.monotonic() - began < 15
         assert p.closed()
     d.start()
