@@ -78,6 +78,7 @@ check-built:
 	@$(MAKE) --no-print-directory -s -j2 BUILD=build/failpoint EXTRA=-DBREAKWATER_FAILPOINTS all tools
 	@$(PYTHON) tests/run.py \
 		"script:sh tests/ladder.sh tests/ladder.txt $(SOURCES)" \
+		"script:sh tests/tour.sh tests/ladder.txt README.md" \
 		"script:sh tests/purity.sh $(PURE_O)" \
 		"script:sh tests/options.sh" \
 		"script:mandoc -T lint -W warning $(MANUALS)" \
