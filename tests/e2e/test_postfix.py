@@ -30,6 +30,8 @@ from shropshire import Storm  # noqa: E402
 pytestmark = pytest.mark.skipif(reason_missing() is not None, reason=str(reason_missing()))
 
 FAILPOINTS = os.path.join(os.path.dirname(BUILD), "build", "failpoint")
+failpoints = pytest.mark.skipif(not os.path.exists(f"{FAILPOINTS}/breakwaterd"),
+                                reason="no build with failpoints (make check makes it)")
 NAMED = 'rule named { when recipient.address matches "held-*" do hold reason "by name" }\n'
 CLIENT = ("relay.sender.example", "192.0.2.25")
 SENDER = "someone@sender.example"
@@ -55,6 +57,12 @@ class Place:
 
     def boxes(self, n, kind="user"):
         taken, self.free[kind] = self.free[kind][:n], self.free[kind][n:]
+        assert len(taken) == n
+        return taken
+
+    def in_domain(self, number, n, kind):
+        taken = [a for a in self.free[kind] if a.endswith(f"@rcpt{number}.example")][:n]
+        self.free[kind] = [a for a in self.free[kind] if a not in taken]
         assert len(taken) == n
         return taken
 
@@ -341,7 +349,7 @@ def test_released_by_id_it_is_delivered_once_and_not_held_again(place, guard):
     assert place.count(people) == [2, 2, 2] and copies(d) == []
 
 
-@pytest.mark.skipif(not os.path.exists(f"{FAILPOINTS}/breakwaterd"), reason="no build with failpoints (make check makes it)")
+@failpoints
 def test_released_while_postfix_is_down_it_arrives_when_postfix_is_back(hasty_place, guard):
     place = hasty_place
     d = guard(place, build=FAILPOINTS, env={"BREAKWATER_RELEASE_PAUSE": "100"})
@@ -355,6 +363,29 @@ def test_released_while_postfix_is_down_it_arrives_when_postfix_is_back(hasty_pl
         place.postfix.start()
     until(lambda: len(copies(d, "released")) == 1)
     assert [received(m) for m in place.mailbox(person)] == [letter("down")]
+
+
+ODD = ["HELD-{}@RCPT0.EXAMPLE", "Held-{}@rcpt0.Example", "held-\\{}@rcpt0.example", " <held-{}@rcpt0.example>",
+       "<held-{}@rcpt0.example> NOTIFY=NEVER ORCPT=rfc822;x+2By@other.example", "held-{}@rcpt0.example."]
+
+
+def test_however_a_recipient_is_written_his_copy_is_held_and_released_and_nobody_elses(place, guard):
+    d = guard(place)
+    user, *held = place.boxes(1) + place.in_domain(0, len(ODD), "held")
+    s = place.session()
+    for form, box in zip(ODD, held):
+        s.connect(*CLIENT)
+        path = form.format(box.partition("@")[0].partition("-")[2])
+        s.expect(s.smtp.mail(SENDER), 250)
+        for r in (user, path):
+            s.expect(s.smtp.docmd("RCPT", f"TO:{r}" if "<" in r else f"TO:<{r}>"), 250)
+        s.expect(s.smtp.data(letter(f"for {box}")), 250)
+    assert place.count([user] + held) == [len(ODD)] + [0] * len(ODD)
+    assert len(copies(d)) == len(ODD)
+    d.ctl("release", *[c["id"] for c in copies(d)])
+    until(lambda: len(copies(d, "released")) == len(ODD))
+    assert place.count([user] + held) == [len(ODD)] + [1] * len(ODD)
+    assert [received(m) for b in held for m in place.mailbox(b)] == [letter(f"for {b}") for b in held]
 
 
 # ---- the release header ----
@@ -535,6 +566,33 @@ def test_killed_in_the_middle_of_a_storm_nothing_taken_is_lost(place, guard):
     assert len(twice) <= threads * crashes
     assert len(traffic.taken) > 50 and len(mails) > 50
     assert d.json("status")[0]["counters"]["unaccounted"] == 0
+
+
+@failpoints
+@pytest.mark.parametrize("point,held", [("put.begin", 0), ("put.mail", 0), ("done.before", 1)])
+def test_killed_while_it_holds_the_message_is_delivered_whatever_the_queue_has(place, guard, point, held):
+    d = guard(place, build=FAILPOINTS, env={"BREAKWATER_FAILPOINT": f"{point}:kill"})
+    person, = place.boxes(1, "held")
+    assert place.mail([person], letter("in flight"))[0] == 250
+    assert d.process.wait(10) == -signal.SIGKILL
+    assert place.count([person]) == [1]
+    d.start(env={"BREAKWATER_FAILPOINT": ""})
+    assert len(copies(d)) == held
+    assert place.mail([person], letter("afterwards"))[0] == 250
+    assert place.count([person]) == [1] and len(copies(d)) == held + 1
+
+
+@failpoints
+@pytest.mark.parametrize("point", ["put.begin", "content.add", "put.mail", "commit.before"])
+def test_what_cannot_be_held_passes_with_a_tag_and_the_next_is_held(place, guard, point):
+    d = guard(place, build=FAILPOINTS, env={"BREAKWATER_FAILPOINT": f"{point}:fail,{point}:fail:2"})
+    person, = place.boxes(1, "held")
+    assert place.mail([person], letter("unlucky"))[0] == 250
+    assert place.mail([person], letter("lucky"))[0] == 250
+    message, = [received(m) for m in place.mailbox(person)]
+    tag = re.search(rb"^X-Breakwater: act=hold-failed; [^\r]*\r\n", message, re.M)[0]
+    assert message.replace(tag, b"") == letter("unlucky")
+    assert [held_bytes(d, c["id"]) for c in copies(d)] == [letter("lucky")]
 
 
 # ---- several messages in one session ----
