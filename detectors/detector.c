@@ -25,6 +25,23 @@ static struct span client_name(struct arena *a, const struct envelope *e)
     return host_comparable(a, name);
 }
 
+/*
+ * Without Message-ID and Date only content tells two messages apart, and content alone never
+ * identifies: a printer that says "paper is out" each day sends a new message each day. Such a
+ * message is bound to its oldest acceptance; where nobody wrote one, it is new each time.
+ */
+static void bind_anonymous(struct subject *s)
+{
+    const struct trace *t = &s->trace;
+    uint64_t event = t->nhops ? t->hops[t->nhops - 1].event : (uint64_t)s->now;
+    uint8_t bytes[8];
+    for (unsigned i = 0; i < 8; i++)
+        bytes[i] = (uint8_t)(event >> 8 * i);
+    struct key k = s->fp.k;
+    const struct span parts[] = {span_of(k.byte, sizeof k.byte), span_of(bytes, sizeof bytes)};
+    keys_mac(s->keys, "M0e", parts, 2, s->fp.k.byte, sizeof s->fp.k.byte);
+}
+
 void subject_read(struct subject *s, struct arena *a, const struct site *site,
                   const struct keys *keys, struct envelope *e, const struct message *m,
                   const struct fingerprints *fp, int64_t now)
@@ -33,6 +50,8 @@ void subject_read(struct subject *s, struct arena *a, const struct site *site,
         .arena = a, .site = site, .keys = keys, .envelope = e, .message = m, .fp = *fp, .now = now};
     trace_parse(&s->trace, a, keys, m);
     path_build(&s->path, a, keys, site, &s->trace, &e->client, e->helo);
+    if (fp->message_id.n == 0 && fp->date.n == 0)
+        bind_anonymous(s);
     visible_read(&s->visible, m, keys);
     s->client_host = client_name(a, e);
     s->client_org = host_org(s->client_host);

@@ -303,8 +303,12 @@ struct policy *policy_load(struct span text, struct policy_error *error)
     struct policy *policy = arena_zero(arena, sizeof *policy);
     policy->arena = arena;
     struct reader r = {.policy = policy, .text = text};
-    if (read_rules(&r))
+    if (read_rules(&r) && policy->n)
         return policy;
+    if (!r.error.line)
+        expr_error_at(
+            &r.error, text, 0,
+            "there is no rule; to let all mail pass, write: rule all { when true do pass }");
     *error = (struct policy_error){.line = r.error.line, .column = r.error.column};
     snprintf(error->text, sizeof error->text, "%s", r.error.text);
     policy_free(&policy);

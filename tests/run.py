@@ -74,8 +74,7 @@ def script(total, command):
 
 
 def pytest(total, paths):
-    code, out, seconds = run([PYTHON, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "-x" if os.environ.get("FAST") else "-q"]
-                             + shlex.split(paths), timeout=1200)
+    code, out, seconds = run([PYTHON, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider"] + shlex.split(paths), timeout=1200)
     def count(word):
         m = re.search(rf"(\d+) {word}", out.strip().splitlines()[-1] if out.strip() else "")
         return int(m.group(1)) if m else 0

@@ -205,6 +205,13 @@ def test_without_descriptors_nothing_spins_and_it_goes_on(tmp_path):
 
 # ---- in the middle of traffic ----
 
+def write_whole(path, text):
+    """The daemon may be reading it: it sees the old text or the new, never a part."""
+    with open(path + ".new", "w") as f:
+        f.write(text)
+    os.replace(path + ".new", path)
+
+
 class Traffic:
     """Some sessions that send until they are stopped or hung up on; each recipient's name once."""
 
@@ -265,8 +272,7 @@ def test_a_new_configuration_under_load_changes_no_message_under_way(tmp_path):
     traffic = Traffic(d)
     for i in range(20):
         seen = traffic.replies
-        with open(f"{tmp_path}/policy.conf", "w") as f:
-            f.write(POLICY.replace("by name", f"the {i}th time"))
+        write_whole(f"{tmp_path}/policy.conf", POLICY.replace("by name", f"the {i}th time"))
         d.process.send_signal(signal.SIGHUP)
         assert until(lambda: traffic.replies > seen + 10)
     with open(f"{tmp_path}/policy.conf", "w") as f:

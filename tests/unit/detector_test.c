@@ -26,6 +26,51 @@ static void questions_are_kept_in_order_up_to_a_limit(void **state)
     arena_free(&a);
 }
 
+/* Same content each time; what else must be equal for it to be the same message? */
+static void without_id_and_date_content_does_not_identify(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *one, *other, *message_id, *date;
+        bool same;
+    } cases[] = {
+        {"nothing at all: new each time", "", "", "", "", false},
+        {"one acceptance", "Received: by a.example id 1\r\n", "Received: by a.example id 1\r\n", "",
+         "", true},
+        {"another acceptance", "Received: by a.example id 1\r\n", "Received: by a.example id 2\r\n",
+         "", "", false},
+        {"one acceptance, another way on", "Received: by a.example id 1\r\n",
+         "Received: by b.example id 7\r\nReceived: by a.example id 1\r\n", "", "", true},
+        {"a Date is enough", "", "", "", "1138010400", true},
+        {"a Message-ID is enough", "", "", "1@a.example", "", true},
+    };
+    static const uint8_t key[32] = {5};
+    struct keys keys;
+    struct site site;
+    assert_int_equal(keys_open(&keys, key), 0);
+    site_defaults(&site);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct arena *a = arena_new();
+        struct key k[2];
+        for (int64_t t = 0; t < 2; t++) {
+            struct message *m = message_new(a);
+            message_add_raw(m, span_str(t ? cases[i].other : cases[i].one));
+            message_end_header(m);
+            struct envelope e = {0};
+            struct fingerprints fp = {.k = {{7}},
+                                      .message_id = span_str(cases[i].message_id),
+                                      .date = span_str(cases[i].date)};
+            struct subject s;
+            subject_read(&s, a, &site, &keys, &e, m, &fp, 1000 + t);
+            k[t] = s.fp.k;
+        }
+        if ((memcmp(&k[0], &k[1], sizeof k[0]) == 0) != cases[i].same)
+            fail_msg("%s: taken for %s", cases[i].name, cases[i].same ? "two" : "one");
+        arena_free(&a);
+    }
+    keys_close(&keys);
+}
+
 static void subjects(void **state)
 {
     (void)state;
@@ -87,6 +132,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(questions_are_kept_in_order_up_to_a_limit),
+        cmocka_unit_test(without_id_and_date_content_does_not_identify),
         cmocka_unit_test(subjects),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
