@@ -18,6 +18,7 @@
 enum {
     PAGE = 100,
     PAGE_MAX = 1000,
+    FORMER_MS = 3600 * 1000, /* how long a storm counts as open */
     ROWS_MAX = 1000,
     HEAD_SHOWN = 64 << 10, /* bytes of a header or text shown in JSON */
 };
@@ -200,7 +201,8 @@ static int read_former(void *arg, const char *id, const char *text)
 int api_begin(struct api *api)
 {
     api->former = json_object();
-    return hold_each_incident(api->view, read_former, api->former) < 0 ? -1 : 0;
+    return hold_each_incident(api->view, clock_now() - FORMER_MS, PAGE_MAX, read_former,
+                              api->former);
 }
 
 void api_end(struct api *api)
@@ -253,46 +255,53 @@ static void get_mode(struct api *api, struct http_request *r, const char *arg)
 
 /* ---- storms ---- */
 
-struct saved {
-    json_t *by_id;
-    const char *only; /* NULL: all */
-};
-
-static int read_saved(void *arg, const char *id, const char *text)
+static int read_saved(void *by_id, const char *id, const char *text)
 {
-    struct saved *s = arg;
-    if (s->only && strcmp(s->only, id) != 0)
-        return 0;
     json_t *j = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
     if (json_is_object(j)) {
         incident_restate(j, clock_now());
-        json_object_set(s->by_id, id, j);
+        json_object_set(by_id, id, j);
     }
     json_decref(j);
     return 0;
 }
 
-/* Saved documents, with those in memory in their place: id -> document. NULL: unreadable. */
-static json_t *storms_by_id(struct api *api, const char *only)
+/* The latest saved documents, with those in memory in their place: id -> document. NULL:
+ * unreadable. */
+static json_t *storms_by_id(struct api *api, size_t limit)
 {
-    struct saved s = {.by_id = json_object(), .only = only};
-    if (hold_each_incident(api->view, read_saved, &s) < 0) {
-        json_decref(s.by_id);
+    json_t *by_id = json_object();
+    if (hold_each_incident(api->view, INT64_MIN, limit, read_saved, by_id) < 0) {
+        json_decref(by_id);
         return NULL;
     }
     struct incidents *incidents = api->pipeline->incidents;
-    json_t *live = incidents && !only ? incidents_list(incidents, clock_now()) : json_array();
-    if (incidents && only) {
-        json_t *one = incident_document(incidents, only, clock_now());
-        if (one)
-            json_array_append_new(live, one);
-    }
+    json_t *live = incidents ? incidents_list(incidents, clock_now()) : json_array();
     for (size_t i = 0; i < json_array_size(live); i++) {
         json_t *j = json_array_get(live, i);
-        json_object_set(s.by_id, json_get_str(j, "id"), j);
+        json_object_set(by_id, json_get_str(j, "id"), j);
     }
     json_decref(live);
-    return s.by_id;
+    return by_id;
+}
+
+/* One document, from memory or as it was saved; null: not known. NULL: unreadable. */
+static json_t *storm_by_id(struct api *api, const char *id)
+{
+    struct incidents *incidents = api->pipeline->incidents;
+    json_t *j = incidents ? incident_document(incidents, id, clock_now()) : NULL;
+    char *text = NULL;
+    int saved = j ? 0 : hold_incident(api->view, id, &text);
+    if (saved < 0)
+        return NULL;
+    json_t *by_id = json_object();
+    if (saved)
+        read_saved(by_id, id, text);
+    if (!j)
+        j = json_incref(json_object_get(by_id, id));
+    json_decref(by_id);
+    free(text);
+    return j ? j : json_null();
 }
 
 static int latest_first(const void *a, const void *b)
@@ -308,8 +317,10 @@ static void get_storms(struct api *api, struct http_request *r, const char *arg)
     size_t limit, n = 0;
     if (!page_limit(r, &limit))
         return;
-    json_t *by_id = storms_by_id(api, NULL);
-    if (!by_id) {
+    json_t *by_id = storms_by_id(api, limit);
+    uint64_t known;
+    if (!by_id || hold_incidents(api->view, &known) < 0) {
+        json_decref(by_id);
         http_problem(r, 500, "%s", unreadable);
         return;
     }
@@ -323,7 +334,7 @@ static void get_storms(struct api *api, struct http_request *r, const char *arg)
     for (size_t i = 0; i < n && i < limit; i++)
         json_array_append(list, sorted[i]);
     set(reply, "storms", list);
-    set_num(reply, "known", n);
+    set_num(reply, "known", known > n ? known : n);
     free(sorted);
     json_decref(by_id);
     http_reply(r, 200, reply);
@@ -344,16 +355,15 @@ static void get_storm(struct api *api, struct http_request *r, const char *arg)
         http_problem(r, 404, "A storm's id is S and 8 letters or digits.");
         return;
     }
-    json_t *by_id = storms_by_id(api, id), *queue = queue_json(api, id);
-    json_t *j = by_id ? json_incref(json_object_get(by_id, id)) : NULL;
-    json_decref(by_id);
-    if (!by_id || !queue) {
+    json_t *j = storm_by_id(api, id), *queue = queue_json(api, id);
+    bool known = json_is_object(j);
+    if (!j || !queue) {
         http_problem(r, 500, "%s", unreadable);
-    } else if (!j && queue_size(queue) == 0) {
+    } else if (!known && queue_size(queue) == 0) {
         http_problem(r, 404, "Nothing is known of storm %s.", id);
     } else {
-        if (!j)
-            j = json_pack("{ss}", "id", id);
+        if (!known)
+            j = json_pack("{ss}", "id", id); /* null needs no decref */
         set(j, "queue", json_incref(queue));
         http_reply(r, 200, json_incref(j));
     }

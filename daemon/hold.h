@@ -158,15 +158,21 @@ int hold_token_facts(struct hold *, struct arena *, uint64_t mail, uint32_t atte
 int hold_token_use(struct hold *, uint64_t mail, uint32_t attempt) MUSTCHECK;
 
 /* Purges discarded copies older than the bin's 30 days, lets go of the bytes of mails released as
- * long ago (the record stays), and contents nobody refers to. A bounded piece of work: how many
- * copies it went through, call again while it is not 0; or -1. */
+ * long ago (the record stays), contents nobody refers to, and incidents that nothing is held of:
+ * after 30 days, storms after 400. A bounded piece of work: how many of these it went through, call
+ * again while it is not 0; or -1. */
 int hold_purge(struct hold *, int64_t now) MUSTCHECK;
 
 /* Incidents: one JSON document each, kept as text. */
 int hold_save_incident(struct hold *, const char *id, int64_t first, int64_t last,
                        const char *json) MUSTCHECK;
-typedef int incident_fn(void *arg, const char *id, const char *json);
-int hold_each_incident(struct hold *, incident_fn *, void *arg) MUSTCHECK; /* newest last */
+/* The document of one, malloc'd. 1; 0: none; -1. */
+int hold_incident(struct hold *, const char *id, char **json) MUSTCHECK;
+/* Those with a copy since then (ms), the latest first, at most `limit`. */
+typedef int incident_fn(void *arg, const char *id, const char *json); /* nonzero stops */
+int hold_each_incident(struct hold *, int64_t since, size_t limit, incident_fn *,
+                       void *arg) MUSTCHECK;
+int hold_incidents(struct hold *, uint64_t *n) MUSTCHECK; /* how many there are */
 
 int hold_audit(struct hold *, int64_t now, const char *who, const char *what,
                const char *why) MUSTCHECK;

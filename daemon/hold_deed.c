@@ -16,6 +16,7 @@
 #include "replication.h"
 
 #define BIN_MS (INT64_C(30) * 86400 * 1000)
+#define STORM_MS (INT64_C(400) * 86400 * 1000)
 enum { PURGE_STEP = 1000 };
 
 static int spoil(struct hold *h)
@@ -486,6 +487,17 @@ static int sweep_words(struct hold *h)
     return words_sweep(&h->words, any ? oldest : UINT64_MAX);
 }
 
+/* What anybody can make by sending a message twice must go again. */
+static int purge_incidents(struct hold *h, int64_t now)
+{
+    return db_run(&h->db,
+                  "DELETE FROM incident WHERE id IN (SELECT id FROM incident WHERE last < ?1"
+                  " AND (last < ?2 OR document NOT LIKE '%\"storm\":true%')"
+                  " AND NOT EXISTS (SELECT 1 FROM storm s WHERE s.incident = incident.id)"
+                  " ORDER BY last LIMIT ?3)",
+                  "lll", now - BIN_MS, now - STORM_MS, (int64_t)PURGE_STEP);
+}
+
 int hold_purge(struct hold *h, int64_t now)
 {
     int64_t before = now - BIN_MS;
@@ -495,7 +507,8 @@ int hold_purge(struct hold *h, int64_t now)
         return spoil(h);
     if (bin && sweep_words(h))
         return spoil(h);
-    return bin + released;
+    int incidents = purge_incidents(h, now);
+    return incidents < 0 ? spoil(h) : bin + released + incidents;
 }
 
 /* Documents and settings. */

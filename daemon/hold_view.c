@@ -221,16 +221,40 @@ int hold_figures(struct hold *h, const char *incident, struct hold_figures *out)
 
 /* Incidents and settings. */
 
-int hold_each_incident(struct hold *h, incident_fn *fn, void *arg)
+int hold_incident(struct hold *h, const char *id, char **json)
 {
-    sqlite3_stmt *q = db_bind(&h->db, "SELECT id, document FROM incident ORDER BY last, id", "");
+    sqlite3_stmt *q = db_bind(&h->db, "SELECT document FROM incident WHERE id = ?", "s", id);
+    int rc = q ? db_step(&h->db, q) : -1;
+    if (rc != 1)
+        return rc;
+    *json = strdup((const char *)sqlite3_column_text(q, 0));
+    if (!*json)
+        abort();
+    sqlite3_reset(q);
+    return 1;
+}
+
+int hold_each_incident(struct hold *h, int64_t since, size_t limit, incident_fn *fn, void *arg)
+{
+    sqlite3_stmt *q =
+        db_bind(&h->db, "SELECT id, document FROM incident WHERE last >= ? ORDER BY last DESC, id",
+                "l", since);
     int rc = q ? 1 : -1, stop = 0;
-    while (rc == 1 && !stop && (rc = db_step(&h->db, q)) == 1)
+    while (rc == 1 && !stop && limit-- > 0 && (rc = db_step(&h->db, q)) == 1)
         stop = fn(arg, (const char *)sqlite3_column_text(q, 0),
                   (const char *)sqlite3_column_text(q, 1));
     if (q)
         sqlite3_reset(q);
     return rc < 0 ? -1 : 0;
+}
+
+int hold_incidents(struct hold *h, uint64_t *n)
+{
+    int64_t count;
+    if (db_ask(&h->db, &count, "SELECT count(*) FROM incident", "") != 1)
+        return -1;
+    *n = (uint64_t)count;
+    return 0;
 }
 
 int hold_setting_get(struct hold *h, const char *name, char *out, size_t cap)

@@ -393,22 +393,13 @@ struct save {
     char *past; /* that document */
 };
 
-static int find_past(void *arg, const char *id, const char *json)
-{
-    struct save *s = arg;
-    if (strcmp(id, s->id) != 0)
-        return 0;
-    s->past = strdup(json);
-    return 1;
-}
-
 /* On the keeper thread. A past that is found must be taken in first: nothing is written. */
 static int save_run(struct hold *hold, struct job *job)
 {
     struct save *s = (struct save *)job;
     free(s->past); /* the keeper may have to run it twice */
     s->past = NULL;
-    if (s->look && hold_each_incident(hold, find_past, s) < 0)
+    if (s->look && hold_incident(hold, s->id, &s->past) < 0)
         return -1;
     if (s->past)
         return 0;

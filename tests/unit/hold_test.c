@@ -592,12 +592,62 @@ static void test_documents(void **state)
     assert_int_equal(hold_setting_set(hold, "mode", "monitor"), 0);
     assert_int_equal(hold_setting_set(hold, "mode", "enforce"), 0);
     commit();
-    assert_int_equal(hold_each_incident(hold, one_incident, list), 0);
-    assert_string_equal(list, "SB{2} SA{3} ");
+    assert_int_equal(hold_each_incident(hold, 0, 9, one_incident, list), 0);
+    assert_string_equal(list, "SA{3} SB{2} ");
+    list[0] = 0;
+    assert_int_equal(hold_each_incident(hold, 0, 1, one_incident, list), 0);
+    assert_string_equal(list, "SA{3} ");
+    list[0] = 0;
+    assert_int_equal(hold_each_incident(hold, NOW + 4, 9, one_incident, list), 0);
+    assert_string_equal(list, "");
+    char *json = NULL;
+    uint64_t n = 0;
+    assert_int_equal(hold_incident(hold, "SA", &json), 1);
+    assert_string_equal(json, "{3}");
+    free(json);
+    assert_int_equal(hold_incident(hold, "SC", &json), 0);
+    assert_int_equal(hold_incidents(hold, &n), 0);
+    assert_int_equal(n, 2);
     assert_int_equal(hold_setting_get(hold, "mode", value, sizeof(value)), 0);
     assert_string_equal(value, "enforce");
     assert_int_equal(hold_setting_get(hold, "mode", value, 4), -1);
     assert_int_equal(hold_setting_get(hold, "none", value, sizeof(value)), -1);
+}
+
+/* What an incident was is kept as long as something of it is held; then 30 days, a storm 400. */
+static void test_incidents_go(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *what, *id, *json;
+        int64_t age; /* days */
+        bool stays;
+    } cases[] = {
+        {"29 days old", "S0", "{}", 29, true},
+        {"31 days old", "S1", "{}", 31, false},
+        {"31 days old, not a storm", "S2", "{\"storm\":false}", 31, false},
+        {"a storm, 399 days old", "S3", "{\"id\":1,\"storm\":true}", 399, true},
+        {"a storm, 401 days old", "S4", "{\"storm\":true}", 401, false},
+        {"one who would be a storm", "S5", "{\"subject\":\"\\\"storm\\\":true\"}", 31, false},
+        {"31 days old, with a copy held", "SAAAAAAAA", "{}", 31, true},
+    };
+    enum { N = sizeof cases / sizeof *cases };
+    struct draft d = {.id = ID(10), .head = "a", .body = "b", .rcpt = {"a@b.example"}};
+    begin();
+    assert_int_equal(put(&d), 0);
+    for (size_t i = 0; i < N; i++)
+        assert_int_equal(hold_save_incident(hold, cases[i].id, NOW - cases[i].age * DAY,
+                                            NOW - cases[i].age * DAY, cases[i].json),
+                         0);
+    assert_int_equal(hold_purge(hold, NOW), 4);
+    assert_int_equal(hold_purge(hold, NOW), 0);
+    commit();
+    for (size_t i = 0; i < N; i++) {
+        char *json = NULL;
+        if (hold_incident(hold, cases[i].id, &json) != cases[i].stays)
+            fail_msg("%s: %s", cases[i].what, cases[i].stays ? "is gone" : "is there");
+        free(json);
+    }
 }
 
 static void test_refusals(void **state)
@@ -632,7 +682,7 @@ int main(void)
         T(test_bytes_come_back), T(test_rows_come_back), T(test_filters),  T(test_states),
         T(test_attempts),        T(test_one_each),       T(test_bulk),     T(test_unput),
         T(test_purge),           T(test_large),          T(test_rollback), T(test_documents),
-        T(test_refusals),
+        T(test_incidents_go),    T(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

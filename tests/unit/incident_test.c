@@ -365,7 +365,7 @@ static json_t *saved(struct saving *s)
     struct hold *view = hold_open(s->dir, false, &damaged, error);
     assert_non_null(view);
     json_t *all = json_object();
-    assert_int_equal(hold_each_incident(view, collect, all), 0);
+    assert_int_equal(hold_each_incident(view, 0, SIZE_MAX, collect, all), 0);
     hold_close(&view);
     return all;
 }
