@@ -61,7 +61,8 @@ static int open_writer(struct hold *h, bool *damaged, char error[512])
 {
     if (salvage_finish(h->path, error))
         return -1;
-    enum schema_state state = schema_open(&h->db, h->path, true, error);
+    enum schema_state state =
+        salvage_wanted(h->path) ? SCHEMA_DAMAGED : schema_open(&h->db, h->path, true, error);
     if (state == SCHEMA_READY && looks_sound(&h->db))
         return 0;
     if (state == SCHEMA_READY)

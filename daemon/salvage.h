@@ -7,6 +7,8 @@
 
 #include "db.h"
 
+/* A write-ahead log without its database: opening that would throw the log away. */
+bool salvage_wanted(const char *path);
 /* Ends an interrupted salvage. -1 after a sentence in error. */
 int salvage_finish(const char *path, char error[512]) MUSTCHECK;
 /* -1 after a sentence in error; the damaged file is where it was then. */

@@ -95,7 +95,10 @@ static int prepare_new(struct db *db)
 {
     char id[64];
     snprintf(id, sizeof(id), "PRAGMA application_id = %d", (int)SCHEMA_APPLICATION);
-    return db_script(db, "PRAGMA auto_vacuum = INCREMENTAL") || db_script(db, id) ? -1 : 0;
+    return db_script(db, "PRAGMA page_size = 4096; PRAGMA auto_vacuum = INCREMENTAL") ||
+                   db_script(db, id)
+               ? -1
+               : 0;
 }
 
 static int set_up(struct db *db, bool write)

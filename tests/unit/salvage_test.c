@@ -14,14 +14,23 @@
 
 #include "hold.h"
 
-enum { MAILS = 120, COPIES = 3 };
-#define ID(n) ((UINT64_C(1138037000000) << 22) + (uint64_t)(n)*8)
+enum { MAILS = 240, COPIES = 3, GONE = 240, LATE = 20, PAGES = 2048 };
+/* Those that will have gone lie between the others, so that their pages are merged. */
+#define ID(n)                                                                                      \
+    ((UINT64_C(1138037000000) << 22) + (uint64_t)((n) < MAILS ? (n)*8 : ((n)-MAILS) * 8 + 4))
 #define NOW INT64_C(1138037000000)
 
 static char dir[64];
-static uint8_t *image; /* of a sound database */
-static size_t image_size;
-static size_t root_of_copies; /* page: without it no copy can be found */
+static uint8_t *image, *wal; /* of a sound database; of one with its last mails in the log */
+static size_t image_size, wal_size;
+static uint8_t *older; /* the file that goes with wal */
+static size_t older_size;
+
+/* What SQLite says of each page. */
+static struct {
+    char name[32], type; /* of table or index; i interior, l leaf, o overflow, 0 none of these */
+    int cells;
+} pages[PAGES];
 
 static void path_of(char out[320], const char *name)
 {
@@ -76,6 +85,71 @@ static void clean(void)
     closedir(d);
 }
 
+static void ask_pages(const char *path)
+{
+    sqlite3 *db;
+    sqlite3_stmt *q;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(
+        sqlite3_prepare_v2(db, "SELECT pageno, name, pagetype, ncell FROM dbstat", -1, &q, NULL),
+        SQLITE_OK);
+    while (sqlite3_step(q) == SQLITE_ROW) {
+        int n = sqlite3_column_int(q, 0);
+        assert_in_range(n, 1, PAGES - 1);
+        snprintf(pages[n].name, sizeof(pages[n].name), "%s", sqlite3_column_text(q, 1));
+        pages[n].type = (char)sqlite3_column_text(q, 2)[0];
+        pages[n].cells = sqlite3_column_int(q, 3);
+    }
+    sqlite3_finalize(q);
+    assert_int_equal(sqlite3_prepare_v2(db, "PRAGMA freelist_count", -1, &q, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(q), SQLITE_ROW);
+    assert_in_range(sqlite3_column_int(q, 0), 2, PAGES);
+    sqlite3_finalize(q);
+    sqlite3_close(db);
+}
+
+static uint8_t *load(const char *name, size_t *n)
+{
+    char path[320];
+    path_of(path, name);
+    uint8_t *p = malloc(PAGES * 4096);
+    FILE *f = fopen(path, "rb");
+    assert_true(f && p);
+    *n = fread(p, 1, PAGES * 4096, f);
+    assert_in_range(*n, 1, PAGES * 4096 - 1);
+    fclose(f);
+    return p;
+}
+
+static bool of_page(size_t n, const char *name)
+{
+    return strcmp(pages[n].name, name) == 0;
+}
+
+/* Copies that sit on the page. */
+static int copies_on(size_t n)
+{
+    return of_page(n, "copy") && pages[n].type == 'l' ? pages[n].cells : 0;
+}
+
+/* Free pages get old rows back: not every SQLite is built to wipe them. */
+static void unwipe(void)
+{
+    static const uint8_t wiped[8];
+    size_t from = 3, n = 0;
+    for (size_t page = 3; page <= image_size / 4096; page++) {
+        if (pages[page].type || memcmp(image + (page - 1) * 4096, wiped, 8) != 0)
+            continue;
+        while (from <= older_size / 4096 && copies_on(from) == 0)
+            from++;
+        assert_in_range(from, 3, older_size / 4096);
+        memcpy(image + (page - 1) * 4096, older + (from++ - 1) * 4096, 4096);
+        n++;
+    }
+    assert_in_range(n, 2, PAGES);
+}
+
+/* A database with a past: mails came and went. */
 static int make(void **state)
 {
     (void)state;
@@ -85,32 +159,32 @@ static int make(void **state)
     struct hold *h = hold_open(dir, true, NULL, error);
     assert_non_null(h);
     assert_int_equal(hold_begin(h), 0);
-    for (int n = 0; n < MAILS; n++)
+    for (int n = 0; n < MAILS - LATE; n++)
         put(h, n);
-    assert_int_equal(hold_release_id(h, ID(5) + 1, "me", NOW), 1);
+    for (int n = MAILS; n < MAILS + GONE; n++)
+        put(h, n);
+    assert_int_equal(hold_commit(h), 0);
+    hold_close(&h);
+    older = load("hold.db", &older_size);
+    h = hold_open(dir, true, NULL, error);
+    assert_non_null(h);
+    assert_int_equal(hold_begin(h), 0);
+    for (int n = MAILS - LATE; n < MAILS; n++)
+        put(h, n);
+    for (int n = MAILS; n < MAILS + GONE; n++)
+        assert_int_equal(hold_unput(h, ID(n)), 0);
+    for (int n = 0; n < MAILS; n += 5)
+        assert_int_equal(hold_release_id(h, ID(n) + 1, "me", NOW), 1);
     assert_int_equal(hold_discard_id(h, ID(6) + 1, "me", "why", NOW), 1);
     assert_int_equal(hold_setting_set(h, "mode", "enforce"), 0);
     assert_int_equal(hold_save_incident(h, "SAAAAAAAA", NOW, NOW, "{}"), 0);
     assert_int_equal(hold_commit(h), 0);
+    wal = load("hold.db-wal", &wal_size);
     hold_close(&h);
+    image = load("hold.db", &image_size);
     path_of(path, "hold.db");
-    sqlite3 *db;
-    sqlite3_stmt *q;
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_prepare_v2(db,
-                                        "SELECT rootpage FROM sqlite_schema WHERE name = 'copy'",
-                                        -1, &q, NULL),
-                     SQLITE_OK);
-    assert_int_equal(sqlite3_step(q), SQLITE_ROW);
-    root_of_copies = (size_t)sqlite3_column_int(q, 0);
-    sqlite3_finalize(q);
-    sqlite3_close(db);
-    FILE *f = fopen(path, "rb");
-    assert_non_null(f);
-    image = malloc(1 << 22);
-    assert_non_null(image);
-    image_size = fread(image, 1, 1 << 22, f);
-    fclose(f);
+    ask_pages(path);
+    unwipe();
     clean();
     return 0;
 }
@@ -120,13 +194,15 @@ static int unmake(void **state)
     (void)state;
     clean();
     free(image);
+    free(older);
+    free(wal);
     return rmdir(dir);
 }
 
-static void write_image(const uint8_t *p, size_t n)
+static void write_file(const char *name, const uint8_t *p, size_t n)
 {
     char path[320];
-    path_of(path, "hold.db");
+    path_of(path, name);
     FILE *f = fopen(path, "wb");
     assert_non_null(f);
     assert_int_equal(fwrite(p, 1, n, f), n);
@@ -146,34 +222,64 @@ static bool set_aside(void)
 
 struct tally {
     int copies, good, lost; /* rows; with exact bytes; whose bytes are said to be lost */
+    int nameless, revived;  /* without their recipient, rule or incident; that had gone */
+    bool mode;              /* the setting is there */
 };
+
+static void look_at_bytes(struct hold *h, const struct copy_row *row, int n, struct tally *t)
+{
+    char head[512], body[512];
+    uint8_t *bytes, sha[32];
+    size_t size;
+    int rc = hold_bytes(h, row->mail, &bytes, &size, sha);
+    assert_true(rc == 0 || rc == -2);
+    t->lost += rc != 0;
+    if (rc)
+        return;
+    size_t k = text_of(head, body, n);
+    assert_int_equal(size, k + strlen(body));
+    assert_memory_equal(bytes, head, k);
+    assert_memory_equal(bytes + k, body, size - k);
+    free(bytes);
+    t->good++;
+}
+
+struct look {
+    struct hold *h;
+    struct tally *t;
+};
+
+static int look_at_copy(void *arg, const struct copy_row *row)
+{
+    const struct look *l = arg;
+    uint64_t at = row->id - ID(0);
+    int n = (int)(at / 8), i = (int)(at % 4) - 1;
+    char rcpt[32];
+    snprintf(rcpt, sizeof(rcpt), "<r%d@x.example>", (n + i) % 40);
+    if (row->id < ID(0) || n >= MAILS || i < 0)
+        return 0; /* a bit of the number flipped */
+    if (at & 4) {
+        l->t->revived++;
+        return 0;
+    }
+    l->t->copies++;
+    if (strcmp(row->rcpt, rcpt) != 0 || strcmp(row->rule, "duplicate") != 0 ||
+        strcmp(row->incident, "SAAAAAAAA") != 0)
+        l->t->nameless++;
+    if (row->mail == ID(n))
+        look_at_bytes(l->h, row, n, l->t);
+    else
+        l->t->lost++; /* likewise */
+    return 0;
+}
 
 static void look_at(struct hold *h, struct tally *t)
 {
-    for (int n = 0; n < MAILS; n++)
-        for (int i = 0; i < COPIES; i++) {
-            struct arena *a = arena_new();
-            struct copy_row row;
-            uint8_t *bytes, sha[32];
-            size_t size;
-            if (hold_copy(h, a, ID(n) + 1 + (uint64_t)i, &row) == 0) {
-                int rc = hold_bytes(h, row.mail, &bytes, &size, sha);
-                assert_true(rc == 0 || rc == -2 || rc == -1);
-                t->copies++;
-                t->lost += rc != 0;
-                if (rc == 0 && row.mail == ID(n)) {
-                    char head[512], body[512];
-                    size_t k = text_of(head, body, n);
-                    assert_int_equal(size, k + strlen(body));
-                    assert_memory_equal(bytes, head, k);
-                    assert_memory_equal(bytes + k, body, size - k);
-                    t->good++;
-                }
-                if (rc == 0)
-                    free(bytes);
-            }
-            arena_free(&a);
-        }
+    char mode[16];
+    struct look l = {h, t};
+    struct hold_filter all = {.state = -1, .limit = 10 * MAILS * COPIES};
+    t->mode = hold_setting_get(h, "mode", mode, sizeof(mode)) == 0 && strcmp(mode, "enforce") == 0;
+    assert_int_equal(hold_each(h, &all, look_at_copy, &l), 0);
 }
 
 /* Opens what is there, damaged or not; it works afterwards. */
@@ -190,7 +296,7 @@ static struct tally open_and_look(bool *damaged, const char *what)
     look_at(h, &t);
     if (*damaged) {
         assert_int_equal(hold_begin(h), 0);
-        put(h, 5000);
+        put(h, 5 * MAILS);
         assert_int_equal(hold_commit(h), 0);
         if (hold_check(h, problem))
             fail_msg("%s: after a put: %s", what, problem);
@@ -211,33 +317,75 @@ static void test_sound(void **state)
 {
     (void)state;
     bool damaged;
-    write_image(image, image_size);
+    write_file("hold.db", image, image_size);
     struct tally t = open_and_look(&damaged, "sound");
     assert_false(damaged);
     assert_int_equal(t.good, MAILS * COPIES);
 }
 
-/* One page gone, the first included: most copies sit on other pages (the top page of the table of
- * copies is the exception). */
+static void complain(const char *what, const struct tally *t)
+{
+    fail_msg("%s: %d copies, %d whole, %d lost, %d nameless, %d revived", what, t->copies, t->good,
+             t->lost, t->nameless, t->revived);
+}
+
+/* Any one page gone costs the rows that were on it, and bytes that need a content that was. */
 static void test_each_page(void **state)
 {
     (void)state;
     uint8_t *p = malloc(image_size);
     assert_non_null(p);
-    for (size_t page = 0; page < image_size / 4096; page += page < 12 ? 1 : 4) {
+    int leaves = 0, inside = 0;
+    for (size_t n = 1; n <= image_size / 4096; n++) {
+        if (n > 2 && !pages[n].type) /* free, or more of the map */
+            continue;
         char what[64];
         bool damaged;
-        snprintf(what, sizeof(what), "page %zu", page + 1);
+        snprintf(what, sizeof(what), "page %zu (%s, %c)", n, pages[n].name, pages[n].type);
         memcpy(p, image, image_size);
-        memset(p + page * 4096, 0xA5, 4096);
-        write_image(p, image_size);
+        memset(p + (n - 1) * 4096, 0xA5, 4096);
+        write_file("hold.db", p, image_size);
         struct tally t = open_and_look(&damaged, what);
         assert_true(damaged);
-        if ((page + 1 != root_of_copies && t.copies < MAILS * COPIES * 2 / 3) ||
-            t.good + t.lost != t.copies)
-            fail_msg("%s: of %d copies %d are there, %d whole", what, MAILS * COPIES, t.copies,
-                     t.good);
+        bool bytes = of_page(n, "content") || of_page(n, "mail");
+        if (t.copies != MAILS * COPIES - copies_on(n) || t.good + t.lost != t.copies || t.revived ||
+            (t.lost && (!bytes || pages[n].type == 'i')) ||
+            (t.nameless && (!of_page(n, "mail") || t.nameless > pages[n].cells * COPIES)) ||
+            t.mode == of_page(n, "setting"))
+            complain(what, &t);
+        leaves += copies_on(n) > 0;
+        inside += of_page(n, "copy") && pages[n].type == 'i';
     }
+    assert_true(leaves > 3 && inside > 0);
+    free(p);
+}
+
+/* Every page that leads to others gone, the first and the map included: the leaves hold it all. */
+static void test_no_way_to_the_leaves(void **state)
+{
+    (void)state;
+    uint8_t *p = malloc(image_size);
+    bool damaged;
+    assert_non_null(p);
+    memcpy(p, image, image_size);
+    for (size_t n = 2; n <= image_size / 4096; n++)
+        if (pages[n].type == 'i' && strncmp(pages[n].name, "sqlite_autoindex", 16) != 0)
+            memset(p + (n - 1) * 4096, 0, 4096);
+    write_file("hold.db", p, image_size);
+    struct tally t = open_and_look(&damaged, "no interior pages");
+    assert_true(damaged);
+    if (t.good != MAILS * COPIES || t.nameless || t.revived)
+        complain("no interior pages", &t);
+    memset(p, 0, 4096);
+    write_file("hold.db", p, image_size);
+    t = open_and_look(&damaged, "nor a first one");
+    if (t.good != MAILS * COPIES || t.nameless || t.revived)
+        complain("nor a first one", &t);
+    memset(p + 4096, 0, 4096);
+    write_file("hold.db", p, image_size);
+    t = open_and_look(&damaged, "nor a map"); /* then nobody knows what had gone */
+    if (t.good != MAILS * COPIES || t.nameless || !t.revived)
+        complain("nor a map", &t);
     free(p);
 }
 
@@ -247,44 +395,79 @@ static void test_flips(void **state)
     (void)state;
     uint8_t *p = malloc(image_size);
     assert_non_null(p);
-    for (int i = 0; i < 12; i++) {
+    for (int i = 0; i < 40; i++) {
         char what[64];
         bool damaged;
         memcpy(p, image, image_size);
         size_t at = 4096 + draw() % (image_size - 4096);
         snprintf(what, sizeof(what), "round %d: bit of byte %zu", i, at);
         p[at] ^= (uint8_t)(1u << draw() % 8);
-        write_image(p, image_size);
+        write_file("hold.db", p, image_size);
         struct tally t = open_and_look(&damaged, what);
-        if (t.copies < MAILS * COPIES * 2 / 3 || t.good + t.lost != t.copies)
-            fail_msg("%s: of %d copies %d are there, %d whole", what, MAILS * COPIES, t.copies,
-                     t.good);
+        size_t n = at / 4096 + 1;
+        if (t.copies < MAILS * COPIES - copies_on(n) || t.good + t.lost != t.copies || t.revived)
+            complain(what, &t);
     }
     free(p);
 }
 
+/* What is left of a file cut off is all there. */
 static void test_truncation(void **state)
 {
     (void)state;
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 12; i++) {
         char what[64];
         bool damaged;
         size_t n = i == 0 ? 4096 : 4097 + draw() % (image_size - 4097);
         snprintf(what, sizeof(what), "cut at %zu", n);
-        write_image(image, n);
+        write_file("hold.db", image, n);
         struct tally t = open_and_look(&damaged, what);
-        assert_int_equal(t.good + t.lost, t.copies);
         assert_true(damaged);
+        int left = 0;
+        for (size_t page = 1; page <= n / 4096; page++)
+            left += copies_on(page);
+        if (t.copies != left || t.good + t.lost != t.copies || t.revived)
+            complain(what, &t);
     }
+}
+
+/* What is committed to the log counts, whatever became of the file; what is not, does not. */
+static void test_log(void **state)
+{
+    (void)state;
+    bool damaged;
+    uint8_t *p = malloc(older_size);
+    assert_non_null(p);
+    memcpy(p, older, older_size);
+    memset(p, 0xA5, 4096);
+    write_file("hold.db", p, older_size);
+    write_file("hold.db-wal", wal, wal_size);
+    struct tally t = open_and_look(&damaged, "the first page is in the log only");
+    if (t.good != MAILS * COPIES || t.nameless || t.revived)
+        complain("the first page is in the log only", &t);
+    write_file("hold.db", p, older_size);
+    write_file("hold.db-wal", wal, wal_size - 1);
+    t = open_and_look(&damaged, "the log's end is torn");
+    assert_true(damaged);
+    assert_int_equal(t.good, (MAILS - LATE) * COPIES);
+    assert_int_equal(t.revived, GONE * COPIES); /* they had not gone yet */
+    write_file("hold.db", p, 0);
+    write_file("hold.db-wal", wal, wal_size);
+    t = open_and_look(&damaged, "the file is empty");
+    assert_true(damaged);
+    assert_true(t.copies >= LATE * COPIES && t.good + t.lost == t.copies);
+    write_file("hold.db-wal", wal, wal_size);
+    t = open_and_look(&damaged, "the file is gone");
+    assert_true(t.copies >= LATE * COPIES && t.good + t.lost == t.copies);
+    free(p);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sound),
-        cmocka_unit_test(test_each_page),
-        cmocka_unit_test(test_flips),
-        cmocka_unit_test(test_truncation),
+        cmocka_unit_test(test_sound),      cmocka_unit_test(test_each_page),
+        cmocka_unit_test(test_flips),      cmocka_unit_test(test_no_way_to_the_leaves),
+        cmocka_unit_test(test_truncation), cmocka_unit_test(test_log),
     };
     return cmocka_run_group_tests(tests, make, unmake);
 }
