@@ -42,6 +42,7 @@ struct tx {
     uint64_t bytes;
     bool indivisible; /* all recipients or none are held */
     bool unjudged;    /* passes for all: bypass, no recipients, too much of it, a released copy */
+    bool beyond;      /* more recipients or memory than is judged */
     bool released;    /* carries a good release token */
 
     struct fingerprints fp;
@@ -153,11 +154,12 @@ void tx_reversepath(struct tx *tx, struct span raw, struct span params)
 }
 
 /* More than any MTA lets through: what is there is passed unjudged, nothing more is kept. */
-static bool too_much(struct tx *tx)
+static bool too_much(struct tx *tx, size_t recipients)
 {
-    if (arena_used(tx->arena) < MEMORY_MAX)
+    if (arena_used(tx->arena) < MEMORY_MAX &&
+        tx->envelope.nrecipients + recipients <= LIMIT_RECIPIENTS)
         return false;
-    tx->unjudged = true;
+    tx->unjudged = tx->beyond = true;
     body_drop(&tx->body);
     return true;
 }
@@ -165,10 +167,8 @@ static bool too_much(struct tx *tx)
 int tx_recipient(struct tx *tx, struct span raw, struct span params)
 {
     struct envelope *e = &tx->envelope;
-    if (e->nrecipients >= LIMIT_RECIPIENTS || too_much(tx)) {
-        tx->unjudged = true;
+    if (too_much(tx, 1))
         return -1;
-    }
     if (e->nrecipients == e->caprecipients) {
         size_t cap = e->caprecipients ? 2 * e->caprecipients : 8;
         e->recipients =
@@ -204,7 +204,7 @@ static void keep(struct tx *tx, struct span s)
 
 void tx_field(struct tx *tx, struct span name, struct span value)
 {
-    if (!too_much(tx))
+    if (!too_much(tx, 0))
         keep(tx, message_add_field(tx->message, name, value));
 }
 
@@ -862,7 +862,7 @@ static void note_incident(struct tx *tx)
 static void write_log(struct tx *tx)
 {
     const struct verdict *v = &tx->verdict;
-    bool plain = v->advised[DISP_PASS] == v->n && !tx->failure && !tx->released;
+    bool plain = v->advised[DISP_PASS] == v->n && !tx->failure && !tx->released && !tx->beyond;
     enum log_level level = tx->failure ? LOG_LEVEL_ERROR
                            : plain     ? LOG_LEVEL_INFO
                                        : LOG_LEVEL_NOTICE;
@@ -894,6 +894,8 @@ static void write_log(struct tx *tx)
         log_span(&l, "incident", span_str(tx->incident));
     }
     log_str(&l, "hold-failed", tx->failure);
+    if (tx->beyond)
+        log_str(&l, "unjudged", "more recipients, or a larger header, than is judged");
     log_end(&l);
 }
 
@@ -910,6 +912,8 @@ static void keep_balance(struct tx *tx)
     }
     if (tx->released)
         count(&c->released_through, 1);
+    if (tx->beyond)
+        count(&c->too_large, 1);
     if (tx->observed && tx->signals.replication.degraded)
         count(&c->degraded, 1);
 }

@@ -390,6 +390,7 @@ def test_a_message_without_bounds_passes_and_costs_little(tmp_path):
         assert small(d, before, 100000)
         assert send(p, 1, "held-z")[0] == "d"
     assert held(d) == ["held-z"]
+    assert d.log().count("unjudged=") == 2 and counters(d)["too_large"] == 2
     assert d.stop() == 0
 
 
