@@ -225,6 +225,7 @@ static void serve(struct daemon *d)
     sigaddset(&set, SIGINT);
     pthread_sigmask(SIG_BLOCK, &set, NULL); /* before any thread starts: all inherit it */
     signal(SIGPIPE, SIG_IGN);
+    umask(0077); /* what we write is other people's mail */
     signal(SIGXFSZ, SIG_IGN); /* a file at its limit is a full disk, not the end */
     want_descriptors();
     start(d);
