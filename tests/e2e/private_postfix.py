@@ -1,7 +1,8 @@
 """A Postfix of our own: private configuration, queue and mailboxes in one directory, loopback ports,
 ended by the pid that was started. Needs root (Postfix's master does); reason_missing() says so.
 
-Mail is delivered into maildirs below DIR/mail: DIR/mail/DOMAIN/USER/new/*.
+It completes nobody's header fields, as it would those of clients with its own address: released mail has to arrive as
+it came. Mail is delivered into maildirs below DIR/mail: DIR/mail/DOMAIN/USER/new/*.
 """
 import glob
 import grp
@@ -55,6 +56,7 @@ inet_protocols = ipv4
 myhostname = mx.gateway.example
 mydestination =
 mynetworks = 127.0.0.0/8
+local_header_rewrite_clients =
 alias_maps =
 local_recipient_maps =
 virtual_mailbox_domains = texthash:{dir}/conf/domains
@@ -210,7 +212,7 @@ class PostfixSession:
         if self.client == (host, address):
             return
         self.close()
-        self.smtp = smtplib.SMTP("127.0.0.1", self.port, timeout=60)
+        self.smtp = smtplib.SMTP("127.0.0.1", self.port, timeout=60, source_address=("127.0.0.2", 0))
         self.smtp.ehlo("generator.example")
         self.expect(self.smtp.docmd("XCLIENT", f"ADDR={address} NAME={host} HELO={host} PROTO=ESMTP"), 220)
         self.smtp.ehlo(host)

@@ -220,6 +220,7 @@ VARIED = {
     "trailing blank lines": b"Subject: blank\r\n\r\nText. \t \r\n\r\n\r\n\r\n",
     "not a header": b"Subject: short header\r\nThis is no field.\r\nX-Late: field\r\n\r\nText.\r\n",
     "bare CR and LF, NUL": b"Subject: bytes\r\n\r\nbare\rCR\r\nbare\nLF\r\nNUL \0 here\r\n",
+    "incomplete addresses": b"Cc: root, \"B\" <b>\r\nReply-To: me\r\n\r\nText.\r\n",
     "no header": b"\r\nOnly text.\r\n",
     "many fields": b"".join(b"X-Field-%d: %d\r\n" % (i, i) for i in range(900)) + b"\r\nText.\r\n",
     "multipart": b"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"=_b\"\r\n\r\npreamble\r\n--=_b\r\n"
@@ -230,11 +231,11 @@ VARIED = {
 
 
 def without_marks(data):
-    """A mailbox's message without what is new in every delivery: queue ids and dates in what Postfix itself adds."""
+    """A mailbox's message without what is new in every delivery: the queue id and the date of Postfix's own line."""
     line = rb"(\n\tby mx\.gateway\.example \(Postfix\) with E?SMTP id )\w+((?:\n\tfor <[^>]*>)?);\s[^\n]+ \(UTC\)\n"
     changed, n = re.subn(line, rb"\1ID\2; DATE\n", data, count=1)
     assert n == 1, data[:500]
-    return re.sub(rb"\nMessage-Id: <\d{14}\.\w+@mx\.gateway\.example>\nDate: [^\n]+ \(UTC\)\n", b"\nADDED\n", changed)
+    return changed
 
 
 def everything_sent(place, plain, messages):
@@ -256,7 +257,7 @@ def test_monitor_changes_no_byte_and_no_reply(place, guard):
     one, two = place.boxes(1) + place.boxes(1, "held")
     many = place.boxes(40)
     messages = [(CLIENT, SENDER, [one, two], COMPLETE % i + data) for i, data in enumerate(VARIED.values())]
-    messages[11] = (CLIENT, "", [one], VARIED["no header"])
+    messages[list(VARIED).index("no header")] = (CLIENT, "", [one], VARIED["no header"])
     messages.append((CLIENT, SENDER, many + [one, "nobody@rcpt0.example"], letter("to many")))
     storm = Small(many[:8], 1)
     storm_mail = [storm.first()] + [storm.again(n) for n in range(6)]
