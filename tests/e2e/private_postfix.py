@@ -186,7 +186,7 @@ class Postfix:
         while time.monotonic() < end:
             if self.queued() == 0:
                 return True
-            time.sleep(0.1)
+            time.sleep(0.03)
         return False
 
     def stop(self):
