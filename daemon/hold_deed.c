@@ -313,7 +313,8 @@ int hold_deferred(struct hold *h, uint64_t copy, const char *reply, int64_t next
 int hold_due(struct hold *h, int64_t now, uint64_t *mails, size_t cap)
 {
     sqlite3_stmt *q = db_bind(&h->db,
-                              "SELECT DISTINCT mail FROM copy WHERE state = 2 AND next_attempt <= ?"
+                              "SELECT DISTINCT mail FROM copy INDEXED BY copy_releasing"
+                              " WHERE state = 2 AND next_attempt <= ?"
                               " ORDER BY mail LIMIT ?",
                               "lu", now, (uint64_t)cap);
     int rc = q ? 1 : -1;
@@ -425,8 +426,8 @@ static int purge_bin(struct hold *h, int64_t before)
     int n = 0;
     while (n < PURGE_STEP) {
         sqlite3_stmt *q = db_bind(&h->db,
-                                  "SELECT id, mail, storm FROM copy WHERE state = 4"
-                                  " AND changed <= ? ORDER BY changed LIMIT 1",
+                                  "SELECT id, mail, storm FROM copy INDEXED BY copy_discarded"
+                                  " WHERE state = 4 AND changed <= ? ORDER BY changed LIMIT 1",
                                   "l", before);
         int rc = q ? db_step(&h->db, q) : -1;
         if (rc != 1)
@@ -450,7 +451,8 @@ static int purge_released(struct hold *h, int64_t before)
     if (db_ask(&h->db, &at, "SELECT value FROM setting WHERE name = 'released_purged'", "") < 0)
         return -1;
     sqlite3_stmt *q = db_bind(&h->db,
-                              "SELECT mail, changed FROM copy WHERE state = 3 AND changed > ?"
+                              "SELECT mail, changed FROM copy INDEXED BY copy_released"
+                              " WHERE state = 3 AND changed > ?"
                               " AND changed <= ? ORDER BY changed",
                               "ll", at, before);
     int rc = q ? 1 : -1;

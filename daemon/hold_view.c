@@ -11,23 +11,24 @@
 /* A string of a row: its word, or the bytes in place. */
 #define TEXT(column) "ifnull((SELECT text FROM word WHERE id = " column "), " column ")"
 
-static const char row_columns[] =
-    "c.id, c.mail, c.state, m.arrival, ifnull(c.changed, m.arrival), c.relation, c.number,"
-    " c.attempts, c.next_attempt, c.first, r.hash, m.size, s.k, m.sha256,"
-    " r.raw, " TEXT("c.params") ", " TEXT("m.reversepath") ", " TEXT(
-        "m.reversepath_"
-        "params") ", " TEXT("m.client") ", " TEXT("m.client_name") ", " TEXT("m.helo") ","
-                                                                                       " " TEXT("m."
-                                                                                                "qu"
-                                                                                                "eu"
-                                                                                                "e_"
-                                                                                                "i"
-                                                                                                "d") ", " TEXT("m.door") ", s.incident, " TEXT("m.rule") ", " TEXT("m.reason") ", " TEXT("m.blamed") ", " TEXT(
-                                                                                           "m."
-                                                                                           "message"
-                                                                                           "_id") ","
-                                                                                                  " " TEXT("m.sender") ", " TEXT("m.subject") ", " TEXT(
-                                                                                                      "c.actor") ", " TEXT("c.why") ", " TEXT("c.reply");
+static const char
+    row_columns[] =
+        "c.id, c.mail, c.state, m.arrival, ifnull(c.changed, m.arrival), c.relation, c.number,"
+        " c.attempts, c.next_attempt, c.first, r.hash, m.size, s.k, m.sha256,"
+        " r.raw, " TEXT("c.params") ", " TEXT("m.reversepath") ", " TEXT(
+            "m.reversepath_"
+            "params") ", " TEXT("m.client") ", " TEXT("m.client_name") ", " TEXT("m.helo") ","
+                                                                                           " " TEXT(
+                                                                                               "m."
+                                                                                               "qu"
+                                                                                               "eu"
+                                                                                               "e_"
+                                                                                               "i"
+                                                                                               "d") ", " TEXT("m.door") ", s.incident, " TEXT("m.rule") ", " TEXT("m.reason") ", " TEXT("m.blamed") ", " TEXT("m."
+                                                                                                                                                                                                              "message"
+                                                                                                                                                                                                              "_id") ","
+                                                                                                                                                                                                                     " " TEXT("m.sender") ", " TEXT("m.subject") ", " TEXT("c.actor") ", " TEXT(
+                                                                                                                                                                                                                         "c.why") ", " TEXT("c.reply");
 
 static void fixed_bytes(uint8_t *out, size_t n, struct span s)
 {
@@ -72,14 +73,37 @@ static struct span bare_address(const char *text)
     return span_head(s, WORD_CUT);
 }
 
-/* Most incidents are one storm: then the index gives its copies in the order of their ids. */
-static const char *incident_clause(struct hold *h, const char *incident)
+/* One storm or recipient, as mostly, is asked for by =: then its index gives the copies in the
+ * order of their ids, and a page of them costs no sorting of all. Of several indexes the one
+ * expected to lead to the fewest copies is left to be used; + hides the others' columns. NULL:
+ * failure. */
+static const char *incident_clause(struct hold *h, const struct hold_filter *f)
 {
     int64_t storms = 0;
-    if (db_ask(&h->db, &storms, "SELECT count(*) FROM storm WHERE incident = ?", "s", incident) < 0)
+    if (!f->incident)
+        return "";
+    if (db_ask(&h->db, &storms, "SELECT count(*) FROM storm WHERE incident = ?", "s", f->incident) <
+        0)
         return NULL;
+    if (f->rcpt || f->mail)
+        return " AND +c.storm IN (SELECT id FROM storm WHERE incident = ?1)";
     return storms == 1 ? " AND c.storm = (SELECT id FROM storm WHERE incident = ?1)"
                        : " AND c.storm IN (SELECT id FROM storm WHERE incident = ?1)";
+}
+
+static const char *recipient_clause(struct hold *h, const struct hold_filter *f)
+{
+    int64_t recipients = 0;
+    if (!f->rcpt)
+        return "";
+    if (db_ask(&h->db, &recipients, "SELECT count(*) FROM recipient WHERE address = fold(?)", "b",
+               bare_address(f->rcpt)) < 0)
+        return NULL;
+    if (f->mail)
+        return " AND +c.recipient IN (SELECT id FROM recipient WHERE address = fold(?2))";
+    return recipients == 1
+               ? " AND c.recipient = (SELECT id FROM recipient WHERE address = fold(?2))"
+               : " AND c.recipient IN (SELECT id FROM recipient WHERE address = fold(?2))";
 }
 
 static int bind_bytes(sqlite3_stmt *q, int i, struct span s)
@@ -110,20 +134,22 @@ static int bind_filter(sqlite3_stmt *q, const struct hold_filter *f, size_t limi
 sqlite3_stmt *hold_select(struct hold *h, const char *columns, const struct hold_filter *f,
                           size_t limit)
 {
-    const char *incident = f->incident ? incident_clause(h, f->incident) : "";
-    if (!incident)
+    const char *incident = incident_clause(h, f), *recipient = recipient_clause(h, f);
+    if (!incident || !recipient)
         return NULL;
+    bool narrow = f->incident || f->rcpt || f->mail;
     char sql[4096];
     snprintf(sql, sizeof(sql),
              "SELECT %s FROM copy c LEFT JOIN mail m ON m.id = c.mail"
              " LEFT JOIN storm s ON s.id = c.storm LEFT JOIN recipient r ON r.id = c.recipient"
              " WHERE 1%s%s%s%s%s%s ORDER BY c.id%s",
-             columns, incident,
-             f->rcpt ? " AND c.recipient IN (SELECT id FROM recipient WHERE address = fold(?2))"
-                     : "",
+             columns, incident, recipient,
              f->sender ? " AND fold(ifnull(" TEXT("m.reversepath") ", x'')) = fold(?3)" : "",
-             f->state >= 0 ? " AND c.state = ?4" : "", f->mail ? " AND c.mail = ?5" : "",
-             f->after ? " AND c.id > ?6" : "", limit ? " LIMIT ?7" : "");
+             f->state < 0 ? ""
+             : narrow     ? " AND +c.state = ?4"
+                          : " AND c.state = ?4",
+             f->mail ? " AND c.mail = ?5" : "", f->after ? " AND c.id > ?6" : "",
+             limit ? " LIMIT ?7" : "");
     sqlite3_stmt *q = NULL;
     if (sqlite3_prepare_v2(h->db.raw, sql, -1, &q, NULL) == SQLITE_OK &&
         bind_filter(q, f, limit) == 0)

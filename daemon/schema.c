@@ -47,6 +47,7 @@ static const char *const steps[] = {
     "CREATE INDEX copy_mail ON copy(mail);"
     "CREATE INDEX copy_storm ON copy(storm);"
     "CREATE INDEX copy_recipient ON copy(recipient);"
+    "CREATE INDEX copy_state ON copy(state);"
     "CREATE INDEX copy_releasing ON copy(mail, next_attempt) WHERE state = 2;"
     "CREATE INDEX copy_released ON copy(changed) WHERE state = 3;"
     "CREATE INDEX copy_discarded ON copy(changed) WHERE state = 4;"
