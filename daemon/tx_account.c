@@ -1,0 +1,171 @@
+/*
+ * tx_account.c - what is written down about a verdict: the tag in the message, the balance, the
+ * incident, the journal and the log. Nothing here changes what happens to the message.
+ */
+#include "tx.h"
+#include "tx_own.h"
+
+/* The recipient whose verdict says most: the highest disposition advised. */
+static size_t telling(const struct tx *tx)
+{
+    size_t best = 0;
+    for (size_t i = 1; i < tx->verdict.n; i++)
+        if (tx->verdict.copy[i].advised > tx->verdict.copy[best].advised)
+            best = i;
+    return best;
+}
+
+/* X-Breakwater, in enforce mode only: monitor and bypass add nothing to a message. */
+static void make_tag(struct tx *tx)
+{
+    const struct verdict *v = &tx->verdict;
+    if (!v->count[DISP_TAG] || tx->mode != MODE_ENFORCE)
+        return;
+    size_t i = 0;
+    while (v->copy[i].disposition != DISP_TAG)
+        i++;
+    const struct copy_signal *c = &tx->signals.replication.copy[i];
+    char id[ID_TEXT], via[200];
+    id_print(tx->id, id);
+    escape_text(via, sizeof via, span_head(tx->signals.replication.blamed, 100));
+    const char *rule = tx_rule_name(tx, &v->copy[i]);
+    tx->tag = arena_printf(tx->arena, "act=%s; rule=%s; rel=%s; k=%u%s%s; id=%s",
+                           tx->failure ? "hold-failed" : "tag", rule ? rule : "none",
+                           relation_name(c->relation), c->copies, *via ? "; via=" : "", via, id);
+}
+
+static void write_journal(struct tx *tx)
+{
+    struct journal *journal = tx->pipeline->journal;
+    if (!journal)
+        return;
+    const struct verdict *v = &tx->verdict;
+    char client[48];
+    struct journal_row row = {
+        .tx = tx->id,
+        .time = tx->now,
+        .k = tx->unjudged ? tx->fp.k : tx->signals.replication.k,
+        .mode = (uint8_t)tx->mode,
+        .door = span_str(tx->door),
+        .client = span_of(client, ipaddr_print(&tx->envelope.client, client)),
+        .from = tx->envelope.reversepath,
+        .queue_id = tx->envelope.queue_id,
+        .message_id = tx->fp.message_id,
+        .incident = span_str(tx->incident),
+    };
+    for (size_t i = 0; i < v->n; i++) {
+        row.rcpt = tx->envelope.recipients[i].address;
+        row.disposition = (uint8_t)v->copy[i].disposition;
+        row.advised = (uint8_t)v->copy[i].advised;
+        row.rule = tx->released ? SPAN("released") : span_str(tx_rule_name(tx, &v->copy[i]));
+        if (!tx->unjudged) {
+            row.relation = (uint8_t)tx->signals.replication.copy[i].relation;
+            row.copies = tx->signals.replication.copy[i].copies;
+        }
+        journal_add(journal, &row);
+    }
+}
+
+static void note_incident(struct tx *tx)
+{
+    const struct verdict *v = &tx->verdict;
+    if (!tx->pipeline->incidents || !tx->incident[0])
+        return;
+    const struct replication_signals *r = &tx->signals.replication;
+    bool would = v->mode == MODE_MONITOR;
+    struct incident_note note = {
+        .k = r->k,
+        .kind = r->duplicates || r->storm ? INCIDENT_REPLICATION : INCIDENT_LOOP,
+        .now = tx->now,
+        .passed = v->count[DISP_PASS],
+        .tagged = v->count[DISP_TAG],
+        .held = v->count[DISP_HOLD],
+        .would_hold = would ? v->advised[DISP_HOLD] : 0,
+        .recipients_visible = (uint32_t)tx->subject.visible.n,
+        .from = tx->fp.from,
+        .subject = tx->fp.subject,
+        .message_id = tx->fp.message_id,
+        .relay = r->blamed.n ? r->blamed : tx->signals.loop.relay,
+        .evidence = tx->signals.loop.evidence,
+        .storm = r->storm,
+    };
+    if (!incidents_note(tx->pipeline->incidents, &note))
+        return;
+    struct logline l;
+    log_begin(&l, LOG_LEVEL_NOTICE, "incident", span_str(tx->incident));
+    log_str(&l, "event", r->storm ? "storm" : "opened");
+    log_span(&l, "from", tx->fp.from);
+    log_span(&l, "subject", tx->fp.subject);
+    log_span(&l, "relay", note.relay);
+    log_str(&l, "conviction", r->conviction);
+    log_num(&l, "copies", (long long)r->copies);
+    log_end(&l);
+}
+
+static void write_log(struct tx *tx)
+{
+    const struct verdict *v = &tx->verdict;
+    bool plain = v->advised[DISP_PASS] == v->n && !tx->failure && !tx->released && !tx->beyond;
+    enum log_level level = tx->failure ? LOG_LEVEL_ERROR
+                           : plain     ? LOG_LEVEL_INFO
+                                       : LOG_LEVEL_NOTICE;
+    if (!log_wants(level))
+        return;
+    struct logline l;
+    char id[ID_TEXT];
+    id_print(tx->id, id);
+    size_t i = v->n ? telling(tx) : 0;
+    log_begin(&l, level, "tx", span_str(id));
+    if (v->n) {
+        log_str(&l, "verdict", disposition_name(v->copy[i].disposition));
+        if (v->copy[i].advised != v->copy[i].disposition)
+            log_str(&l, "advised", disposition_name(v->copy[i].advised));
+        log_str(&l, "rule", tx->released ? "released" : tx_rule_name(tx, &v->copy[i]));
+    }
+    log_str(&l, "mode", mode_name(tx->mode));
+    log_span(&l, "qid", tx->envelope.queue_id);
+    log_span(&l, "from", tx->envelope.reversepath);
+    if (v->n)
+        log_span(&l, "to", tx->envelope.recipients[i].address);
+    log_num(&l, "rcpts", (long long)v->n);
+    if (v->count[DISP_HOLD])
+        log_num(&l, "held", v->count[DISP_HOLD]);
+    if (!plain && !tx->unjudged) {
+        log_str(&l, "relation", relation_name(tx->signals.replication.copy[i].relation));
+        log_num(&l, "copies", (long long)tx->signals.replication.copies);
+        log_span(&l, "relay", tx->signals.replication.blamed);
+        log_span(&l, "incident", span_str(tx->incident));
+    }
+    log_str(&l, "hold-failed", tx->failure);
+    if (tx->beyond)
+        log_str(&l, "unjudged", "more recipients, or a larger header, than is judged");
+    log_end(&l);
+}
+
+static void keep_balance(struct tx *tx)
+{
+    struct pipeline_counters *c = tx->pipeline->counters;
+    tx_tally(&c->messages, 1);
+    tx_tally(&c->received, tx->verdict.n);
+    for (unsigned d = 0; d < DISP_COUNT; d++) {
+        if (tx->verdict.count[d])
+            tx_tally(&c->disposition[d], tx->verdict.count[d]);
+        if (tx->verdict.advised[d])
+            tx_tally(&c->advised[d], tx->verdict.advised[d]);
+    }
+    if (tx->released)
+        tx_tally(&c->released_through, 1);
+    if (tx->beyond)
+        tx_tally(&c->too_large, 1);
+    if (tx->observed && tx->signals.replication.degraded)
+        tx_tally(&c->degraded, 1);
+}
+
+void tx_account(struct tx *tx)
+{
+    make_tag(tx);
+    keep_balance(tx);
+    note_incident(tx);
+    write_journal(tx);
+    write_log(tx);
+}

@@ -1,0 +1,89 @@
+/*
+ * tx_own.h - the inside of struct tx, shared by tx.c (the order), tx_hold.c (a hold on its way to
+ * the disk, and what happens when it does not get there) and tx_account.c (what is written down
+ * about a verdict). Include it after tx.h.
+ */
+#ifndef TX_OWN_H
+#define TX_OWN_H
+
+#include <stdatomic.h>
+
+enum {
+    REFUSE_FOR = 30 * 60 * 1000, /* ms a copy that cannot be held is refused before it passes */
+    MEMORY_MAX = 32 << 20,       /* bytes one message may take before it is judged */
+    LATE_MAX = 256               /* holds the keeper may owe us after their messages gave up */
+};
+
+struct tx {
+    struct arena *arena;
+    struct pipeline *pipeline;
+    struct config *config;
+    const struct keys *keys;
+    struct mailbox *home;
+    const char *door;
+    uint64_t id;
+    int64_t now;
+    enum mode mode;
+
+    struct envelope envelope;
+    struct message *message;
+    struct fingerprinter *fingerprinter;
+    struct body *body; /* NULL: nothing of this message can be held */
+    uint64_t bytes;
+    bool indivisible; /* all recipients or none are held */
+    bool unjudged;    /* passes for all: bypass, no recipients, too much of it, a released copy */
+    bool beyond;      /* more recipients or memory than is judged */
+    bool released;    /* carries a good release token */
+
+    struct fingerprints fp;
+    struct subject subject;
+    struct tallies asks;             /* of all detectors, one after the other */
+    size_t asked[DETECTORS_MAX + 1]; /* where each one's begin */
+    struct tallies refusals;         /* asked only when holding failed */
+    struct observation observation;
+    struct signals signals;
+    struct verdict verdict;
+
+    struct store_op *op; /* waiting for the store */
+    struct put *put;     /* waiting for the keeper */
+    struct token_check *check;
+    struct event *deadline; /* of put or check */
+    tx_done_fn *done;
+    void *arg;
+    bool waiting; /* tx_judge has returned TX_WAIT */
+    bool observed, judged, held, committed;
+    const char *failure; /* why holding failed; NULL: it did not */
+
+    const char *tag;
+    const char *reply;
+    unsigned strip;
+    char incident[INCIDENT_TEXT];
+};
+
+/* Steps that lie in another file than the one before them; each may have to wait. */
+enum tx_state tx_hold(struct tx *);                  /* the verdict holds copies */
+enum tx_state tx_fail(struct tx *, const char *why); /* they cannot be held */
+enum tx_state tx_finish(struct tx *);                /* the verdict stands */
+
+/* Ends a wait: calls done if the step was the last; the tx may be gone then. */
+void tx_answer(struct tx *, enum tx_state);
+/* The deadline of whatever the tx waits for: config's hold.deadline. */
+void tx_start_deadline(struct tx *, event_callback_fn);
+void tx_end_deadline(struct tx *);
+/* The hold under way is no longer waited for. */
+void tx_give_up_put(struct tx *);
+
+/* Writes down what became of the message: tag, balance, incident, journal, log. */
+void tx_account(struct tx *);
+
+static inline const char *tx_rule_name(const struct tx *tx, const struct copy_verdict *c)
+{
+    return c->rule ? policy_rule_name(tx->config->policy, c->rule - 1u) : NULL;
+}
+
+static inline void tx_tally(_Atomic uint64_t *counter, uint64_t n)
+{
+    atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+#endif
