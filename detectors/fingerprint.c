@@ -326,31 +326,58 @@ static struct sip f_and_shingles(const struct keys *k, const uint64_t *word, siz
     return s;
 }
 
-/* Puts v into the ascending distinct values if it belongs there. */
-static void sketch_insert(struct sketch *s, uint32_t v)
+enum { CANDIDATES = 96, ROW = 4 };
+
+/* How many of n candidates, a multiple of ROW, are less than v. */
+static inline size_t rank_of(const uint32_t *candidate, size_t n, uint32_t v)
 {
-    size_t at = s->n;
-    while (at > 0 && s->value[at - 1] >= v)
-        at--;
-    if (at == SKETCH_MAX || (at < s->n && s->value[at] == v))
-        return;
-    size_t behind = s->n - at - (s->n == SKETCH_MAX);
-    memmove(s->value + at + 1, s->value + at, behind * sizeof *s->value);
-    s->value[at] = v;
-    s->n = (uint8_t)(s->n < SKETCH_MAX ? s->n + 1 : SKETCH_MAX);
+    typedef uint32_t row __attribute__((vector_size(4 * ROW), aligned(4), may_alias));
+    row less = {0};
+    for (size_t i = 0; i < n; i += ROW)
+        less -= (row)(*(const row *)(const void *)(candidate + i) < v);
+    uint32_t rank = 0;
+    for (size_t i = 0; i < ROW; i++)
+        rank += less[i];
+    return rank;
+}
+
+/* The smallest distinct of n candidates, ascending. Each goes to the place that its rank says;
+ * equal ones go to the same place and leave a gap behind them. No branch depends on a value. */
+static void sketch_of(struct sketch *s, uint32_t candidate[CANDIDATES], size_t n)
+{
+    uint32_t place[CANDIDATES];
+    bool taken[CANDIDATES] = {false};
+    size_t rows = (n + ROW - 1) / ROW * ROW;
+    for (size_t i = n; i < rows; i++)
+        candidate[i] = UINT32_MAX; /* less than none */
+    for (size_t i = 0; i < n; i++) {
+        size_t rank = rank_of(candidate, rows, candidate[i]);
+        place[rank] = candidate[i];
+        taken[rank] = true;
+    }
+    s->n = 0;
+    for (size_t i = 0; i < n && s->n < SKETCH_MAX; i++)
+        if (taken[i])
+            s->value[s->n++] = place[i];
 }
 
 /* All values not above the limit. */
 static void sketch_below(struct sketch *s, const uint32_t *value, size_t n, uint32_t limit)
 {
-    s->n = 0;
+    uint32_t candidate[CANDIDATES];
+    size_t have = 0;
     for (size_t i = 0; i < n; i++) {
-        if (value[i] > limit)
+        candidate[have] = value[i];
+        have += value[i] <= limit;
+        if (have < CANDIDATES)
             continue;
-        sketch_insert(s, value[i]);
-        if (s->n == SKETCH_MAX)
+        sketch_of(s, candidate, have);
+        have = s->n;
+        memcpy(candidate, s->value, have * sizeof *candidate);
+        if (have == SKETCH_MAX)
             limit = s->value[SKETCH_MAX - 1];
     }
+    sketch_of(s, candidate, have);
 }
 
 static void sketch_make(struct sketch *s, const uint32_t *shingle, size_t n)

@@ -117,6 +117,79 @@ void sip_add(struct sip *to, const void *data, size_t n)
     *to = s;
 }
 
+#if defined(__x86_64__) && !defined(BREAKWATER_PLAIN)
+typedef uint64_t lanes __attribute__((vector_size(8 * SIP_LANES), aligned(8), may_alias));
+
+/* SIP_LANES strings at once; becomes code for whatever processor the caller is compiled for. */
+static inline __attribute__((always_inline)) void many(struct sip_key key, const uint64_t *first,
+                                                       const uint64_t *last, uint64_t *out,
+                                                       size_t n)
+{
+    const struct sip begin = sip_keyed(key, true);
+    for (size_t at = 0; at < n; at += SIP_LANES) {
+        struct {
+            lanes v0, v1, v2, v3;
+        } s;
+        s.v0 = begin.v0 - (lanes){0};
+        s.v1 = begin.v1 - (lanes){0};
+        s.v2 = begin.v2 - (lanes){0};
+        s.v3 = begin.v3 - (lanes){0};
+        if (first) {
+            lanes w = *(const lanes *)(const void *)(first + at);
+            s.v3 ^= w;
+            SIP_ROUND(&s);
+            s.v0 ^= w;
+        }
+        lanes w = *(const lanes *)(const void *)(last + at);
+        s.v3 ^= w;
+        SIP_ROUND(&s);
+        s.v0 ^= w;
+        s.v2 ^= 0xff;
+        SIP_ROUND(&s);
+        SIP_ROUND(&s);
+        SIP_ROUND(&s);
+        *(lanes *)(void *)(out + at) = s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
+    }
+}
+
+__attribute__((target("avx2"))) static void many_avx2(struct sip_key key, const uint64_t *first,
+                                                      const uint64_t *last, uint64_t *out, size_t n)
+{
+    many(key, first, last, out, n);
+}
+
+__attribute__((target("avx512vl"))) static void many_avx512(struct sip_key key,
+                                                            const uint64_t *first,
+                                                            const uint64_t *last, uint64_t *out,
+                                                            size_t n)
+{
+    many(key, first, last, out, n);
+}
+#endif
+
+void sip_many(const struct keys *k, enum sip_use use, const uint64_t *first, const uint64_t *last,
+              uint64_t *out, size_t n)
+{
+    assert(use <= SIP_PART);
+#if defined(__x86_64__) && !defined(BREAKWATER_PLAIN)
+    if (__builtin_cpu_supports("avx512vl")) {
+        many_avx512(k->sip[use], first, last, out, n);
+        return;
+    }
+    if (__builtin_cpu_supports("avx2")) {
+        many_avx2(k->sip[use], first, last, out, n);
+        return;
+    }
+#endif
+    for (size_t i = 0; i < n; i++) {
+        struct sip s;
+        sip_begin(&s, k, use);
+        if (first)
+            sip_word(&s, first[i]);
+        out[i] = sip_finish(s, last[i], 0);
+    }
+}
+
 uint64_t sip_lower(const struct keys *k, enum sip_use use, struct span data)
 {
     struct sip s;

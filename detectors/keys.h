@@ -2,9 +2,16 @@
  * keys.h - keyed hashing (detection.md 2.1). Nothing that strangers choose is ever hashed unkeyed.
  *
  * Identities (K, and the aliases to come) are BLAKE2b MACs through OpenSSL, 96 bits. Everything on
- * the hot path (words, hops, recipients, hosts) is SipHash-2-4, inline, 64 bits, with keys derived
- * from the site key; each purpose has a key of its own, so that equal bytes in different roles do
- * not hash alike. This choice is persisted in records and cannot change.
+ * the hot path is SipHash, inline, 64 bits, with keys derived from the site key; each use has a key
+ * of its own, so that equal bytes in different roles do not hash alike:
+ *
+ *   SipHash-1-3  the text and bytes of bodies: words, F, F_raw, attachments. Many bytes, and no
+ *                hash of them is ever shown to anybody: all a stranger can aim at are collisions,
+ *                for which no better way than guessing is known (Aumasson gave 1-3 for just this;
+ *                Rust and Ruby hash their tables with it). Twice as fast.
+ *   SipHash-2-4  all else: few bytes, and what names a recipient, a host, an event
+ *
+ * This choice is persisted in records and cannot change.
  */
 #ifndef KEYS_H
 #define KEYS_H
@@ -15,7 +22,7 @@ enum sip_use {
     SIP_WORD,    /* words of the text */
     SIP_TEXT,    /* F: the sequence of word hashes */
     SIP_RAW,     /* F_raw: relaxed body */
-    SIP_PART,    /* attachment digests */
+    SIP_PART,    /* attachment digests; the last one with SipHash-1-3 */
     SIP_EVENT,   /* Received lines; path prefixes */
     SIP_HOST,    /* servers, hosts, organisations */
     SIP_ADDRESS, /* recipients and visible addresses, domains */
@@ -45,10 +52,11 @@ void keys_close(struct keys *);
 void keys_mac(const struct keys *, const char *tag, const struct span *parts, size_t nparts,
               uint8_t *out, size_t n);
 
-/* SipHash-2-4 (Aumasson and Bernstein, 2012), streaming. */
+/* SipHash (Aumasson and Bernstein, 2012), streaming. */
 struct sip {
     uint64_t v0, v1, v2, v3, tail;
     uint64_t len;
+    bool bulk; /* SipHash-1-3 */
 };
 
 static inline uint64_t sip_load(const uint8_t *p)
@@ -66,18 +74,25 @@ static inline uint64_t sip_rotate(uint64_t x, unsigned by)
     return x << by | x >> (64 - by);
 }
 
+/* One round on four words v0 to v3, or on four vectors of them. */
+#define SIP_ROTATE(x, by) ((x) << (by) | (x) >> (64 - (by)))
+#define SIP_ROUND(s)                                                                               \
+    do {                                                                                           \
+        (s)->v0 += (s)->v1;                                                                        \
+        (s)->v2 += (s)->v3;                                                                        \
+        (s)->v1 = SIP_ROTATE((s)->v1, 13) ^ (s)->v0;                                               \
+        (s)->v3 = SIP_ROTATE((s)->v3, 16) ^ (s)->v2;                                               \
+        (s)->v0 = SIP_ROTATE((s)->v0, 32);                                                         \
+        (s)->v2 += (s)->v1;                                                                        \
+        (s)->v0 += (s)->v3;                                                                        \
+        (s)->v1 = SIP_ROTATE((s)->v1, 17) ^ (s)->v2;                                               \
+        (s)->v3 = SIP_ROTATE((s)->v3, 21) ^ (s)->v0;                                               \
+        (s)->v2 = SIP_ROTATE((s)->v2, 32);                                                         \
+    } while (0)
+
 static inline void sip_round(struct sip *s)
 {
-    s->v0 += s->v1;
-    s->v2 += s->v3;
-    s->v1 = sip_rotate(s->v1, 13) ^ s->v0;
-    s->v3 = sip_rotate(s->v3, 16) ^ s->v2;
-    s->v0 = sip_rotate(s->v0, 32);
-    s->v2 += s->v1;
-    s->v0 += s->v3;
-    s->v1 = sip_rotate(s->v1, 17) ^ s->v2;
-    s->v3 = sip_rotate(s->v3, 21) ^ s->v0;
-    s->v2 = sip_rotate(s->v2, 32);
+    SIP_ROUND(s);
 }
 
 /* Eight bytes as one little-endian word. */
@@ -85,18 +100,18 @@ static inline void sip_word(struct sip *s, uint64_t w)
 {
     s->v3 ^= w;
     sip_round(s);
-    sip_round(s);
+    if (!s->bulk)
+        sip_round(s);
     s->v0 ^= w;
 }
 
-static inline struct sip sip_keyed(struct sip_key k)
+static inline struct sip sip_keyed(struct sip_key k, bool bulk)
 {
-    return (struct sip){k.k0 ^ UINT64_C(0x736f6d6570736575),
-                        k.k1 ^ UINT64_C(0x646f72616e646f6d),
-                        k.k0 ^ UINT64_C(0x6c7967656e657261),
-                        k.k1 ^ UINT64_C(0x7465646279746573),
-                        0,
-                        0};
+    return (struct sip){.v0 = k.k0 ^ UINT64_C(0x736f6d6570736575),
+                        .v1 = k.k1 ^ UINT64_C(0x646f72616e646f6d),
+                        .v2 = k.k0 ^ UINT64_C(0x6c7967656e657261),
+                        .v3 = k.k1 ^ UINT64_C(0x7465646279746573),
+                        .bulk = bulk};
 }
 
 /* tail: the last len % 8 bytes, little-endian. */
@@ -107,13 +122,14 @@ static inline uint64_t sip_finish(struct sip s, uint64_t tail, uint64_t len)
     sip_round(&s);
     sip_round(&s);
     sip_round(&s);
-    sip_round(&s);
+    if (!s.bulk)
+        sip_round(&s);
     return s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
 }
 
 static inline void sip_begin(struct sip *s, const struct keys *k, enum sip_use use)
 {
-    *s = sip_keyed(k->sip[use]);
+    *s = sip_keyed(k->sip[use], use <= SIP_PART);
 }
 
 void sip_add(struct sip *, const void *, size_t);
@@ -124,10 +140,11 @@ static inline uint64_t sip_end(const struct sip *s)
     return sip_finish(*s, s->tail, s->len);
 }
 
-/* One-shot SipHash-2-4 of a span. */
+/* One-shot SipHash of a span. */
 static inline uint64_t sip_hash(const struct keys *k, enum sip_use use, struct span data)
 {
-    struct sip s = sip_keyed(k->sip[use]);
+    struct sip s;
+    sip_begin(&s, k, use);
     size_t at = 0, whole = data.n & ~(size_t)7;
     for (; at < whole; at += 8)
         sip_word(&s, sip_load(data.p + at));
@@ -137,13 +154,22 @@ static inline uint64_t sip_hash(const struct keys *k, enum sip_use use, struct s
     return sip_finish(s, tail, data.n);
 }
 
+/* SipHash-1-3 of n short strings of the same use, side by side. Of string i last[i] is what is left
+ * after its whole words, with its length in the top byte; first[i] is the one whole word before
+ * that, or first is NULL: none. out may be last. n is rounded up to a multiple of SIP_LANES: there
+ * has to be room. */
+enum { SIP_LANES = 8 };
+void sip_many(const struct keys *, enum sip_use, const uint64_t *first, const uint64_t *last,
+              uint64_t *out, size_t n);
+
 /* The same over ASCII-lower-cased bytes. */
 uint64_t sip_lower(const struct keys *, enum sip_use, struct span);
 
-/* SipHash-2-4 of two words: for chains (id_i = Sip(id_{i-1} || event_i)). */
+/* SipHash of two words: for chains (id_i = Sip(id_{i-1} || event_i)). */
 static inline uint64_t sip_pair(const struct keys *k, enum sip_use use, uint64_t a, uint64_t b)
 {
-    struct sip s = sip_keyed(k->sip[use]);
+    struct sip s;
+    sip_begin(&s, k, use);
     sip_word(&s, a);
     sip_word(&s, b);
     return sip_finish(s, 0, 16);

@@ -106,24 +106,13 @@ static size_t ascii_run(const uint8_t *p, size_t n)
     return at;
 }
 
-/* A lower-case word with 8 readable bytes from each of its bytes on. */
-static inline uint64_t word_hash(struct sip_key key, const uint8_t *p, size_t n)
+/* Lower-cases up to CHUNK bytes and notes where words begin and end, in turn. Returns how many such
+ * edges; an odd number: the last word touches the end. */
+static size_t chunk_edges(const uint8_t *p, size_t n, uint8_t *lower, uint16_t *edge)
 {
-    struct sip s = sip_keyed(key);
-    size_t left = n;
-    for (; left >= 8; left -= 8, p += 8)
-        sip_word(&s, sip_load(p));
-    return sip_finish(s, sip_load(p) & ((UINT64_C(1) << 8 * left) - 1), n);
-}
-
-/* Words of up to CHUNK bytes of ASCII. Returns how many bytes are done: a word that touches the end
- * is left to the caller. */
-static size_t chunk_words(struct words *w, const uint8_t *p, size_t n)
-{
-    uint8_t lower[CHUNK + 8], last[BLOCK];
-    const struct sip_key key = w->keys->sip[SIP_WORD];
-    size_t begin = 0;
-    uint64_t inside = 0; /* 1: in a word, begun at `begin` */
+    uint8_t last[BLOCK];
+    size_t edges = 0;
+    uint64_t inside = 0; /* 1: in a word */
     for (size_t at = 0; at < n; at += BLOCK) {
         const uint8_t *block = p + at;
         if (n - at < BLOCK) { /* a word at the end goes on in what is filled in */
@@ -133,15 +122,60 @@ static size_t chunk_words(struct words *w, const uint8_t *p, size_t n)
         uint64_t bits = block_classify(block, lower + at);
         uint64_t changes = bits ^ (bits << 1 | inside);
         inside = bits >> 63;
-        for (; changes; changes &= changes - 1) {
-            unsigned bit = (unsigned)__builtin_ctzll(changes);
-            if (bits >> bit & 1)
-                begin = at + bit;
-            else
-                words_push(w, word_hash(key, lower + begin, at + bit - begin), at + bit - begin);
-        }
+        for (; changes; changes &= changes - 1)
+            edge[edges++] = (uint16_t)(at + (unsigned)__builtin_ctzll(changes));
     }
-    return inside ? begin : n;
+    return edges;
+}
+
+/* Words of one class of lengths. */
+struct batch {
+    uint64_t first[CHUNK / 2 + SIP_LANES], last[CHUNK / 2 + SIP_LANES];
+    uint16_t place[CHUNK / 2]; /* which word it is */
+    size_t n;
+};
+
+/* Words of up to CHUNK bytes of text. Returns how many bytes are done: a word that touches the end
+ * is left to the caller. */
+static size_t chunk_words(struct words *w, const uint8_t *p, size_t n)
+{
+    uint8_t lower[CHUNK + 8];
+    uint16_t edge[CHUNK + 1];
+    size_t edges = chunk_edges(p, n, lower, edge), count = 0;
+    while (w->cap - w->n < edges / 2)
+        words_grow(w);
+    uint64_t *hash = w->hash + w->n;
+    struct batch brief, other;
+    brief.n = other.n = 0;
+    for (; count < edges / 2; count++) {
+        const uint8_t *word = lower + edge[2 * count];
+        size_t length = (size_t)(edge[2 * count + 1] - edge[2 * count]);
+        if (w->bytes + length + 1 > LIMIT_TEXT) {
+            w->full = true;
+            break;
+        }
+        w->bytes += length + 1;
+        if (length >= 16) {
+            hash[count] = sip_hash(w->keys, SIP_WORD, span_of(word, length));
+            continue;
+        }
+        uint64_t last = sip_load(word + (length & 8));
+        last &= (UINT64_C(1) << 8 * (length & 7)) - 1;
+        last |= (uint64_t)length << 56;
+        brief.last[brief.n] = other.last[other.n] = last;
+        brief.place[brief.n] = other.place[other.n] = (uint16_t)count;
+        other.first[other.n] = sip_load(word);
+        brief.n += length < 8;
+        other.n += length >= 8;
+    }
+    sip_many(w->keys, SIP_WORD, NULL, brief.last, brief.last, brief.n);
+    sip_many(w->keys, SIP_WORD, other.first, other.last, other.last, other.n);
+    for (size_t i = 0; i < brief.n; i++)
+        hash[brief.place[i]] = brief.last[i];
+    for (size_t i = 0; i < other.n; i++)
+        hash[other.place[i]] = other.last[i];
+    w->n += count;
+    return edges & 1 ? edge[edges - 1] : n;
 }
 
 /* Letters and digits at the begin of s belong to the open word. Returns how many. */

@@ -29,8 +29,11 @@ static int close_keys(void **state)
     return 0;
 }
 
-static uint64_t openssl_sip(struct sip_key k, const void *p, size_t n)
+static uint64_t openssl_sip(enum sip_use use, const void *p, size_t n)
 {
+    struct sip_key k = keys.sip[use];
+    bool bulk = use <= SIP_PART;
+    unsigned c = bulk ? 1 : 2, d = bulk ? 3 : 4;
     uint8_t key[16], out[8];
     for (unsigned i = 0; i < 8; i++) {
         key[i] = (uint8_t)(k.k0 >> 8 * i);
@@ -38,6 +41,8 @@ static uint64_t openssl_sip(struct sip_key k, const void *p, size_t n)
     }
     size_t size = sizeof out, got = 0;
     OSSL_PARAM params[] = {OSSL_PARAM_construct_size_t(OSSL_MAC_PARAM_SIZE, &size),
+                           OSSL_PARAM_construct_uint(OSSL_MAC_PARAM_C_ROUNDS, &c),
+                           OSSL_PARAM_construct_uint(OSSL_MAC_PARAM_D_ROUNDS, &d),
                            OSSL_PARAM_construct_end()};
     EVP_MAC *mac = EVP_MAC_fetch(NULL, "SIPHASH", NULL);
     EVP_MAC_CTX *ctx = EVP_MAC_CTX_new(mac);
@@ -58,23 +63,49 @@ static void sip_is_openssls_siphash(void **state)
     uint8_t data[65];
     for (size_t i = 0; i < sizeof data; i++)
         data[i] = (uint8_t)(i * 37 + 11);
-    for (size_t n = 0; n <= 64; n++) {
-        uint64_t want = openssl_sip(keys.sip[SIP_WORD], data, n);
-        assert_int_equal(sip_hash(&keys, SIP_WORD, span_of(data, n)), want);
-        for (size_t cut = 0; cut <= n; cut++) {
-            struct sip s;
-            sip_begin(&s, &keys, SIP_WORD);
-            sip_add(&s, data, cut);
-            assert_int_equal(sip_end(&s), openssl_sip(keys.sip[SIP_WORD], data, cut));
-            sip_add(&s, data + cut, n - cut);
-            assert_int_equal(sip_end(&s), want);
+    for (enum sip_use use = SIP_WORD; use < SIP_USES; use++) {
+        for (size_t n = 0; n <= 64; n++) {
+            uint64_t want = openssl_sip(use, data, n);
+            assert_int_equal(sip_hash(&keys, use, span_of(data, n)), want);
+            for (size_t cut = 0; cut <= n; cut += use == SIP_WORD || use == SIP_EVENT ? 1 : 9) {
+                struct sip s;
+                sip_begin(&s, &keys, use);
+                sip_add(&s, data, cut);
+                assert_int_equal(sip_end(&s), sip_hash(&keys, use, span_of(data, cut)));
+                sip_add(&s, data + cut, n - cut);
+                assert_int_equal(sip_end(&s), want);
+            }
         }
+        struct sip s;
+        sip_begin(&s, &keys, use);
+        for (size_t i = 0; i < 64; i++)
+            sip_add(&s, data + i, 1);
+        assert_int_equal(sip_end(&s), openssl_sip(use, data, 64));
     }
-    struct sip s;
-    sip_begin(&s, &keys, SIP_TEXT);
-    for (size_t i = 0; i < 64; i++)
-        sip_add(&s, data + i, 1);
-    assert_int_equal(sip_end(&s), openssl_sip(keys.sip[SIP_TEXT], data, 64));
+}
+
+static void many_short_strings_hash_like_each_one(void **state)
+{
+    (void)state;
+    enum { N = 37, ROOM = N + SIP_LANES };
+    uint8_t data[N + 16];
+    uint64_t first[ROOM] = {0}, last[ROOM] = {0}, out[ROOM];
+    for (size_t i = 0; i < sizeof data; i++)
+        data[i] = (uint8_t)(i * 41 + 7);
+    for (size_t n = 0; n <= N; n++)
+        for (int two = 0; two < 2; two++) {
+            for (size_t i = 0; i < n; i++) {
+                size_t rest = i % 8;
+                first[i] = sip_load(data + i);
+                last[i] = (two ? 8 + rest : rest) << 56;
+                for (size_t j = 0; j < rest; j++)
+                    last[i] |= (uint64_t)data[i + (two ? 8 : 0) + j] << 8 * j;
+            }
+            sip_many(&keys, SIP_WORD, two ? first : NULL, last, out, n);
+            for (size_t i = 0; i < n; i++)
+                assert_int_equal(out[i], sip_hash(&keys, SIP_WORD,
+                                                  span_of(data + i, (two ? 8 : 0) + i % 8)));
+        }
 }
 
 static void sip_of_a_pair_and_of_lower_case(void **state)
@@ -82,7 +113,7 @@ static void sip_of_a_pair_and_of_lower_case(void **state)
     (void)state;
     const uint8_t pair[16] = {1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 3};
     assert_int_equal(sip_pair(&keys, SIP_EVENT, 1, 2 + (UINT64_C(3) << 56)),
-                     openssl_sip(keys.sip[SIP_EVENT], pair, 16));
+                     openssl_sip(SIP_EVENT, pair, 16));
     assert_int_equal(sip_lower(&keys, SIP_HOST, SPAN("Mail.EXAMPLE.org")),
                      sip_hash(&keys, SIP_HOST, SPAN("mail.example.org")));
     char upper[200], lower[200];
@@ -167,6 +198,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sip_is_openssls_siphash),
+        cmocka_unit_test(many_short_strings_hash_like_each_one),
         cmocka_unit_test(sip_of_a_pair_and_of_lower_case),
         cmocka_unit_test(every_use_has_a_key_of_its_own),
         cmocka_unit_test(mac_is_keyed_blake2b),
