@@ -318,9 +318,9 @@ static struct sip f_and_shingles(const struct keys *k, const uint64_t *word, siz
     for (size_t i = 0; i < n; i++) {
         uint64_t w = word[i];
         sip_word(&s, w);
-        uint64_t h = first ^ sip_rotate(w * m2, 46);
+        uint64_t h = first ^ SIP_ROTATE(w * m2, 46);
         out[i] = (uint32_t)((h ^ h >> 32) * m0 >> 32);
-        first = second ^ sip_rotate(w * m1, 23);
+        first = second ^ SIP_ROTATE(w * m1, 23);
         second = w * m0;
     }
     return s;

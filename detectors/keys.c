@@ -118,37 +118,36 @@ void sip_add(struct sip *to, const void *data, size_t n)
 }
 
 #if defined(__x86_64__) && !defined(BREAKWATER_PLAIN)
-typedef uint64_t lanes __attribute__((vector_size(8 * SIP_LANES), aligned(8), may_alias));
+typedef uint64_t lanes __attribute__((vector_size(8 * SIP_LANES)));
+#define LANES(x)                                                                                   \
+    {                                                                                              \
+        x, x, x, x                                                                                 \
+    }
 
 /* SIP_LANES strings at once; becomes code for whatever processor the caller is compiled for. */
-static inline __attribute__((always_inline)) void many(struct sip_key key, const uint64_t *first,
-                                                       const uint64_t *last, uint64_t *out,
-                                                       size_t n)
+static inline __attribute__((always_inline)) void
+many(struct sip_key key, const uint64_t *first, const uint64_t *last, uint64_t *out, size_t n)
 {
     const struct sip begin = sip_keyed(key, true);
     for (size_t at = 0; at < n; at += SIP_LANES) {
-        struct {
-            lanes v0, v1, v2, v3;
-        } s;
-        s.v0 = begin.v0 - (lanes){0};
-        s.v1 = begin.v1 - (lanes){0};
-        s.v2 = begin.v2 - (lanes){0};
-        s.v3 = begin.v3 - (lanes){0};
+        lanes v0 = LANES(begin.v0), v1 = LANES(begin.v1), v2 = LANES(begin.v2),
+              v3 = LANES(begin.v3), w;
         if (first) {
-            lanes w = *(const lanes *)(const void *)(first + at);
-            s.v3 ^= w;
-            SIP_ROUND(&s);
-            s.v0 ^= w;
+            memcpy(&w, first + at, sizeof w);
+            v3 ^= w;
+            SIP_ROUND(v0, v1, v2, v3);
+            v0 ^= w;
         }
-        lanes w = *(const lanes *)(const void *)(last + at);
-        s.v3 ^= w;
-        SIP_ROUND(&s);
-        s.v0 ^= w;
-        s.v2 ^= 0xff;
-        SIP_ROUND(&s);
-        SIP_ROUND(&s);
-        SIP_ROUND(&s);
-        *(lanes *)(void *)(out + at) = s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
+        memcpy(&w, last + at, sizeof w);
+        v3 ^= w;
+        SIP_ROUND(v0, v1, v2, v3);
+        v0 ^= w;
+        v2 ^= 0xff;
+        SIP_ROUND(v0, v1, v2, v3);
+        SIP_ROUND(v0, v1, v2, v3);
+        SIP_ROUND(v0, v1, v2, v3);
+        w = v0 ^ v1 ^ v2 ^ v3;
+        memcpy(out + at, &w, sizeof w);
     }
 }
 
@@ -165,6 +164,7 @@ __attribute__((target("avx512vl"))) static void many_avx512(struct sip_key key,
 {
     many(key, first, last, out, n);
 }
+#undef LANES
 #endif
 
 void sip_many(const struct keys *k, enum sip_use use, const uint64_t *first, const uint64_t *last,

@@ -69,30 +69,25 @@ static inline uint64_t sip_load(const uint8_t *p)
     return w;
 }
 
-static inline uint64_t sip_rotate(uint64_t x, unsigned by)
-{
-    return x << by | x >> (64 - by);
-}
-
-/* One round on four words v0 to v3, or on four vectors of them. */
+/* One round on four words, or on four vectors of them. */
 #define SIP_ROTATE(x, by) ((x) << (by) | (x) >> (64 - (by)))
-#define SIP_ROUND(s)                                                                               \
+#define SIP_ROUND(v0, v1, v2, v3)                                                                  \
     do {                                                                                           \
-        (s)->v0 += (s)->v1;                                                                        \
-        (s)->v2 += (s)->v3;                                                                        \
-        (s)->v1 = SIP_ROTATE((s)->v1, 13) ^ (s)->v0;                                               \
-        (s)->v3 = SIP_ROTATE((s)->v3, 16) ^ (s)->v2;                                               \
-        (s)->v0 = SIP_ROTATE((s)->v0, 32);                                                         \
-        (s)->v2 += (s)->v1;                                                                        \
-        (s)->v0 += (s)->v3;                                                                        \
-        (s)->v1 = SIP_ROTATE((s)->v1, 17) ^ (s)->v2;                                               \
-        (s)->v3 = SIP_ROTATE((s)->v3, 21) ^ (s)->v0;                                               \
-        (s)->v2 = SIP_ROTATE((s)->v2, 32);                                                         \
+        v0 += v1;                                                                                  \
+        v2 += v3;                                                                                  \
+        v1 = SIP_ROTATE(v1, 13) ^ v0;                                                              \
+        v3 = SIP_ROTATE(v3, 16) ^ v2;                                                              \
+        v0 = SIP_ROTATE(v0, 32);                                                                   \
+        v2 += v1;                                                                                  \
+        v0 += v3;                                                                                  \
+        v1 = SIP_ROTATE(v1, 17) ^ v2;                                                              \
+        v3 = SIP_ROTATE(v3, 21) ^ v0;                                                              \
+        v2 = SIP_ROTATE(v2, 32);                                                                   \
     } while (0)
 
 static inline void sip_round(struct sip *s)
 {
-    SIP_ROUND(s);
+    SIP_ROUND(s->v0, s->v1, s->v2, s->v3);
 }
 
 /* Eight bytes as one little-endian word. */
@@ -158,7 +153,7 @@ static inline uint64_t sip_hash(const struct keys *k, enum sip_use use, struct s
  * after its whole words, with its length in the top byte; first[i] is the one whole word before
  * that, or first is NULL: none. out may be last. n is rounded up to a multiple of SIP_LANES: there
  * has to be room. */
-enum { SIP_LANES = 8 };
+enum { SIP_LANES = 4 };
 void sip_many(const struct keys *, enum sip_use, const uint64_t *first, const uint64_t *last,
               uint64_t *out, size_t n);
 

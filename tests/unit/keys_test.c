@@ -103,8 +103,8 @@ static void many_short_strings_hash_like_each_one(void **state)
             }
             sip_many(&keys, SIP_WORD, two ? first : NULL, last, out, n);
             for (size_t i = 0; i < n; i++)
-                assert_int_equal(out[i], sip_hash(&keys, SIP_WORD,
-                                                  span_of(data + i, (two ? 8 : 0) + i % 8)));
+                assert_int_equal(
+                    out[i], sip_hash(&keys, SIP_WORD, span_of(data + i, (two ? 8 : 0) + i % 8)));
         }
 }
 
