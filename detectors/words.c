@@ -1,15 +1,18 @@
 /*
  * words.c - where a message spends its time.
  *
- *   bytes -> runs of ASCII -> 1 KiB lower-cased + a bit per byte (letter or digit?) -> words
- *        \-> the rest: charset -> code points -> letter, separator or nothing -> words
+ *   ASCII ----------------------------------------------------------\
+ *   the rest -> code points -> their form: lower case, or a blank --+-> 1 KiB of text -> words
  *
- * The bit map is walked from change to change, so the cost is one step a word, not a byte, and the
- * branches are foreseeable. A word that a piece cuts goes on through the streaming hash.
+ *   1 KiB of text -> lower case + a bit per byte (part of a word?) -> where the bits change ->
+ * words by length -> hashed side by side
+ *
+ * No branch depends on a single letter; the cost is some steps a word, not a byte. A word that a
+ * piece cuts goes on through the streaming hash.
  */
 #include "words.h"
 
-#if defined(__SSE2__)
+#if defined(__SSE2__) && !defined(BREAKWATER_PLAIN)
 #include <emmintrin.h>
 #endif
 
@@ -66,11 +69,17 @@ static inline bool ascii_alnum(uint8_t c)
     return (lower >= 'a' && lower <= 'z') || byte_digit(c);
 }
 
-/* Lower-cases 64 ASCII bytes into out; bit i: byte i is a letter or digit. */
+/* Beyond ASCII only letters and digits have a form of their own. */
+static inline bool in_word(uint8_t c)
+{
+    return c >= 0x80 || ascii_alnum(c);
+}
+
+/* Lower-cases the ASCII of 64 bytes into out; bit i: byte i is part of a word. */
 static inline uint64_t block_classify(const uint8_t *p, uint8_t *out)
 {
     uint64_t bits = 0;
-#if defined(__SSE2__)
+#if defined(__SSE2__) && !defined(BREAKWATER_PLAIN)
     for (unsigned i = 0; i < BLOCK; i += 16) {
         __m128i c = _mm_loadu_si128((const __m128i *)(const void *)(p + i));
         __m128i upper = _mm_and_si128(_mm_cmpgt_epi8(c, _mm_set1_epi8('A' - 1)),
@@ -81,12 +90,13 @@ static inline uint64_t block_classify(const uint8_t *p, uint8_t *out)
         __m128i digit = _mm_and_si128(_mm_cmpgt_epi8(c, _mm_set1_epi8('0' - 1)),
                                       _mm_cmplt_epi8(c, _mm_set1_epi8('9' + 1)));
         _mm_storeu_si128((__m128i *)(void *)(out + i), low);
-        bits |= (uint64_t)(unsigned)_mm_movemask_epi8(_mm_or_si128(letter, digit)) << i;
+        __m128i in = _mm_or_si128(_mm_or_si128(letter, digit), c); /* of c the highest bit */
+        bits |= (uint64_t)(unsigned)_mm_movemask_epi8(in) << i;
     }
 #else
     for (unsigned i = 0; i < BLOCK; i++) {
         out[i] = byte_lower(p[i]);
-        bits |= (uint64_t)ascii_alnum(p[i]) << i;
+        bits |= (uint64_t)in_word(p[i]) << i;
     }
 #endif
     return bits;
@@ -183,16 +193,17 @@ static size_t open_continue(struct words *w, struct span s)
 {
     uint8_t lower[64];
     size_t at = 0;
-    while (at < s.n && ascii_alnum(s.p[at])) {
+    while (at < s.n && in_word(s.p[at])) {
         size_t n = 0;
-        while (n < sizeof lower && at < s.n && ascii_alnum(s.p[at]))
+        while (n < sizeof lower && at < s.n && in_word(s.p[at]))
             lower[n++] = byte_lower(s.p[at++]);
         open_add(w, lower, n);
     }
     return at;
 }
 
-static void words_ascii(struct words *w, struct span s)
+/* Text in its form, except that ASCII may be upper case. */
+static void words_formed(struct words *w, struct span s)
 {
     while (s.n && !w->full) {
         if (w->open.len) {
@@ -200,6 +211,7 @@ static void words_ascii(struct words *w, struct span s)
             if (s.n == 0)
                 return;
             words_break(w);
+            continue;
         }
         size_t n = s.n < CHUNK ? s.n : CHUNK, done = chunk_words(w, s.p, n);
         s = span_from(s, done);
@@ -221,10 +233,16 @@ size_t utf8_write(uint8_t out[4], uint32_t c)
     return n;
 }
 
+static void points_narrow(struct points *p, uint32_t first, uint32_t last)
+{
+    if (p->first < first)
+        p->first = first;
+    if (p->last > last)
+        p->last = last;
+}
+
 /* What is no letter and no digit beyond ASCII; all else counts as one. Ascending. */
-static const struct {
-    uint32_t first, last;
-} separators[] = {
+static const struct points separators[] = {
     {0x80, 0xa9},     {0xab, 0xb1},       {0xb4, 0xb4},        {0xb6, 0xb8},     {0xbb, 0xbf},
     {0xd7, 0xd7},     {0xf7, 0xf7},       {0x2c2, 0x2c5},      {0x2d2, 0x2df},   {0x2e5, 0x2eb},
     {0x2ed, 0x2ed},   {0x2ef, 0x2ff},     {0x37e, 0x37e},      {0x384, 0x385},   {0x387, 0x387},
@@ -238,7 +256,8 @@ static const struct {
     {0xffe0, 0xffff}, {0x1f000, 0x1faff}, {0xe0000, 0x10ffff},
 };
 
-static bool is_separator(uint32_t c)
+/* If it is not, narrows `same` to the points around it that are none. */
+static bool is_separator(uint32_t c, struct points *same)
 {
     size_t low = 0, high = sizeof separators / sizeof *separators;
     while (low < high) {
@@ -248,7 +267,12 @@ static bool is_separator(uint32_t c)
         else
             high = middle;
     }
-    return low < sizeof separators / sizeof *separators && c >= separators[low].first;
+    if (low > 0)
+        points_narrow(same, separators[low - 1].last + 1, UINT32_MAX);
+    if (low == sizeof separators / sizeof *separators)
+        return false;
+    points_narrow(same, 0, separators[low].first - 1);
+    return c >= separators[low].first;
 }
 
 /* Soft hyphen, zero width, direction marks, variation selectors: as if they were not there. */
@@ -258,8 +282,9 @@ static bool is_nothing(uint32_t c)
            (c >= 0x2060 && c <= 0x2064) || (c >= 0xfe00 && c <= 0xfe0f) || c == 0xfeff;
 }
 
-/* Simple case folding by ranges: what lies in a range and has the range's parity (2: any) moves. */
-static uint32_t lower_point(uint32_t c)
+/* Simple case folding by ranges: what lies in a range and has the range's parity (2: any) moves.
+ * Narrows `same` to the points around that lie in no range: none if c does. */
+static uint32_t lower_point(uint32_t c, struct points *same)
 {
     static const struct {
         uint16_t first, last;
@@ -277,10 +302,14 @@ static uint32_t lower_point(uint32_t c)
         {0x4d0, 0x52f, 0, 1},    {0x531, 0x556, 2, 48}, {0x1e00, 0x1e95, 0, 1},
         {0x1ea0, 0x1eff, 0, 1},
     };
-    for (size_t i = 0; i < sizeof ranges / sizeof *ranges && c >= ranges[i].first; i++)
-        if (c <= ranges[i].last && (ranges[i].parity == 2 || (c & 1) == ranges[i].parity))
-            return (uint32_t)((int32_t)c + ranges[i].move);
-    return c;
+    size_t i = 0;
+    for (; i < sizeof ranges / sizeof *ranges && c > ranges[i].last; i++)
+        points_narrow(same, ranges[i].last + 1u, UINT32_MAX);
+    if (i == sizeof ranges / sizeof *ranges)
+        return c;
+    points_narrow(same, 0, ranges[i].first - 1u);
+    bool moves = c >= ranges[i].first && (ranges[i].parity == 2 || (c & 1) == ranges[i].parity);
+    return moves ? (uint32_t)((int32_t)c + ranges[i].move) : c;
 }
 
 /* Compatibility forms that relays do change into plain ones (a small part of NFKC). */
@@ -305,41 +334,95 @@ static const char *plain_form(uint32_t c)
     }
 }
 
-void words_point(struct words *w, uint32_t c)
+/* The form that is hashed: nothing, a blank for a separator, or lower-case letters. How many
+ * bytes. A text mostly stays within one stretch of letters that are their own form: that is
+ * remembered. */
+static size_t point_form(struct words *w, uint32_t c, uint8_t out[4])
 {
     if (c >= 0xff01 && c <= 0xff5e)
         c -= 0xff01 - '!'; /* fullwidth ASCII */
+    if (c < 0x80) {
+        out[0] = byte_lower((uint8_t)c);
+        return 1;
+    }
+    if (c >= w->same.first && c <= w->same.last)
+        return utf8_write(out, c);
     if (is_nothing(c))
-        return;
-    if (c < 0x80 ? !ascii_alnum((uint8_t)c) : is_separator(c)) {
-        words_break(w);
-        return;
+        return 0;
+    struct points same = {0xc0, 0xfaff}; /* is_nothing() and plain_form() have nothing there that
+                                            is_separator() has not */
+    if (is_separator(c, &same)) {
+        out[0] = ' ';
+        return 1;
     }
     const char *plain = plain_form(c);
-    uint8_t utf8[4];
-    if (plain)
-        open_add(w, (const uint8_t *)plain, strlen(plain));
+    if (plain) {
+        memcpy(out, plain, strlen(plain));
+        return strlen(plain);
+    }
+    uint32_t lower = lower_point(c, &same);
+    if (c >= same.first && c <= same.last)
+        w->same = same;
+    return utf8_write(out, lower);
+}
+
+void words_point(struct words *w, uint32_t c)
+{
+    uint8_t form[4];
+    size_t n = point_form(w, c, form);
+    if (n && !in_word(form[0]))
+        words_break(w);
     else
-        open_add(w, utf8, utf8_write(utf8, c < 0x80 ? byte_lower((uint8_t)c) : lower_point(c)));
+        open_add(w, form, n);
+}
+
+/* How many bytes from p on are not below 0x80. */
+static size_t high_run(const uint8_t *p, size_t n)
+{
+    size_t at = 0;
+    while (at < n && p[at] >= 0x80)
+        at++;
+    return at;
+}
+
+/* Takes some of the text by way of its form. Returns the rest. */
+static struct span words_mixed(struct words *w, enum charset cs, struct charset_state *st,
+                               struct span s, bool final)
+{
+    enum { POINTS = 32 };
+    uint8_t form[CHUNK];
+    size_t n = 0;
+    while (sizeof form - n >= 4 * POINTS && (s.n || (final && st->npending))) {
+        size_t ascii = st->npending ? 0 : ascii_run(s.p, s.n < POINTS ? s.n : POINTS), used;
+        if (ascii) {
+            memcpy(form + n, s.p, ascii);
+            n += ascii;
+            s = span_from(s, ascii);
+            continue;
+        }
+        uint32_t point[POINTS];
+        size_t high = s.n ? 1 + high_run(s.p + 1, (s.n < POINTS ? s.n : POINTS) - 1) : 0;
+        size_t got =
+            charset_decode(cs, st, span_head(s, high), final && high == s.n, point, POINTS, &used);
+        for (size_t i = 0; i < got; i++)
+            n += point_form(w, point[i], form + n);
+        s = span_from(s, used);
+    }
+    words_formed(w, span_of(form, n));
+    return s;
 }
 
 void words_text(struct words *w, enum charset cs, struct charset_state *st, struct span s,
                 bool final)
 {
     while (!w->full && (s.n || (final && st->npending))) {
-        size_t ascii = st->npending ? 0 : ascii_run(s.p, s.n), used;
-        if (ascii) {
-            words_ascii(w, span_head(s, ascii));
+        size_t ascii = st->npending ? 0 : ascii_run(s.p, s.n);
+        if (ascii >= CHUNK || (ascii && ascii == s.n)) {
+            words_formed(w, span_head(s, ascii));
             s = span_from(s, ascii);
-            continue;
+        } else {
+            s = words_mixed(w, cs, st, s, final);
         }
-        uint32_t point[32];
-        struct span some = span_head(s, sizeof point / sizeof *point);
-        size_t n = charset_decode(cs, st, some, final && some.n == s.n, point,
-                                  sizeof point / sizeof *point, &used);
-        for (size_t i = 0; i < n; i++)
-            words_point(w, point[i]);
-        s = span_from(s, used);
     }
     if (w->full)
         st->npending = 0;

@@ -12,14 +12,20 @@
 #include "charset.h"
 #include "keys.h"
 
+/* A range of code points. */
+struct points {
+    uint32_t first, last;
+};
+
 struct words {
     struct arena *arena;
     const struct keys *keys;
     uint64_t *hash; /* of whole words, in order */
     size_t n, cap;
-    size_t bytes;    /* of the whole words, and one more for each: at most LIMIT_TEXT */
-    bool full;       /* a word did not fit: nothing is taken any more */
-    struct sip open; /* the word being read; len 0: none */
+    size_t bytes;       /* of the whole words, and one more for each: at most LIMIT_TEXT */
+    bool full;          /* a word did not fit: nothing is taken any more */
+    struct sip open;    /* the word being read; len 0: none */
+    struct points same; /* letters seen last that are lower case; none below 0x80 */
 };
 
 /* Takes nothing yet; all memory comes from the arena. */

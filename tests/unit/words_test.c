@@ -148,12 +148,58 @@ static void code_points_are_written_as_utf8(void **state)
     }
 }
 
+/* What is remembered of the letters before must not show. */
+static void a_letter_is_hashed_alike_after_any_other(void **state)
+{
+    (void)state;
+    struct arena *a = arena_new();
+    struct words long_lived;
+    words_begin(&long_lived, a, &keys);
+    for (uint32_t i = 0; i < 0x20000; i++) {
+        uint32_t c = i % 2 ? i / 2 : (i * UINT32_C(2654435761) >> 8) % 0x20000;
+        struct arena *b = arena_new();
+        struct words fresh;
+        words_begin(&fresh, b, &keys);
+        words_point(&fresh, 'x');
+        words_point(&fresh, c);
+        words_break(&fresh);
+        size_t before = long_lived.n;
+        words_point(&long_lived, 'x');
+        words_point(&long_lived, c);
+        words_break(&long_lived);
+        if (long_lived.n - before != fresh.n || long_lived.hash[before] != fresh.hash[0])
+            fail_msg("U+%04X", c);
+        long_lived.n = long_lived.bytes = 0; /* its place is used again */
+        arena_free(&b);
+    }
+    arena_free(&a);
+}
+
+static void nothing_is_taken_after_a_word_that_does_not_fit(void **state)
+{
+    (void)state;
+    struct arena *a = arena_new();
+    uint8_t *text = arena_alloc(a, 2 * LIMIT_TEXT);
+    size_t n = 0, want = (LIMIT_TEXT - 5) / 3;
+    for (size_t i = 0; i < want; i++, n += 3)
+        memcpy(text + n, "ab ", 3);
+    memcpy(text + n, "toolongtofit c d e", 18);
+    for (size_t step = 1; step < 4000; step = step * 3 + 1) {
+        struct words w = read_words(a, span_of(text, n + 18), step);
+        assert_true(w.full);
+        assert_int_equal(w.n, want);
+    }
+    arena_free(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_ascii_byte_is_part_of_a_word_or_not),
         cmocka_unit_test(a_word_is_the_siphash_of_its_lower_case),
         cmocka_unit_test(letters_beyond_ascii),
+        cmocka_unit_test(a_letter_is_hashed_alike_after_any_other),
+        cmocka_unit_test(nothing_is_taken_after_a_word_that_does_not_fit),
         cmocka_unit_test(code_points_are_written_as_utf8),
     };
     return cmocka_run_group_tests(tests, open_keys, close_keys);
