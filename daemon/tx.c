@@ -477,6 +477,8 @@ static enum fate fate_of(const struct tx *tx, const struct copy_verdict *c)
         return FATE_ABORTED;
     if (!tx->committed)
         return FATE_ABORTED;
+    if (tx->released)
+        return FATE_RELEASED;
     return c->advised == DISP_HOLD && !tx->failure ? FATE_HELD : FATE_PASSED;
 }
 

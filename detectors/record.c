@@ -353,16 +353,27 @@ static void give_back(struct record *r, struct addressee *a)
     a->last = ALLOWANCE_NONE;
 }
 
+static void pass_one(struct record *r, struct addressee *a)
+{
+    if (a->passed < UINT16_MAX)
+        a->passed++;
+    r->passed++;
+}
+
 static void settle_one(struct record *r, struct addressee *a, enum fate fate)
 {
+    if (fate == FATE_RELEASED) { /* it was settled as held */
+        r->held -= r->held > 0;
+        pass_one(r, a);
+        return;
+    }
     if (!a->pending)
         return;
     a->pending--;
     switch (fate) {
     case FATE_PASSED:
-        if (a->passed < UINT16_MAX)
-            a->passed++;
-        r->passed++;
+    case FATE_RELEASED:
+        pass_one(r, a);
         break;
     case FATE_HELD:
         r->held++;

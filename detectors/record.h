@@ -157,9 +157,10 @@ int64_t record_ttl(const struct record *, const struct site *);
 
 /* What became of one recipient's copy. */
 enum fate {
-    FATE_PASSED,  /* handed on: downstream's 2xx, or our milter reply */
-    FATE_HELD,    /* in the hold queue (or would be, in monitor mode) */
-    FATE_ABORTED, /* refused or lost: its next try is the first again, allowances are given back */
+    FATE_PASSED,   /* handed on: downstream's 2xx, or our milter reply */
+    FATE_HELD,     /* in the hold queue (or would be, in monitor mode) */
+    FATE_RELEASED, /* a held copy came back through our door: now it has passed */
+    FATE_ABORTED,  /* refused or lost: its next try is the first again, allowances are given back */
 };
 void record_settle(struct record *, const uint64_t *rcpt, const enum fate *, size_t n);
 /* Did a copy pass to this recipient (keyed address hash)? For "one per recipient". */

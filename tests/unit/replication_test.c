@@ -11,7 +11,7 @@
  * What happens: a path and recipients; `expect` has one word per recipient, RELATION + ADVICE:
  * F first, S same, D detour, A late, R resend, K fork, L list, I internal, X exempt;
  * + pass, t tag, h hold, H hold and sole. Then its copies are settled: passed unless held;
- * fate 'a': all aborted, 'p': left pending, 'h': all held.
+ * fate 'a': all aborted, 'p': left pending, 'h': all held, 'r': held, then released.
  */
 struct step {
     const char *path, *rcpts, *expect;
@@ -152,6 +152,11 @@ static const struct story stories[] = {
       {STEP("o isp", B, "St")},
       {STEP("o isp sbs smart", B, "Dh"), .known = true},
       {STEP("o isp sbs smart", B, "St"), .known = true}}},
+    {"a first copy that a rule held and a person released has passed",
+     "",
+     {{STEP("o isp gw", B, "F+"), .fate = 'r'},
+      {STEP("o isp sbs smart", B, "Kt")},
+      {STEP("o isp sbs/2 smart", B, "Kh")}}},
     {"a held copy is only seen: the next is the first",
      "",
      {{STEP("o isp gw", B, "F+"), .fate = 'h'},
@@ -204,6 +209,11 @@ static void settle(struct record *r, const struct envelope *e,
         if (fate)
             became[i] = fate == 'a' ? FATE_ABORTED : FATE_HELD;
     }
+    record_settle(r, hash, became, e->nrecipients);
+    if (fate != 'r')
+        return;
+    for (size_t i = 0; i < e->nrecipients; i++)
+        became[i] = FATE_RELEASED;
     record_settle(r, hash, became, e->nrecipients);
 }
 
