@@ -6,6 +6,9 @@
  * A group is run at first without savepoints. When a job in it fails, all of it is rolled back and
  * run again with a savepoint around each job; so a job's run may happen twice.
  *
+ * The directory is locked as long as the keeper lives: two of them on one database would each be
+ * right alone and wrong together. The lock ends with the process, however that ends.
+ *
  * Invariant: every submitted job has its done called exactly once, after its group's commit or its
  * failure.
  */
@@ -13,10 +16,13 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include "failpoint.h"
 #include "id.h"
@@ -28,6 +34,7 @@ struct keeper {
     pthread_t thread;
     struct hold *hold; /* NULL: could not be opened again after damage */
     char *dir;
+    int lock_fd; /* the directory, locked */
 
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t wake;
@@ -244,8 +251,30 @@ static void keeper_free(struct keeper **kp)
     hold_close(&k->hold);
     pthread_mutex_destroy(&k->lock);
     pthread_cond_destroy(&k->wake);
+    if (k->lock_fd >= 0)
+        close(k->lock_fd);
     free(k->dir);
     free(k);
+}
+
+static int lock_directory(struct keeper *k, char error[512])
+{
+    k->lock_fd = open(k->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (k->lock_fd < 0) {
+        snprintf(error, 512, "cannot open %s: %s; make it and give it to the daemon's user", k->dir,
+                 strerror(errno));
+        return -1;
+    }
+    if (flock(k->lock_fd, LOCK_EX | LOCK_NB) == 0)
+        return 0;
+    if (errno == EWOULDBLOCK)
+        snprintf(error, 512,
+                 "another breakwaterd uses %s: stop it, or give this one a hold.path of its own",
+                 k->dir);
+    else
+        snprintf(error, 512, "cannot lock %s: %s; it must be on a local disk", k->dir,
+                 strerror(errno));
+    return -1;
 }
 
 struct keeper *keeper_start(const char *dir, char error[512])
@@ -254,7 +283,8 @@ struct keeper *keeper_start(const char *dir, char error[512])
     if (!k || !(k->dir = strdup(dir)))
         abort();
     init_wait(k);
-    k->hold = hold_open(dir, true, &k->figures.damaged, error);
+    if (lock_directory(k, error) == 0)
+        k->hold = hold_open(dir, true, &k->figures.damaged, error);
     if (!k->hold) {
         keeper_free(&k);
         return NULL;

@@ -26,7 +26,8 @@ struct job {
     struct job *next; /* private */
 };
 
-/* Starts the thread on dir. NULL after a sentence in error. */
+/* Locks dir, which no other process may then use, and starts the thread on it. NULL after a
+ * sentence in error. */
 struct keeper *keeper_start(const char *dir, char error[512]);
 void keeper_submit(struct keeper *, struct job *);
 /* Finishes what is queued, joins the thread. */

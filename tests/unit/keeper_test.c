@@ -170,12 +170,14 @@ static void test_refusal(void **state)
     char error[512] = "";
     assert_null(keeper_start("/nonexistent", error));
     assert_non_null(strstr(error, "/nonexistent"));
+    assert_null(keeper_start(dir, error)); /* this one has it */
+    assert_non_null(strstr(error, "another breakwaterd uses "));
 }
 
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, make, unmake)
     const struct CMUnitTest tests[] = {T(test_groups), T(test_stop_finishes),
-                                       T(test_second_when_idle), cmocka_unit_test(test_refusal)};
+                                       T(test_second_when_idle), T(test_refusal)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
