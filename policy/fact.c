@@ -182,23 +182,36 @@ const char *fact_type_name(enum fact_type type)
 
 enum { NEAREST_MAX = 64 }; /* bytes of a word worth guessing about */
 
-/* Letters to insert, remove or change to make one of the other (Levenshtein). */
+static bool same_letter(uint8_t a, uint8_t b)
+{
+    return byte_lower(a) == byte_lower(b);
+}
+
+static unsigned least(unsigned a, unsigned b)
+{
+    return a < b ? a : b;
+}
+
+/* Letters to insert, remove, change, or swap with their neighbour to make one of the other (optimal
+ * string alignment). */
 static unsigned distance(struct span a, struct span b)
 {
-    unsigned row[NEAREST_MAX + 1];
+    unsigned rows[3][NEAREST_MAX + 1];
     for (unsigned j = 0; j <= b.n; j++)
-        row[j] = j;
+        rows[0][j] = j;
     for (unsigned i = 1; i <= a.n; i++) {
-        unsigned diagonal = row[0];
+        unsigned *row = rows[i % 3], *last = rows[(i + 2) % 3];
+        const unsigned *before = rows[(i + 1) % 3];
         row[0] = i;
         for (unsigned j = 1; j <= b.n; j++) {
-            unsigned changed = diagonal + (byte_lower(a.p[i - 1]) != byte_lower(b.p[j - 1]));
-            unsigned added = (row[j] < row[j - 1] ? row[j] : row[j - 1]) + 1;
-            diagonal = row[j];
-            row[j] = changed < added ? changed : added;
+            row[j] = least(least(row[j - 1], last[j]) + 1,
+                           last[j - 1] + !same_letter(a.p[i - 1], b.p[j - 1]));
+            if (i > 1 && j > 1 && same_letter(a.p[i - 1], b.p[j - 2]) &&
+                same_letter(a.p[i - 2], b.p[j - 1]))
+                row[j] = least(row[j], before[j - 2] + 1);
         }
     }
-    return row[b.n];
+    return rows[a.n % 3][b.n];
 }
 
 void nearest_try(struct nearest *near, const char *name)
@@ -207,7 +220,8 @@ void nearest_try(struct nearest *near, const char *name)
     if (near->word.n == 0 || near->word.n > NEAREST_MAX || other.n > NEAREST_MAX)
         return;
     unsigned d = distance(near->word, other);
-    if (d > near->word.n / 3 + 1 || d >= other.n || (near->name && d >= near->distance))
+    size_t most = near->word.n < 5 ? 1 : near->word.n / 3 + 1;
+    if (d > most || d >= other.n || (near->name && d >= near->distance))
         return;
     near->name = name;
     near->distance = d;

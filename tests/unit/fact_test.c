@@ -219,7 +219,8 @@ static void the_nearest_name_is_found(void **state)
     } t[] = {
         {"hold", "hold"}, {"hodl", "hold"},       {"Hold", "hold"}, {"hol", "hold"},
         {"tga", "tag"},   {"xyz", NULL},          {"", NULL},       {"throttel", "throttle"},
-        {"ta", "tag"},    {"holdholdhold", NULL},
+        {"ta", "tag"},    {"holdholdhold", NULL}, {"foo", NULL},    {"pats", "pass"},
+        {"hgo", NULL},    {"rejetc", "reject"},
     };
     for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
         struct nearest near = {.word = span_str(t[i].word)};
