@@ -5,17 +5,16 @@
  * anything else. libconfuse sees only texts and lists of texts: what a value may be is said here,
  * with the line it stands on. The first mistake ends the reading; nothing half-read is ever used.
  */
-#include <arpa/inet.h>
 #include <confuse.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "config.h"
+#include "place.h"
 #include "sitekey.h"
 
 enum { FILE_BYTES = 1 << 20, LINE_BYTES = 512, SECTION_KEYS = 32 };
@@ -167,6 +166,7 @@ enum { ROWS = sizeof rows / sizeof *rows };
 struct loading {
     struct config *config;
     const char *file;
+    enum config_use use;
     char *error;          /* LINE_BYTES; empty: nothing wrong so far */
     unsigned line[ROWS];  /* where each key was set last; 0: not in the file */
     unsigned taken[ROWS]; /* lists: elements taken */
@@ -244,61 +244,6 @@ static bool host_name(struct span s)
     return true;
 }
 
-static bool port(struct span s)
-{
-    unsigned value = 0;
-    if (s.n == 0 || s.n > 5)
-        return false;
-    for (size_t i = 0; i < s.n; i++) {
-        if (!byte_digit(s.p[i]))
-            return false;
-        value = value * 10 + (unsigned)(s.p[i] - '0');
-    }
-    return value > 0 && value <= 65535;
-}
-
-/* Is s the text of an address of this family? */
-static bool address(int family, struct span s)
-{
-    char text[INET6_ADDRSTRLEN];
-    struct in6_addr binary;
-    if (s.n >= sizeof text)
-        return false;
-    memcpy(text, s.p, s.n);
-    text[s.n] = '\0';
-    return inet_pton(family, text, &binary) == 1;
-}
-
-/* "unix:/path" that fits a socket address */
-static bool unix_socket(struct span s)
-{
-    return span_starts(s, SPAN("unix:/")) && s.n - 5 < sizeof((struct sockaddr_un *)0)->sun_path;
-}
-
-static bool listen_socket(struct span s)
-{
-    bool six = span_starts(s, SPAN("inet6:"));
-    if (!six && !span_starts(s, SPAN("inet:")))
-        return unix_socket(s);
-    s = span_from(s, six ? 6 : 5);
-    size_t at = span_find(s, '@');
-    return at < s.n && port(span_head(s, at)) &&
-           address(six ? AF_INET6 : AF_INET, span_from(s, at + 1));
-}
-
-static bool target(struct span s)
-{
-    size_t colon = span_rfind(s, ':');
-    if (unix_socket(s))
-        return true;
-    if (colon == s.n || !port(span_from(s, colon + 1)))
-        return false;
-    s = span_head(s, colon);
-    if (s.n > 2 && s.p[0] == '[' && s.p[s.n - 1] == ']')
-        return address(AF_INET6, span_of(s.p + 1, s.n - 2));
-    return address(AF_INET, s);
-}
-
 /* "*", or a text without stars, blanks and brackets */
 static bool recipient_part(struct span s)
 {
@@ -332,6 +277,27 @@ static int choice(const char *words, const char *value)
 
 /* ---- setters: `at` is the place of the value in the struct ---- */
 
+/* A limit as it would be written: "180d", "64KB", "0.9". */
+static const char *limit(const struct key_row *row, double value, char out[32])
+{
+    static const struct {
+        enum key_type type;
+        const char *name;
+        double times;
+    } units[] = {{KEY_DURATION, "d", DAY},  {KEY_DURATION, "h", 3600e3}, {KEY_DURATION, "m", 60e3},
+                 {KEY_DURATION, "s", 1000}, {KEY_DURATION, "ms", 1},     {KEY_SIZE, "GB", GB},
+                 {KEY_SIZE, "MB", 1 << 20}, {KEY_SIZE, "KB", 1 << 10}};
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+        double n = value / units[i].times;
+        if (units[i].type != row->type || n < 1 || n > (double)(int64_t)n)
+            continue;
+        snprintf(out, 32, "%.15g%s", n, units[i].name);
+        return out;
+    }
+    snprintf(out, 32, "%.15g", value);
+    return out;
+}
+
 static int set_quantity(struct loading *l, unsigned line, const struct key_row *row,
                         const char *value, void *at)
 {
@@ -351,12 +317,9 @@ static int set_quantity(struct loading *l, unsigned line, const struct key_row *
         (row->type == KEY_COUNT && strchr(value, '.')))
         return refuse_value(l, line, row, value, expected[row->type]);
     if (number < row->min || number > row->max) {
-        char limits[96];
-        const char *what = row->type == KEY_DURATION ? " ms"
-                           : row->type == KEY_SIZE   ? " bytes"
-                                                     : "";
-        snprintf(limits, sizeof limits, "at least %.15g%s and at most %.15g%s", row->min, what,
-                 row->max, what);
+        char limits[96], min[32], max[32];
+        snprintf(limits, sizeof limits, "at least %s and at most %s", limit(row, row->min, min),
+                 limit(row, row->max, max));
         return refuse_value(l, line, row, value, limits);
     }
     if (row->type == KEY_DURATION)
@@ -510,15 +473,16 @@ static int set_value(struct loading *l, unsigned line, const struct key_row *row
     case KEY_PATH:
         return set_path(l, line, row, value, at);
     case KEY_TARGET:
-        if (!target(span_str(value)))
+        if (!place_target(span_str(value)))
             return refuse_value(l, line, row, value,
                                 "ADDRESS:PORT, such as 127.0.0.1:25 or [::1]:25, or unix:/path");
         *(char **)at = keep(l, span_str(value));
         return 0;
     case KEY_SOCKET:
-        if (!listen_socket(span_str(value)))
+        if (!place_listen(span_str(value)))
             return refuse_value(l, line, row, value,
-                                "inet:PORT@ADDRESS, inet6:PORT@ADDRESS or unix:/path");
+                                "inet:PORT@ADDRESS, such as inet:8895@127.0.0.1, "
+                                "inet6:PORT@ADDRESS or unix:/path");
         *(char **)at = keep(l, span_str(value));
         return 0;
     case KEY_OCTAL:
@@ -579,6 +543,7 @@ static size_t find_row(const char *section, const char *name)
     return ROWS;
 }
 
+static const char *const open_end = "ends inside a list, a comment or a quoted text";
 static const char *const no_smtp =
     "smtp listeners come in a later version: use milter NAME { socket = ... }";
 
@@ -635,6 +600,15 @@ static int take_key(cfg_t *cfg, cfg_opt_t *opt)
     return set_value(l, line, &rows[i], cfg_opt_getnstr(opt, 0), l->config);
 }
 
+/* Can a file be made at this path, which `key` names? */
+static int check_place(struct loading *l, unsigned line, const char *key, const char *path)
+{
+    char why[PLACE_ERROR];
+    if (l->use == CONFIG_READ || place_file(path, why) == 0)
+        return 0;
+    return refuse(l, line, "%s: %s", key, why);
+}
+
 /* A listener's section is complete. */
 static int take_listener(cfg_t *cfg, cfg_opt_t *opt)
 {
@@ -647,11 +621,14 @@ static int take_listener(cfg_t *cfg, cfg_opt_t *opt)
     if (!host_name(span_str(title)))
         return refuse(l, line, "milter: found the name '%.60s', expected letters and digits",
                       title);
-    if (!listener_of(l, title)->socket)
+    const char *socket = listener_of(l, title)->socket;
+    if (!socket)
         return refuse(l, line,
                       "milter %s has no socket: say where the MTA connects to, as in "
                       "socket = \"inet:8895@127.0.0.1\"",
                       title);
+    if (*socket == 'u')
+        return check_place(l, line, "milter.socket", socket + strlen("unix:"));
     return 0;
 }
 
@@ -701,6 +678,14 @@ static void complain(cfg_t *cfg, const char *fmt, va_list ap)
     }
     if (strstr(fmt, "no such option")) {
         unknown_key(l, cfg, va_arg(ap, const char *));
+        return;
+    }
+    if (strstr(fmt, "missing title")) {
+        (void)refuse(l, (unsigned)cfg->line, "a milter section wants a name: milter NAME { ... }");
+        return;
+    }
+    if (strstr(fmt, "premature end")) {
+        (void)refuse(l, 0, "%s", open_end);
         return;
     }
     vsnprintf(text, sizeof text, fmt, ap);
@@ -789,7 +774,7 @@ static int read_text(struct loading *l, struct span text)
     if (rc != CFG_SUCCESS)
         (void)refuse(l, (unsigned)cfg->line, "cannot be read");
     else if (cfg_size(cfg, end_mark) == 0)
-        (void)refuse(l, 0, "ends inside a comment or a quoted text");
+        (void)refuse(l, 0, "%s", open_end);
     else
         clear_empty_lists(l, cfg);
     now_loading = NULL;
@@ -820,20 +805,20 @@ static uint8_t *slurp(struct arena *arena, const char *path, size_t *n)
 
 static const uint8_t test_key[32] = "breakwater: a key for tests only";
 
-static int load_key(struct loading *l, unsigned line, enum config_use use)
+static int load_key(struct loading *l, unsigned line)
 {
     struct config *c = l->config;
     char why[SITEKEY_ERROR];
     memcpy(c->site_key, test_key, sizeof test_key);
-    if (use == CONFIG_READ)
+    if (l->use == CONFIG_READ)
         return 0;
     int rc = sitekey_read(c->site_key_file, c->site_key, why);
     if (rc == 0)
         return 0;
-    if (rc > 0 && use == CONFIG_CHECK) {
-        log_say(LOG_LEVEL_NOTICE, "site key %s is missing: it would be made", c->site_key_file);
+    if (rc > 0 && check_place(l, line, "node.site_key", c->site_key_file) < 0)
+        return -1;
+    if (rc > 0 && l->use == CONFIG_CHECK)
         return 0;
-    }
     if (rc < 0 || sitekey_make(c->site_key_file, c->site_key, why) < 0)
         return refuse(l, line, "node.site_key: %s", why);
     log_say(LOG_LEVEL_NOTICE, "made a new site key: %s", c->site_key_file);
@@ -862,17 +847,10 @@ static int load_policy(struct loading *l, unsigned line)
 
 static int check_hold_path(struct loading *l, unsigned line)
 {
-    const char *path = l->config->hold_path;
-    struct stat st;
-    if (stat(path, &st) < 0)
-        return refuse(l, line, "hold.path: %s: %s; make it, writable for breakwaterd only", path,
-                      strerror(errno));
-    if (!S_ISDIR(st.st_mode))
-        return refuse(l, line, "hold.path: %s is not a directory", path);
-    if (access(path, R_OK | W_OK | X_OK) < 0)
-        return refuse(l, line, "hold.path: %s cannot be written by this user (uid %u): %s", path,
-                      (unsigned)geteuid(), strerror(errno));
-    return 0;
+    char why[PLACE_ERROR];
+    if (l->use == CONFIG_READ || place_directory(l->config->hold_path, why) == 0)
+        return 0;
+    return refuse(l, line, "hold.path: %s", why);
 }
 
 /* ---- the whole ---- */
@@ -900,7 +878,8 @@ static void finish_names(struct loading *l)
         c->release_helo = keep(l, c->site.node);
 }
 
-static struct config *new_config(struct loading *l, const char *file, char error[LINE_BYTES])
+static struct config *new_config(struct loading *l, const char *file, enum config_use use,
+                                 char error[LINE_BYTES])
 {
     struct arena *arena = arena_new();
     struct config *c = arena_zero(arena, sizeof *c);
@@ -908,7 +887,7 @@ static struct config *new_config(struct loading *l, const char *file, char error
     atomic_init(&c->references, 1);
     site_defaults(&c->site);
     *error = '\0';
-    *l = (struct loading){.config = c, .file = file, .error = error};
+    *l = (struct loading){.config = c, .file = file, .use = use, .error = error};
     return c;
 }
 
@@ -921,16 +900,16 @@ struct config *config_parse(const char *file, struct span text, enum config_use 
                             char error[LINE_BYTES])
 {
     struct loading l;
-    struct config *c = new_config(&l, file, error);
+    struct config *c = new_config(&l, file, use, error);
     c->file = keep(&l, span_str(file));
     if (set_defaults(&l) < 0 || read_text(&l, text) < 0)
         goto fail;
     finish_names(&l);
     if (load_policy(&l, line_of(&l, "policy", "file")) < 0)
         goto fail;
-    if (use == CONFIG_CHECK && check_hold_path(&l, line_of(&l, "hold", "path")) < 0)
-        goto fail;
-    if (load_key(&l, line_of(&l, "node", "site_key"), use) < 0)
+    if (check_hold_path(&l, line_of(&l, "hold", "path")) < 0 ||
+        load_key(&l, line_of(&l, "node", "site_key")) < 0 ||
+        check_place(&l, line_of(&l, "control", "socket"), "control.socket", c->control_socket) < 0)
         goto fail;
     return c;
 fail:
@@ -956,7 +935,7 @@ struct config *config_builtin(void)
 {
     struct loading l;
     char error[LINE_BYTES];
-    struct config *c = new_config(&l, "built-in", error);
+    struct config *c = new_config(&l, "built-in", CONFIG_READ, error);
     if (set_defaults(&l) < 0 || load_policy(&l, 0) < 0)
         log_die("the built-in configuration is wrong: %s", error);
     c->site.node = keep_lower(&l, SPAN("breakwater"));

@@ -67,7 +67,7 @@ struct config {
 /* What a configuration is read for. */
 enum config_use {
     CONFIG_RUN,   /* to work with: a missing site key file is made, 0600 */
-    CONFIG_CHECK, /* -t: changes nothing on disk; looks whether hold.path can be written */
+    CONFIG_CHECK, /* -t: the same checks of directories and files, but nothing is made */
     CONFIG_READ,  /* to judge recorded mail anywhere (replay): no site key, no directories */
 };
 /*

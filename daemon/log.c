@@ -188,6 +188,13 @@ void log_say(enum log_level level, const char *fmt, ...)
 void log_die(const char *fmt, ...)
 {
     va_list ap;
+    if (atomic_load(&to_syslog)) { /* who started it by hand looks at the terminal */
+        char text[VALUE_MAX + 1];
+        va_start(ap, fmt);
+        vsnprintf(text, sizeof text, fmt, ap);
+        va_end(ap);
+        fprintf(stderr, "breakwaterd: %s\n", text);
+    }
     va_start(ap, fmt);
     vsay(LOG_LEVEL_ERROR, fmt, ap);
     va_end(ap);

@@ -35,9 +35,10 @@ struct daemon {
 
 static void usage(FILE *to)
 {
-    fputs("usage: breakwaterd [-t] [-f breakwater.conf]\n"
+    fputs("usage: breakwaterd [-htV] [-f FILE]\n"
           "  -f FILE  configuration (default /etc/breakwater/breakwater.conf)\n"
           "  -t       check the configuration and exit: 0 good, 1 with one sentence\n"
+          "  -h       print this\n"
           "  -V       print the version\n",
           to);
 }
@@ -225,7 +226,7 @@ static void serve(struct daemon *d)
     sigaddset(&set, SIGINT);
     pthread_sigmask(SIG_BLOCK, &set, NULL); /* before any thread starts: all inherit it */
     signal(SIGPIPE, SIG_IGN);
-    umask(0077); /* what we write is other people's mail */
+    umask(0077);              /* what we write is other people's mail */
     signal(SIGXFSZ, SIG_IGN); /* a file at its limit is a full disk, not the end */
     want_descriptors();
     start(d);
@@ -271,8 +272,9 @@ int main(int argc, char **argv)
         return 1;
     }
     if (check) {
-        printf("%s: the configuration is good (%zu rules)\n", d.file,
-               policy_rules(d.config->policy));
+        printf("%s: the configuration is good (%zu rules%s)\n", d.file,
+               policy_rules(d.config->policy),
+               d.config->nlisteners ? "" : "; no milter section: no mail will be judged");
         config_drop(&d.config);
         return 0;
     }

@@ -56,8 +56,9 @@ static int remove_directory(void **state)
 }
 
 /* Everything a configuration needs but one line. */
+#define KEYS "node { site_key = good.key }\nhold { path = . }\n"
 #define REST                                                                                       \
-    "\nnode { site_key = good.key }\nhold { path = . }\n"                                          \
+    "\nnode { site_key = good.key }\nhold { path = . }\ncontrol { socket = c.sock }\n"             \
     "milter in { socket = \"inet:8895@127.0.0.1\" }\n"
 
 static struct config *parse(const char *text, char error[512])
@@ -101,14 +102,16 @@ static void mistakes_are_one_sentence_with_the_line(void **state)
         {"detect { ttl_plain = 24MB }" REST, 1, "a time with its unit"},
         {"detect { ttl_plain = 24 h }" REST, 1, "a time with its unit"},
         {"detect { ttl_plain = 24hours }" REST, 1, "a time with its unit"},
-        {"detect { ttl_plain = 59s }" REST, 1, "at least 60000 ms"},
-        {"detect { ttl_storm = 181d }" REST, 1, "at most"},
+        {"detect { ttl_plain = 59s }" REST, 1, "at least 1m and at most 180d"},
+        {"detect { ttl_storm = 181d }" REST, 1, "at most 180d"},
+        {"detect { known_server = 181d }" REST, 1, "at least 0 and at most 180d"},
+        {"hold { deadline = 99ms }", 1, "at least 100ms and at most 1m"},
         {"detect { quick_visible = 1.1 }" REST, 1, "at most 1"},
         {"detect { quick_visible = 101% }" REST, 1, "at most 1"},
         {"detect { name_margin = 5% }" REST, 1, "expected a number"},
         {"hold { max_bytes = 10 }" REST, 1, "a size with its unit"},
         {"hold { max_bytes = 10G }" REST, 1, "a size with its unit"},
-        {"hold { max_bytes = 1023KB }" REST, 1, "at least 1048576 bytes"},
+        {"hold { max_bytes = 1023KB }" REST, 1, "at least 1MB"},
         {"release { rate = 0 }" REST, 1, "at least 0.001"},
         /* words */
         {"mode = on" REST, 1, "one of monitor|enforce|bypass"},
@@ -116,9 +119,9 @@ static void mistakes_are_one_sentence_with_the_line(void **state)
         {"store { backend = disk }" REST, 1, "one of memory|none"},
         {"release { token = maybe }" REST, 1, "one of no|yes"},
         {"log { to = \"/var/log/x\" }" REST, 1, "one of syslog|stderr"},
-        {"control { mode = 888 }" REST, 1, "octal"},
-        {"control { mode = 1777 }" REST, 1, "octal"},
-        {"control { mode = 66 }" REST, 1, "octal"},
+        {"control { mode = 888 socket = c }\n" KEYS, 1, "octal"},
+        {"control { mode = 1777 socket = c }\n" KEYS, 1, "octal"},
+        {"control { mode = 66 socket = c }\n" KEYS, 1, "octal"},
         /* names and addresses */
         {"node { name = \"a b\" }", 1, "a host name"},
         {"node { name = \"\" }", 1, "a host name"},
@@ -147,14 +150,15 @@ static void mistakes_are_one_sentence_with_the_line(void **state)
         {"milter a {\n}", 2, "milter a has no socket"},
         {"milter a { mode = 0600 }", 1, "milter a has no socket"},
         {"milter a { sokcet = x }", 1, "did you mean 'socket'"},
-        {"milter { socket = \"unix:/x\" }", 1, "missing title"},
-        {"milter in { socket = \"unix:/x\" }" REST, 4, "duplicate"},
+        {"milter { socket = \"unix:/x\" }", 1, "wants a name"},
+        {"milter in { socket = \"unix:/tmp/x\" }" REST, 5, "duplicate"},
         {"smtp a { socket = \"inet:25@127.0.0.1\" }" REST, 1, "smtp listeners come in a later"},
         {"smtp a {\n}" REST, 2, "smtp listeners come in a later"},
         /* shape */
         {"", 0, "is empty"},
         {"# nothing\n\n", 0, "is empty"},
         {"hold { path = .", 0, "'hold' is not closed"},
+        {"log { to = \"syslog", 0, "a quoted text"},
         {"own { hosts = { a.example\n", 0, NULL},
         {"log { to = \"syslog\n" REST, 0, NULL},
         {"/* mode = monitor" REST, 0, NULL},
@@ -170,6 +174,12 @@ static void mistakes_are_one_sentence_with_the_line(void **state)
         {"node { site_key = \".\" }\nhold { path = . }", 1, "directory"},
         {"mode = monitor\nhold { path = missing }", 2, "hold.path"},
         {"mode = monitor\nhold { path = good.key }", 2, "is not a directory"},
+        {"node { site_key = missing/key }\nhold { path = . }\ncontrol { socket = c }", 1,
+         "site_key"},
+        {KEYS "control { socket = missing/c }", 3, "control.socket"},
+        {KEYS "control { socket = good.key/c }", 3, "is not a directory"},
+        {"milter a { socket = \"unix:/nonexistent/x\" }" REST, 1,
+         "milter.socket: /nonexistent: No"},
     };
     for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
         char error[512] = "", place[300];
@@ -204,7 +214,7 @@ static void values_arrive(void **state)
                               "  domains = example.net }\n"
                               "trusted { relays = { Backup.example.org, 203.0.113.0/24 } }\n"
                               "milter in { socket = \"inet6:8895@::1\" }\n"
-                              "milter out { socket = \"unix:/run/x\" mode = 600 }\n"
+                              "milter out { socket = \"unix:/tmp/x\" mode = 600 }\n"
                               "detect { a_extra = 0 quick_visible = 95% ttl_plain = 36h }\n"
                               "exempt = { \"Postmaster@*\" }\n"
                               "release { to = \"[::1]:10025\" rate = 2.5 token = no }\n"
@@ -315,7 +325,8 @@ static void a_missing_site_key_is_made_once(void **state)
     (void)state;
     char error[512] = "", file[256];
     struct stat st;
-    put_file("a.conf", "node { site_key = new.key }\nhold { path = . }\n", 0644);
+    put_file("a.conf", "node { site_key = new.key }\nhold { path = . }\ncontrol { socket = c }\n",
+             0644);
     snprintf(file, sizeof file, "%s", path("a.conf"));
     struct config *c = config_load(file, CONFIG_CHECK, error);
     assert_non_null(c);
