@@ -46,6 +46,7 @@ differ "policy.conf(5)" "$tmp/facts" "$tmp/factmanual"
 # The sample, with everything in it switched on, is a configuration.
 mkdir "$tmp/hold" && cp contrib/policy.conf "$tmp/policy.conf"
 sed -e 's/^\( *\)#\([a-z_]* = \)/\1\2/' -e 's|"/var/lib/breakwater"|"hold"|' \
-	-e 's|"/var/lib/breakwater/site.key"|"site.key"|' contrib/breakwater.conf >"$tmp/all.conf"
+	-e 's|"/var/lib/breakwater/site.key"|"site.key"|' \
+	-e 's|"/run/breakwater/control"|"control"|' contrib/breakwater.conf >"$tmp/all.conf"
 "$build/breakwaterd" -t -f "$tmp/all.conf" >"$tmp/out" 2>&1 || { cat "$tmp/out"; bad=1; }
 exit $bad
