@@ -250,7 +250,7 @@ static void old_segments_go(void **state)
 static void overflow_is_counted(void **state)
 {
     struct fixture *f = *state;
-    uint64_t many = 100000; /* of ~120 bytes: more than 8 MiB */
+    uint64_t many = 200000; /* of ~120 bytes: more than 16 MiB */
     add(f->journal, 1, many);
     uint64_t lost = journal_lost(f->journal);
     assert_true(lost > 0 && lost < many);
