@@ -76,6 +76,43 @@ void contents_close(struct contents *c)
     *c = (struct contents){0};
 }
 
+/* Digests. */
+
+struct digest {
+    int64_t tag;
+    struct span rest;
+    uint8_t sha[32];
+};
+
+static void digest_cut(struct digest *d)
+{
+    d->tag = 0;
+    for (size_t i = 0; i < TAG; i++)
+        d->tag = d->tag << 8 | d->sha[i];
+    d->rest = span_of(d->sha + TAG, DIGEST - TAG);
+}
+
+static void digest_of(struct digest *d, struct span bytes, const uint8_t *sha256)
+{
+    if (sha256)
+        memcpy(d->sha, sha256, sizeof(d->sha));
+    else if (EVP_Digest(bytes.p ? bytes.p : (const uint8_t *)"", bytes.n, d->sha, NULL,
+                        EVP_sha256(), NULL) != 1)
+        abort();
+    digest_cut(d);
+}
+
+/* Are these the bytes that were stored? */
+static bool is_sound(struct contents *c, int64_t id, struct span bytes)
+{
+    struct digest d;
+    int64_t same;
+    digest_of(&d, bytes, NULL);
+    return db_ask(c->db, &same, "SELECT tag = ?2 AND digest = ?3 FROM content WHERE id = ?1", "llb",
+                  id, d.tag, d.rest) == 1 &&
+           same;
+}
+
 /* References in memory. */
 
 static struct content_hot *coldest(struct contents *c)
@@ -123,7 +160,7 @@ static struct content_hot *hot(struct contents *c, int64_t id)
         base > CONTENT_PACKED)
         return NULL;
     c->spare.n = 0;
-    if (content_read(c, id, &c->spare))
+    if (content_read(c, id, &c->spare) || !is_sound(c, id, span_of(c->spare.p, c->spare.n)))
         return NULL;
     return heat(c, id, span_of(c->spare.p, c->spare.n));
 }
@@ -188,30 +225,6 @@ static struct packed squeeze(struct contents *c, struct span bytes, const struct
 
 /* Finding and adding. */
 
-struct digest {
-    int64_t tag;
-    struct span rest;
-    uint8_t sha[32];
-};
-
-static void digest_cut(struct digest *d)
-{
-    d->tag = 0;
-    for (size_t i = 0; i < TAG; i++)
-        d->tag = d->tag << 8 | d->sha[i];
-    d->rest = span_of(d->sha + TAG, DIGEST - TAG);
-}
-
-static void digest_of(struct digest *d, struct span bytes, const uint8_t *sha256)
-{
-    if (sha256)
-        memcpy(d->sha, sha256, sizeof(d->sha));
-    else if (EVP_Digest(bytes.p ? bytes.p : (const uint8_t *)"", bytes.n, d->sha, NULL,
-                        EVP_sha256(), NULL) != 1)
-        abort();
-    digest_cut(d);
-}
-
 /* 1: *id has it, *fit says what may be a reference for it (0: nothing); 0; -1. */
 static int find(struct contents *c, const struct digest *d, uint64_t size, int64_t *id,
                 int64_t *fit)
@@ -271,6 +284,29 @@ static int put_fresh(struct contents *c, struct span bytes, const struct digest 
     return refer(c, reference, *id);
 }
 
+static bool reads_as(struct contents *c, int64_t id, struct span bytes)
+{
+    c->spare.n = 0;
+    return content_read(c, id, &c->spare) == 0 && span_eq(bytes, span_of(c->spare.p, c->spare.n));
+}
+
+/* A content that was damaged and whose bytes have come again is written anew. */
+static int heal(struct contents *c, int64_t id, struct span bytes)
+{
+    sqlite3_stmt *q =
+        db_bind(c->db, "SELECT base, length(bytes) FROM content WHERE id = ?", "l", id);
+    if (!q || db_step(c->db, q) != 1)
+        return -1;
+    int64_t base = sqlite3_column_int64(q, 0), before = sqlite3_column_int64(q, 1);
+    sqlite3_reset(q);
+    struct packed p = squeeze(c, bytes, NULL);
+    if (db_run(c->db, "UPDATE content SET base = NULL, form = ?2, bytes = ?3 WHERE id = ?1", "lib",
+               id, (int)p.form, p.stored) < 0 ||
+        (base > 0 && count_add(c->counts, COUNT_REFERENCES, base, -1)))
+        return -1;
+    return count_add(c->counts, COUNT_BYTES, 0, (int64_t)p.stored.n - before);
+}
+
 int content_put(struct contents *c, struct span bytes, const uint8_t *sha256, int64_t *reference,
                 int64_t *id)
 {
@@ -287,6 +323,11 @@ int content_put(struct contents *c, struct span bytes, const uint8_t *sha256, in
         return -1;
     if (rc == 0)
         return put_fresh(c, bytes, &d, ref, reference, id);
+    if (!reads_as(c, *id, bytes)) {
+        fit = *id;
+        if (heal(c, *id, bytes))
+            return -1;
+    }
     if (count_add(c->counts, COUNT_REFERENCES, *id, 1))
         return -1;
     return refer(c, reference, fit);

@@ -56,9 +56,10 @@ void contents_close(struct contents *);
 void contents_forget(struct contents *); /* after a rollback: ids may be void */
 
 /*
- * Stores bytes once more: *id gains a reference. sha256: theirs, if it is known already; NULL.
- * *reference is the storm's, 0: none yet; then it is set to a content fit to be one and that has
- * gained a second reference.
+ * Stores bytes once more: *id gains a reference. What is there already is read back first: nothing
+ * is acknowledged on the strength of damaged bytes, they are written anew. sha256: theirs, if it is
+ * known already; NULL. *reference is the storm's, 0: none yet; then it is set to a content fit to
+ * be one and that has gained a second reference.
  */
 int content_put(struct contents *, struct span, const uint8_t *sha256, int64_t *reference,
                 int64_t *id) MUSTCHECK;

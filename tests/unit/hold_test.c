@@ -650,6 +650,71 @@ static void test_incidents_go(void **state)
     }
 }
 
+static void check_damaged(uint64_t mail, int want)
+{
+    uint8_t *bytes, sha[32];
+    size_t n;
+    int rc = hold_bytes(hold, mail, &bytes, &n, sha);
+    assert_int_equal(rc, want);
+    if (rc == 0)
+        free(bytes);
+}
+
+/* A damaged reference: what needs it is said to be damaged and stays; when its bytes come again,
+ * all of it is whole again. */
+static void test_damaged_reference(void **state)
+{
+    (void)state;
+    static const char text[] = "The minutes of the meeting of the parish council of Much Wenlock, "
+                               "held on 23 January 2006 at 7 pm in the Guildhall.\r\n";
+    static const char changed[] = "The minutes of the meeting of the parish council of Much "
+                                  "Wenlock, held on 23 January 2006 at 7 pm in the Guildhall.\r\n"
+                                  "-- \r\nfooter 2\r\n";
+    const struct draft first[] = {{.id = ID(10), "a: 1\r\n\r\n", text, {"<a@x>"}, .k = 1},
+                                  {.id = ID(20), "a: 2\r\n\r\n", changed, {"<b@x>"}, .k = 1}};
+    const struct draft other = {.id = ID(30), "a: 3\r\n\r\n", changed, {"<c@x>"}, .k = 2};
+    const struct draft again = {.id = ID(40), "a: 4\r\n\r\n", text, {"<d@x>"}, .k = 1};
+    put_all(first, 2);
+    hold_close(&hold);
+    char path[128], error[512], list[64] = "";
+    sqlite3 *db;
+    snprintf(path, sizeof(path), "%s/hold.db", dir);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db,
+                                  "UPDATE content SET bytes = zeroblob(length(bytes))"
+                                  " WHERE id = (SELECT body FROM storm)",
+                                  NULL, NULL, NULL),
+                     SQLITE_OK);
+    assert_int_equal(sqlite3_changes(db), 1);
+    sqlite3_close(db);
+    hold = hold_open(dir, true, NULL, error);
+    assert_non_null(hold);
+    check_damaged(ID(10), -2);
+    check_damaged(ID(20), -2);
+
+    begin(); /* a release that cannot go on */
+    assert_int_equal(hold_release_id(hold, ID(11), "me", NOW), 1);
+    assert_int_equal(hold_attempt(hold, ID(10), NOW, NOW + 1000), 1);
+    assert_int_equal(hold_deferred(hold, ID(11), "damaged", NOW + 1000), 1);
+    assert_int_equal(hold_purge(hold, NOW + 40 * DAY), 0);
+    commit();
+    struct hold_filter all = {.state = -1};
+    assert_int_equal(hold_each(hold, &all, add_id, list), 0);
+    assert_string_equal(list, " 11 21");
+    check_counts(1, 1, 0, 0);
+
+    put_all(&other, 1); /* of the damaged delta */
+    check_bytes(hold, ID(30),
+                "a: 3\r\n\r\nThe minutes of the meeting of the parish council of Much "
+                "Wenlock, held on 23 January 2006 at 7 pm in the Guildhall.\r\n"
+                "-- \r\nfooter 2\r\n");
+    check_damaged(ID(20), 0);
+    check_damaged(ID(10), -2);
+    put_all(&again, 1); /* of the reference itself */
+    check_damaged(ID(10), 0);
+    check_damaged(ID(40), 0);
+}
+
 static void test_refusals(void **state)
 {
     (void)state;
@@ -679,10 +744,21 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, make, unmake)
     const struct CMUnitTest tests[] = {
-        T(test_bytes_come_back), T(test_rows_come_back), T(test_filters),  T(test_states),
-        T(test_attempts),        T(test_one_each),       T(test_bulk),     T(test_unput),
-        T(test_purge),           T(test_large),          T(test_rollback), T(test_documents),
-        T(test_incidents_go),    T(test_refusals),
+        T(test_bytes_come_back),
+        T(test_rows_come_back),
+        T(test_filters),
+        T(test_states),
+        T(test_attempts),
+        T(test_one_each),
+        T(test_bulk),
+        T(test_unput),
+        T(test_purge),
+        T(test_large),
+        T(test_rollback),
+        T(test_documents),
+        T(test_incidents_go),
+        T(test_damaged_reference),
+        T(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
