@@ -21,7 +21,7 @@ int counts_flush(struct counts *c)
     return 0;
 }
 
-int count_add(struct counts *c, int what, int64_t id, int64_t change)
+static int add(struct counts *c, int what, int64_t id, int64_t change)
 {
     for (unsigned i = 0; i < c->n; i++)
         if (c->pending[i].id == id && c->pending[i].what == what) {
@@ -34,6 +34,12 @@ int count_add(struct counts *c, int what, int64_t id, int64_t change)
     c->pending[c->n].id = id;
     c->pending[c->n++].change = change;
     return 0;
+}
+
+int count_add(struct counts *c, int what, int64_t id, int64_t change)
+{
+    bool summed = what >= COUNT_COPIES && what <= COUNT_MAILS;
+    return add(c, what, id, change) || (summed && add(c, what, 0, change)) ? -1 : 0;
 }
 
 void counts_forget(struct counts *c)

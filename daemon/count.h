@@ -12,8 +12,8 @@
 
 enum count_what {
     COUNT_REFERENCES,               /* of content id */
-    COUNT_COPIES,                   /* of storm id; + enum copy_state */
-    COUNT_MAILS = COUNT_COPIES + 8, /* of storm id */
+    COUNT_COPIES,                   /* of storm id, and of all: id 0; + enum copy_state */
+    COUNT_MAILS = COUNT_COPIES + 8, /* of storm id, and of all: id 0 */
     COUNT_CONTENTS,                 /* id 0 */
     COUNT_BYTES,                    /* stored bytes of contents; id 0 */
 };
@@ -28,6 +28,7 @@ struct counts {
     unsigned n;
 };
 
+/* Storms' are added to the sums of all as well. */
 int count_add(struct counts *, int what, int64_t id, int64_t change) MUSTCHECK;
 int counts_flush(struct counts *) MUSTCHECK;
 void counts_forget(struct counts *); /* what was pending was rolled back */

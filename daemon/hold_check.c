@@ -57,7 +57,11 @@ static const struct law laws[] = {
     {"no copies are counted that are not there",
      "SELECT count(*) FROM count LEFT JOIN (SELECT storm AS id, 1 + state AS what, count(*) AS m"
      " FROM copy GROUP BY storm, state) x USING(id, what)"
-     " WHERE what BETWEEN 2 AND 5 AND n <> ifnull(m, 0)"},
+     " WHERE id <> 0 AND what BETWEEN 2 AND 5 AND n <> ifnull(m, 0)"},
+    {"sums are right", "SELECT count(*) FROM (SELECT what, sum(n) AS m FROM count WHERE id <> 0"
+                       " GROUP BY what) LEFT JOIN count USING(what) WHERE id = 0 AND n <> m"},
+    {"there are sums", "SELECT count(*) FROM (SELECT DISTINCT what FROM count WHERE id <> 0)"
+                       " WHERE what NOT IN (SELECT what FROM count WHERE id = 0)"},
     {"mails are counted right",
      "SELECT count(*) FROM (SELECT storm AS id, count(*) AS m FROM mail GROUP BY storm) x"
      " LEFT JOIN count ON count.id = x.id AND what = 9 WHERE m IS NOT n"},

@@ -200,16 +200,29 @@ static void figure(struct hold_figures *out, int what, uint64_t n)
         out->content_bytes = n;
 }
 
-static int read_counts(struct hold *h, const char *incident, struct hold_figures *out)
+static int read_some(struct hold *h, sqlite3_stmt *q, struct hold_figures *out)
 {
-    sqlite3_stmt *q = db_bind(&h->db,
-                              "SELECT what, sum(n) FROM count WHERE id = 0 OR ?1 IS NULL"
-                              " OR id IN (SELECT id FROM storm WHERE incident = ?1) GROUP BY what",
-                              "s", incident);
     int rc = q ? 1 : -1;
     while (rc == 1 && (rc = db_step(&h->db, q)) == 1)
         figure(out, sqlite3_column_int(q, 0), (uint64_t)sqlite3_column_int64(q, 1));
     return rc;
+}
+
+/* Sums are kept of everything; of an incident, its storms are summed. */
+static int read_counts(struct hold *h, const char *incident, struct hold_figures *out)
+{
+    if (read_some(h, db_bind(&h->db, "SELECT what, n FROM count WHERE id = 0", ""), out))
+        return -1;
+    if (!incident)
+        return 0;
+    out->mails = 0;
+    memset(out->copies, 0, sizeof(out->copies));
+    return read_some(h,
+                     db_bind(&h->db,
+                             "SELECT what, sum(n) FROM count WHERE id IN"
+                             " (SELECT id FROM storm WHERE incident = ?) GROUP BY what",
+                             "s", incident),
+                     out);
 }
 
 static uint64_t file_size(const char *path, const char *suffix)

@@ -257,6 +257,7 @@ static const char mend[] =
     "DELETE FROM count;"
     "INSERT INTO count SELECT storm, 1 + state, count(*) FROM copy GROUP BY storm, state;"
     "INSERT INTO count SELECT storm, 9, count(*) FROM mail GROUP BY storm;"
+    "INSERT INTO count SELECT 0, what, sum(n) FROM count GROUP BY what;"
     "INSERT INTO count SELECT 0, 10, count(*) FROM content;"
     "INSERT INTO count SELECT 0, 11, ifnull((SELECT sum(length(bytes)) FROM content), 0)"
     " + ifnull((SELECT sum(length(bytes)) FROM piece), 0);";
