@@ -13,11 +13,6 @@ enum { IDS_MAX = 4096, REASON_MAX = 500 };
 
 static const char *const names[CHANGE_KINDS] = {"release", "discard", "undo", "mode"};
 
-const char *change_name(enum change_kind kind)
-{
-    return names[kind];
-}
-
 struct change *change_new(enum change_kind kind)
 {
     struct change *c = calloc(1, sizeof *c);
@@ -160,9 +155,8 @@ static int count_matching(struct hold *hold, const struct change *c, uint64_t *n
 static int change_matching(struct hold *hold, const struct change *c)
 {
     const struct hold_filter f = {.incident = c->storm, .rcpt = c->rcpt, .state = COPY_HELD};
-    bool ask = c->store && c->store->ops->passed;
     if (c->one_each)
-        return hold_release_one_each(hold, c->storm, c->who, c->now, ask ? has_passed : NULL,
+        return hold_release_one_each(hold, c->storm, c->who, c->now, c->store ? has_passed : NULL,
                                      c->store, c->dry);
     if (c->kind == CHANGE_RELEASE)
         return hold_release_filter(hold, &f, c->who, c->now, c->dry);

@@ -17,7 +17,6 @@ enum change_kind {
     CHANGE_MODE,
     CHANGE_KINDS /* must be last */
 };
-const char *change_name(enum change_kind);
 
 /* Zero is an empty one. Strings are malloc'd, NULL: not given; freed by change_free. */
 struct change {

@@ -33,7 +33,7 @@ static void each_second(evutil_socket_t fd, short what, void *arg)
     struct desk *d = arg;
     struct pipeline *p = d->pipeline;
     int64_t now = clock_now();
-    if (p->store && p->store->ops->tick)
+    if (p->store)
         p->store->ops->tick(p->store, now);
     if (p->incidents)
         incidents_save(p->incidents, p->keeper, d->mailbox, now);

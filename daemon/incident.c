@@ -20,9 +20,8 @@
 
 enum {
     SLOTS = 256,
-    EVIDENCE = 8, /* sentences kept of one incident or culprit */
-    CULPRITS = 16,
-    TEXT = 256, /* bytes kept of one field of the mail */
+    EVIDENCE = 8, /* sentences kept of one incident */
+    TEXT = 256,   /* bytes kept of one field of the mail */
 };
 static const int64_t QUIET_AFTER = 3600 * 1000LL, CLOSED_AFTER = 24 * 3600 * 1000LL;
 static const char *const kind_name[INCIDENT_KINDS] = {"replication", "loop"};
@@ -198,7 +197,7 @@ void incident_restate(json_t *document, int64_t now)
 static json_t *culprit_json(const struct culprit *c)
 {
     json_t *evidence = json_array();
-    for (size_t i = 0; i < c->nevidence && i < EVIDENCE; i++)
+    for (size_t i = 0; i < c->nevidence; i++)
         json_array_append_new(evidence, json_text_of(c->evidence[i]));
     json_t *j = json_object();
     json_object_set_new(j, "relay", json_text(c->relay));
@@ -211,10 +210,10 @@ static json_t *culprit_json(const struct culprit *c)
     return j;
 }
 
-json_t *report_json(const struct report *r)
+static json_t *culprits_json(const struct report *r)
 {
     json_t *list = json_array();
-    for (size_t i = 0; i < r->nculprits && i < CULPRITS; i++)
+    for (size_t i = 0; i < r->nculprits; i++)
         json_array_append_new(list, culprit_json(&r->culprits[i]));
     return list;
 }
@@ -230,7 +229,7 @@ static void ask_store(struct incidents *t, struct incident *i)
 {
     struct arena *arena = arena_new();
     struct report r = {0};
-    if (t->store && t->store->ops->report && t->store->ops->report(t->store, &i->k, arena, &r)) {
+    if (t->store && t->store->ops->report(t->store, &i->k, arena, &r)) {
         i->first = r.first && r.first < i->first ? r.first : i->first;
         i->copies = larger(i->copies, r.copies);
         i->passed = larger(i->passed, r.passed);
@@ -239,7 +238,7 @@ static void ask_store(struct incidents *t, struct incident *i)
         i->storm |= r.storm;
         if (r.nculprits) {
             json_decref(i->culprits);
-            i->culprits = report_json(&r);
+            i->culprits = culprits_json(&r);
         }
     }
     arena_free(&arena);

@@ -56,8 +56,4 @@ bool incidents_has(struct incidents *, const char *id); /* in memory? */
  * The incidents must outlive the jobs: their done functions run in `home`. */
 void incidents_save(struct incidents *, struct keeper *, struct mailbox *home, int64_t now);
 
-/* Culprits of a report as a JSON array, at most 16 with 8 sentences of evidence each; shared with
- * replay's summary. */
-json_t *report_json(const struct report *);
-
 #endif

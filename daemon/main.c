@@ -121,8 +121,7 @@ static void start(struct daemon *d)
                 c->hold_path);
     if (!(p->journal = journal_open(c->hold_path, c->journal_keep, error)))
         log_die("%s", error);
-    p->store =
-        c->store_none ? store_none_open(&c->site) : store_memory_open(&c->site, c->store_memory);
+    p->store = c->store_none ? store_none_open() : store_memory_open(&c->site, c->store_memory);
     p->incidents = incidents_new(p->store, &c->site);
     atomic_store(&p->mode, mode_in_force(c));
     keeper_on_second(p->keeper, each_second, d);

@@ -269,7 +269,7 @@ static int open_replay(struct replay *rp, const char *conf, const char *policy)
         abort();
     struct pipeline *p = &rp->pipeline;
     p->store = rp->config->store_none
-                   ? store_none_open(&rp->config->site)
+                   ? store_none_open()
                    : store_memory_open(&rp->config->site, rp->config->store_memory);
     p->incidents = incidents_new(p->store, &rp->config->site);
     p->counters = &rp->counters;

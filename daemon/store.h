@@ -53,7 +53,7 @@ struct key store_identity(const struct subject *, unsigned step);
 /* Sharded, thread-safe, bounded: when `bytes` are used the oldest plain records go first, storms
  * last. */
 struct store *store_memory_open(const struct site *, uint64_t bytes);
-struct store *store_none_open(const struct site *);
+struct store *store_none_open(void);
 void store_close(struct store **);
 /* Figures for status and tests. */
 struct store_figures {

@@ -67,7 +67,7 @@ static void none_close(struct store *s)
     free(s);
 }
 
-struct store *store_none_open(const struct site *site)
+struct store *store_none_open(void)
 {
     static const struct store_ops ops = {
         .name = "none",
@@ -83,7 +83,6 @@ struct store *store_none_open(const struct site *site)
     };
     struct store *s = calloc(1, sizeof(*s));
 
-    (void)site;
     if (!s)
         abort();
     s->ops = &ops;

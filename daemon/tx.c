@@ -66,11 +66,6 @@ struct envelope *tx_envelope(struct tx *tx)
     return &tx->envelope;
 }
 
-uint64_t tx_id(const struct tx *tx)
-{
-    return tx->id;
-}
-
 static struct span without_brackets(struct span s)
 {
     s = span_trim(s);
@@ -120,13 +115,6 @@ void tx_indivisible(struct tx *tx)
     tx->indivisible = true;
 }
 
-void tx_unrecipient(struct tx *tx)
-{
-    assert(!tx->judged);
-    if (tx->envelope.nrecipients)
-        tx->envelope.nrecipients--;
-}
-
 /* Keeps bytes for the hold queue, if there is one to keep them for. */
 static void keep(struct tx *tx, struct span s)
 {
@@ -157,7 +145,6 @@ void tx_header_end(struct tx *tx)
 
 void tx_body(struct tx *tx, struct span s)
 {
-    tx->bytes += s.n;
     if (tx->fingerprinter)
         fingerprint_body(tx->fingerprinter, s);
     keep(tx, s);
@@ -174,7 +161,6 @@ void tx_raw(struct tx *tx, struct span s)
         begin_body(tx);
         body = span_from(body, tx->message->blank);
     }
-    tx->bytes += body.n;
     if (tx->fingerprinter)
         fingerprint_body(tx->fingerprinter, body);
 }
@@ -208,12 +194,10 @@ void tx_start_deadline(struct tx *tx, event_callback_fn fn)
 static void all_pass(struct tx *tx)
 {
     struct verdict *v = &tx->verdict;
-    v->n = tx->envelope.nrecipients;
-    v->mode = tx->mode;
-    v->copy = arena_zero(tx->arena, v->n * sizeof *v->copy + 1);
-    memset(v->count, 0, sizeof v->count);
-    memset(v->advised, 0, sizeof v->advised);
-    v->count[DISP_PASS] = v->advised[DISP_PASS] = (uint32_t)v->n;
+    size_t n = tx->envelope.nrecipients;
+    *v = (struct verdict){.n = n, .mode = tx->mode};
+    v->copy = arena_zero(tx->arena, n * sizeof *v->copy);
+    v->count[DISP_PASS] = v->advised[DISP_PASS] = (uint32_t)n;
 }
 
 static int token_run(struct hold *hold, struct job *job)
@@ -300,7 +284,6 @@ enum tx_state tx_judge(struct tx *tx, tx_done_fn *done, void *arg)
     tx->arg = arg;
     tx_header_end(tx);
     tx->strip = tx->message->count[FIELD_RELEASE];
-    tx->bytes += tx->message->nhead;
     enum tx_state state = TX_WAIT;
     if (tx->mode == MODE_BYPASS || tx->unjudged || !tx->envelope.nrecipients) {
         tx->unjudged = true;
@@ -440,11 +423,6 @@ const struct signals *tx_signals(const struct tx *tx)
     return &tx->signals;
 }
 
-const struct subject *tx_subject(const struct tx *tx)
-{
-    return &tx->subject;
-}
-
 const char *tx_tag(const struct tx *tx)
 {
     return tx->tag;
@@ -485,8 +463,8 @@ static enum fate fate_of(const struct tx *tx, const struct copy_verdict *c)
 static void settle(struct tx *tx)
 {
     size_t n = tx->envelope.nrecipients;
-    uint64_t *rcpt = arena_alloc(tx->arena, n * sizeof *rcpt + 1);
-    enum fate *fate = arena_alloc(tx->arena, n * sizeof *fate + 1);
+    uint64_t *rcpt = arena_alloc(tx->arena, n * sizeof *rcpt);
+    enum fate *fate = arena_alloc(tx->arena, n * sizeof *fate);
     for (size_t i = 0; i < n; i++) {
         rcpt[i] = tx->envelope.recipients[i].hash;
         fate[i] = tx->judged ? fate_of(tx, &tx->verdict.copy[i]) : FATE_ABORTED;

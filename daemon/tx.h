@@ -50,14 +50,11 @@ void tx_end(struct tx **);
 
 struct arena *tx_arena(struct tx *);
 struct envelope *tx_envelope(struct tx *); /* the door fills client facts */
-uint64_t tx_id(const struct tx *);
 /* Spans are copied. raw: with or without <>. */
 void tx_reversepath(struct tx *, struct span raw, struct span params);
 /* 0, or -1 beyond LIMIT_RECIPIENTS or when the message has taken more memory than any real one does
  * (then it is passed unjudged for all). */
 int tx_recipient(struct tx *, struct span raw, struct span params);
-/* Forgets the last recipient (the MTA refused it). */
-void tx_unrecipient(struct tx *);
 
 /* The door cannot take single recipients away: where only some copies would be held all pass,
  * tagged. Before tx_judge. */
@@ -80,12 +77,11 @@ enum tx_state tx_judge(struct tx *, tx_done_fn *, void *arg) MUSTCHECK;
 /* After the judgement: what the door must do. */
 const struct verdict *tx_verdict(const struct tx *);
 const struct signals *tx_signals(const struct tx *);
-const struct subject *tx_subject(const struct tx *);
 /* Headers to add ("X-Breakwater" value) or NULL; a release header to strip: how many fields, 0:
  * none. */
 const char *tx_tag(const struct tx *);
 unsigned tx_strip(const struct tx *);
-/* Reply for throttle or reject: "451 4.7.1 text" or "550 5.4.6 text", for the whole message; NULL:
+/* Reply for throttle or reject: "451 4.7.0 text" or "550 5.4.6 text", for the whole message; NULL:
  * none. */
 const char *tx_reply(const struct tx *);
 const char *tx_incident(const struct tx *); /* "S...", or NULL */

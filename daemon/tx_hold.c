@@ -79,7 +79,6 @@ static void put_done(struct job *job)
         return;
     tx->put = NULL;
     tx_end_deadline(tx);
-    tx->held = stored;
     tx_answer(tx, stored ? tx_finish(tx) : tx_fail(tx, "the hold queue could not be written"));
 }
 
@@ -181,10 +180,8 @@ enum tx_state tx_hold(struct tx *tx)
 {
     if (tx->indivisible && tx->verdict.count[DISP_HOLD] < tx->verdict.n)
         return tx_fail(tx, "the MTA does not let us remove single recipients");
-    if (!tx->pipeline->keeper) { /* replay: a hold is a hold without a queue */
-        tx->held = true;
+    if (!tx->pipeline->keeper) /* replay: a hold is a hold without a queue */
         return tx_finish(tx);
-    }
     if (!tx->body || body_lost(tx->body)) {
         tx_tally(&tx->pipeline->counters->too_large, 1);
         return tx_fail(tx, "the message is too large to hold");

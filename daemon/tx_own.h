@@ -29,7 +29,6 @@ struct tx {
     struct message *message;
     struct fingerprinter *fingerprinter;
     struct body *body; /* NULL: nothing of this message can be held */
-    uint64_t bytes;
     bool indivisible; /* all recipients or none are held */
     bool unjudged;    /* passes for all: bypass, no recipients, too much of it, a released copy */
     bool beyond;      /* more recipients or memory than is judged */
@@ -51,7 +50,7 @@ struct tx {
     tx_done_fn *done;
     void *arg;
     bool waiting; /* tx_judge has returned TX_WAIT */
-    bool observed, judged, held, committed;
+    bool observed, judged, committed;
     const char *failure; /* why holding failed; NULL: it did not */
 
     const char *tag;

@@ -17,18 +17,18 @@
 
 /* Limits. Every parser stops reading (never fails) at its limit. */
 enum limit {
-    LIMIT_HEAD = 1 << 20,      /* bytes of header kept contiguous and indexed */
-    LIMIT_FIELDS = 2000,       /* header fields indexed */
-    LIMIT_TEXT = 64 << 10,     /* bytes of decoded text fingerprinted */
-    LIMIT_WORDS = 32 << 10,    /* words of that text */
-    LIMIT_MIME_DEPTH = 8,      /* nested multiparts and message/rfc822 looked into */
-    LIMIT_MIME_PARTS = 64,     /* leaf parts looked at */
-    LIMIT_ATTACHMENTS = 8,     /* attachment digests that enter F */
-    LIMIT_HOPS = 64,           /* Received fields read: 16 newest + 48 oldest */
-    LIMIT_HOP_BYTES = 2 << 10, /* bytes of one Received field looked at */
-    LIMIT_VISIBLE = 2000,      /* distinct To/Cc addresses remembered of one message */
-    LIMIT_RECIPIENTS = 10000,  /* envelope recipients judged in one transaction */
-    LIMIT_ADDRESS = 512,       /* bytes of one address looked at */
+    LIMIT_HEAD = 1 << 20,         /* bytes of header kept contiguous and indexed */
+    LIMIT_FIELDS = 2000,          /* header fields indexed */
+    LIMIT_TEXT = 64 << 10,        /* bytes of decoded text fingerprinted */
+    LIMIT_WORDS = LIMIT_TEXT / 2, /* words of that text: each is a byte and what ends it */
+    LIMIT_MIME_DEPTH = 8,         /* nested multiparts and message/rfc822 looked into */
+    LIMIT_MIME_PARTS = 64,        /* leaf parts looked at */
+    LIMIT_ATTACHMENTS = 8,        /* attachment digests that enter F */
+    LIMIT_HOPS = 64,              /* Received fields read: 16 newest + 48 oldest */
+    LIMIT_HOP_BYTES = 2 << 10,    /* bytes of one Received field looked at */
+    LIMIT_VISIBLE = 2000,         /* distinct To/Cc addresses remembered of one message */
+    LIMIT_RECIPIENTS = 10000,     /* envelope recipients judged in one transaction */
+    LIMIT_ADDRESS = 512,          /* bytes of one address looked at */
 };
 
 /* A stretch of somebody else's bytes; never NUL-terminated, never owned. */

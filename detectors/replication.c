@@ -527,7 +527,6 @@ static void decide_copy(struct turn *t, size_t i)
         out->rule = 0;
         out->advice = ADVICE_TAG;
     }
-    out->sole = out->advice == ADVICE_HOLD && !a->passed;
     a->before = a->leaf[1];
     if (c->rel.relation != REL_SAME)
         remember_leaf(a, t->end);

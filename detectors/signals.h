@@ -37,7 +37,6 @@ struct copy_signal {
     uint32_t copies;       /* copies of it seen for this recipient before this one (k) */
     uint32_t seen, passed; /* after this one: seen for this recipient; passed for good */
     uint8_t at;            /* where the segment starts in the path, for DETOUR, FORK, RESEND */
-    bool sole;             /* held although the only other copy is still pending */
 };
 
 struct replication_signals {

@@ -139,8 +139,8 @@ static void read_copy(struct fact_value *v, const struct copy_signal *c)
 /* A copy nobody judged: the first of its message. */
 static const struct copy_signal unjudged = {.relation = REL_FIRST, .rule = 1};
 
-void facts_of_message_some(struct facts *facts, const struct subject *s,
-                           const struct signals *signals, uint64_t set)
+void facts_of_message(struct facts *facts, const struct subject *s, const struct signals *signals,
+                      uint64_t set)
 {
     read_message(facts->value, s);
     read_relay(facts, s, set);
@@ -148,11 +148,6 @@ void facts_of_message_some(struct facts *facts, const struct subject *s,
     facts->value[FACT_RECIPIENT_ADDRESS] = text((struct span){NULL, 0});
     facts->value[FACT_RECIPIENT_DOMAIN] = text((struct span){NULL, 0});
     read_copy(facts->value, &unjudged);
-}
-
-void facts_of_message(struct facts *facts, const struct subject *s, const struct signals *signals)
-{
-    facts_of_message_some(facts, s, signals, FACTS_ALL);
 }
 
 void facts_of_recipient(struct facts *facts, const struct subject *s, const struct signals *signals,

@@ -76,9 +76,7 @@ struct fact_entry {
 };
 extern const struct fact_entry fact_table[FACT_COUNT];
 
-/* A set of facts: bit 1 << FACT_X. */
 enum { FACT_ADDRESS_TEXT = 48, FACT_TEXT_MAX = 1000 };
-static const uint64_t FACTS_ALL = (UINT64_C(1) << FACT_COUNT) - 1;
 
 struct facts {
     struct fact_value value[FACT_COUNT];
@@ -86,11 +84,9 @@ struct facts {
 };
 
 /* The facts of a message; then those of one recipient of it (overwrites the former recipient's).
- * Texts are cut at FACT_TEXT_MAX bytes. `some` leaves out the costly ones that are not in the set.
- */
-void facts_of_message(struct facts *, const struct subject *, const struct signals *);
-void facts_of_message_some(struct facts *, const struct subject *, const struct signals *,
-                           uint64_t set);
+ * Texts are cut at FACT_TEXT_MAX bytes. Costly ones that are not in the set (bits
+ * 1 << FACT_X) are left out. */
+void facts_of_message(struct facts *, const struct subject *, const struct signals *, uint64_t set);
 void facts_of_recipient(struct facts *, const struct subject *, const struct signals *, size_t i);
 
 /* The fact of this name, or FACT_COUNT. */

@@ -430,7 +430,7 @@ static const char *rule_reason(struct judge *j, size_t i, size_t r)
         return j->asked[i].reason;
     if (rule->reason_facts & ~j->have) {
         j->have |= rule->reason_facts;
-        facts_of_message_some(&j->facts, j->subject, j->signals, j->have);
+        facts_of_message(&j->facts, j->subject, j->signals, j->have);
         facts_of_recipient(&j->facts, j->subject, j->signals, r);
     }
     const char *reason = reason_expand(j->subject->arena, rule->reason, &j->facts);
@@ -466,7 +466,7 @@ static void judge_all(struct judge *j, struct verdict *out)
     const struct policy *policy = j->policy;
     memset(j->asked, 0, policy->n * sizeof *j->asked);
     j->have = policy->facts;
-    facts_of_message_some(&j->facts, j->subject, j->signals, j->have);
+    facts_of_message(&j->facts, j->subject, j->signals, j->have);
     for (size_t r = 0; r < out->n; r++)
         judge_copy(j, r, &out->copy[r]);
 }

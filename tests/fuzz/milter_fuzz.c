@@ -15,7 +15,7 @@ static void start(void)
 {
     log_open("stderr", LOG_NOTHING);
     worker.config = config_builtin();
-    pipeline.store = store_none_open(&worker.config->site);
+    pipeline.store = store_none_open();
     pipeline.counters = &counters;
     atomic_store(&pipeline.mode, MODE_ENFORCE);
     worker.pipeline = &pipeline;

@@ -118,7 +118,7 @@ static void facts_are_what_was_seen(void **state)
                                               .blamed = SPAN("sbs.example"),
                                               .degraded = true}};
     struct facts f;
-    facts_of_message(&f, &s, &signals);
+    facts_of_message(&f, &s, &signals, UINT64_MAX);
     assert_true(is_number(&f, FACT_MESSAGE_BYTES, 123));
     assert_true(is_number(&f, FACT_MESSAGE_WORDS, 7));
     assert_true(is_number(&f, FACT_MESSAGE_VISIBLE, 630));
@@ -161,7 +161,7 @@ static void facts_are_what_was_seen(void **state)
     assert_true(is_text(&f, FACT_REPLICATION_RULE, ""));
 
     site.nown_nets = 0;
-    facts_of_message(&f, &s, &signals);
+    facts_of_message(&f, &s, &signals, UINT64_MAX);
     assert_true(is_bool(&f, FACT_RELAY_TRUSTED, false));
     arena_free(&arena);
 }

@@ -71,7 +71,7 @@ static int begin(void **state)
     h->config->control_socket = h->socket;
     h->config->control_mode = 0600;
     h->config->release_to = (char *)(uintptr_t) "127.0.0.1:1"; /* nobody answers */
-    h->pipeline.store = store_none_open(&h->config->site);
+    h->pipeline.store = store_none_open();
     h->pipeline.counters = &h->counters;
     h->arena = arena_new();
     h->next = id_next(1, T);

@@ -197,7 +197,7 @@ static int setup(void **state)
         fprintf(stderr, "line %u: %s\n", error.line, error.text);
         return -1;
     }
-    pipeline.store = store_none_open(&worker.config->site);
+    pipeline.store = store_none_open();
     pipeline.counters = &counters;
     atomic_store(&pipeline.mode, MODE_ENFORCE);
     worker.pipeline = &pipeline;

@@ -10,8 +10,8 @@
 /*
  * What happens: a path and recipients; `expect` has one word per recipient, RELATION + ADVICE:
  * F first, S same, D detour, A late, R resend, K fork, L list, I internal, X exempt;
- * + pass, t tag, h hold, H hold and sole. Then its copies are settled: passed unless held;
- * fate 'a': all aborted, 'p': left pending, 'h': all held, 'r': held, then released.
+ * + pass, t tag, h hold, H hold though none passed. Then its copies are settled: passed unless
+ * held; fate 'a': all aborted, 'p': left pending, 'h': all held, 'r': held, then released.
  */
 struct step {
     const char *path, *rcpts, *expect;
@@ -190,7 +190,7 @@ static void describe(const struct replication_signals *out, size_t n, char *text
         if (i)
             *text++ = ' ';
         *text++ = relation_letter[c->relation];
-        *text++ = c->advice == ADVICE_HOLD ? (c->sole ? 'H' : 'h') : "+t"[c->advice];
+        *text++ = c->advice == ADVICE_HOLD ? (c->passed ? 'h' : 'H') : "+t"[c->advice];
     }
     *text = 0;
 }

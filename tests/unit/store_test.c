@@ -53,7 +53,7 @@ static void test_none_forgets(void **state)
 
     (void)state;
     past_open(&p);
-    store = store_none_open(&p.site);
+    store = store_none_open();
     past_subject(&p, &s, 1, 1, "o isp", B, "");
     for (int i = 0; i < 3; i++) {
         assert_int_equal(pass(&p, store, &s), REL_FIRST);
