@@ -152,7 +152,7 @@ static size_t chunk_words(struct words *w, const uint8_t *p, size_t n)
     uint8_t lower[CHUNK + 8];
     uint16_t edge[CHUNK + 1];
     size_t edges = chunk_edges(p, n, lower, edge), count = 0;
-    while (w->cap - w->n < edges / 2)
+    while (w->cap == 0 || w->cap - w->n < edges / 2)
         words_grow(w);
     uint64_t *hash = w->hash + w->n;
     struct batch brief, other;
