@@ -73,6 +73,12 @@ static int open_writer(struct hold *h, bool *damaged, char error[512])
     return schema_open(&h->db, h->path, true, error) == SCHEMA_READY ? 0 : -1;
 }
 
+static ino_t inode_of(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) ? 0 : st.st_ino;
+}
+
 static struct hold *hold_new(const char *dir, bool write)
 {
     struct hold *h = calloc(1, sizeof(*h));
@@ -101,6 +107,7 @@ struct hold *hold_open(const char *dir, bool write, bool *damaged, char error[51
         return NULL;
     }
     struct hold *h = hold_new(dir, write);
+    h->inode = inode_of(h->path);
     int rc = write ? open_writer(h, damaged, error)
                    : (schema_open(&h->db, h->path, false, error) == SCHEMA_READY ? 0 : -1);
     if (rc)
@@ -199,8 +206,32 @@ void hold_undo_savepoint(struct hold *h)
     h->spoiled = !undone;
 }
 
+static bool is_reading(struct hold *h)
+{
+    sqlite3_stmt *s = NULL;
+    while ((s = sqlite3_next_stmt(h->db.raw, s)))
+        if (sqlite3_stmt_busy(s))
+            return true;
+    return !sqlite3_get_autocommit(h->db.raw);
+}
+
+void hold_follow(struct hold *h)
+{
+    ino_t inode = h->write ? 0 : inode_of(h->path);
+    struct db fresh;
+    char error[512];
+    if (inode == 0 || inode == h->inode || is_reading(h) ||
+        schema_open(&fresh, h->path, false, error) != SCHEMA_READY)
+        return;
+    db_close(&h->db);
+    h->db = fresh;
+    h->inode = inode;
+    forget(h);
+}
+
 bool hold_view_begin(struct hold *h)
 {
+    hold_follow(h);
     return sqlite3_get_autocommit(h->db.raw) && db_run(&h->db, "BEGIN", "") >= 0;
 }
 

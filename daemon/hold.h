@@ -32,7 +32,8 @@ struct hold; /* one connection, one thread */
 /*
  * Opens dir/hold.db (made if `write`). A damaged database: when writing, what can be read is
  * carried into a new file, the damaged one is set aside as hold.db.damaged-TIME, *damaged is set; a
- * database of a newer version is refused. NULL after a sentence in error.
+ * database of a newer version is refused. A reader turns to the new file by itself. NULL after a
+ * sentence in error.
  */
 struct hold *hold_open(const char *dir, bool write, bool *damaged, char error[512]);
 void hold_close(struct hold **);

@@ -312,6 +312,7 @@ int hold_deferred(struct hold *h, uint64_t copy, const char *reply, int64_t next
 
 int hold_due(struct hold *h, int64_t now, uint64_t *mails, size_t cap)
 {
+    hold_follow(h);
     sqlite3_stmt *q = db_bind(&h->db,
                               "SELECT DISTINCT mail FROM copy INDEXED BY copy_releasing"
                               " WHERE state = 2 AND next_attempt <= ?"

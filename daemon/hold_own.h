@@ -5,6 +5,8 @@
 #ifndef HOLD_OWN_H
 #define HOLD_OWN_H
 
+#include <sys/types.h>
+
 #include "content.h"
 #include "word.h"
 
@@ -25,6 +27,7 @@ struct hold {
     bool write;
     bool spoiled; /* a put broke off halfway: this transaction must not be committed */
     char *path;   /* of hold.db */
+    ino_t inode;  /* of a view: the file it reads */
     struct counts counts;
     struct words words;
     struct contents contents;
@@ -42,6 +45,8 @@ int hold_storm_remove(struct hold *, int64_t storm) MUSTCHECK;
  * ids. limit 0: all. NULL on failure; finalize it. */
 sqlite3_stmt *hold_select(struct hold *, const char *columns, const struct hold_filter *,
                           size_t limit) MUSTCHECK;
+/* A view turns to the new file when the one it reads was set aside as damaged. */
+void hold_follow(struct hold *);
 /* Several reads that must agree; nested in a transaction they do nothing. */
 bool hold_view_begin(struct hold *);
 void hold_view_end(struct hold *, bool begun);

@@ -134,6 +134,7 @@ static int bind_filter(sqlite3_stmt *q, const struct hold_filter *f, size_t limi
 sqlite3_stmt *hold_select(struct hold *h, const char *columns, const struct hold_filter *f,
                           size_t limit)
 {
+    hold_follow(h);
     const char *incident = incident_clause(h, f), *recipient = recipient_clause(h, f);
     if (!incident || !recipient)
         return NULL;
@@ -298,6 +299,7 @@ int hold_incidents(struct hold *h, uint64_t *n)
 
 int hold_setting_get(struct hold *h, const char *name, char *out, size_t cap)
 {
+    hold_follow(h);
     sqlite3_stmt *q = db_bind(&h->db, "SELECT value FROM setting WHERE name = ?", "s", name);
     int rc = q ? db_step(&h->db, q) : -1;
     if (rc != 1)

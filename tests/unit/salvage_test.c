@@ -464,12 +464,52 @@ static void test_log(void **state)
     free(p);
 }
 
+/* Somebody who reads while the file is set aside goes on with the new one. */
+static void test_reader_follows(void **state)
+{
+    (void)state;
+    char error[512], path[320];
+    bool damaged;
+    write_file("hold.db", image, image_size);
+    struct hold *view = hold_open(dir, false, NULL, error);
+    if (!view)
+        fail_msg("%s", error);
+    struct tally t = {0};
+    look_at(view, &t);
+    assert_int_equal(t.good, MAILS * COPIES);
+    path_of(path, "hold.db");
+    FILE *f = fopen(path, "r+b");
+    assert_non_null(f);
+    for (size_t n = 2; n <= image_size / 4096; n++)
+        if (of_page(n, "copy_mail") && pages[n].type == 'l') {
+            assert_int_equal(fseek(f, (long)(n - 1) * 4096, SEEK_SET), 0);
+            assert_int_equal(fwrite("damaged!", 1, 8, f), 8);
+        }
+    assert_int_equal(fclose(f), 0);
+    struct hold *h = hold_open(dir, true, &damaged, error);
+    assert_non_null(h);
+    assert_true(damaged);
+    assert_int_equal(hold_begin(h), 0);
+    assert_int_equal(hold_discard_id(h, ID(1) + 1, "me", "why", NOW), 1);
+    assert_int_equal(hold_commit(h), 0);
+    struct hold_figures figures;
+    assert_int_equal(hold_figures(view, NULL, &figures), 0);
+    assert_int_equal(figures.copies[COPY_DISCARDED], 2);
+    t = (struct tally){0};
+    look_at(view, &t);
+    assert_int_equal(t.good, MAILS * COPIES);
+    hold_close(&view);
+    hold_close(&h);
+    clean();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sound),      cmocka_unit_test(test_each_page),
-        cmocka_unit_test(test_flips),      cmocka_unit_test(test_no_way_to_the_leaves),
-        cmocka_unit_test(test_truncation), cmocka_unit_test(test_log),
+        cmocka_unit_test(test_sound),          cmocka_unit_test(test_each_page),
+        cmocka_unit_test(test_flips),          cmocka_unit_test(test_no_way_to_the_leaves),
+        cmocka_unit_test(test_truncation),     cmocka_unit_test(test_log),
+        cmocka_unit_test(test_reader_follows),
     };
     return cmocka_run_group_tests(tests, make, unmake);
 }
