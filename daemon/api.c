@@ -42,25 +42,14 @@ static json_t *json_id(uint64_t id)
     return json_string(text);
 }
 
-/* A number in a query: decimal, 1..max. */
-static bool query_number(const char *text, size_t max, size_t *out)
-{
-    size_t n = 0;
-    for (const char *p = text; *p; p++) {
-        if (!byte_digit((uint8_t)*p) || n > max)
-            return false;
-        n = 10 * n + (size_t)(*p - '0');
-    }
-    *out = n;
-    return n >= 1 && n <= max;
-}
-
 /* The limit a request wants. false: refused. */
 static bool page_limit(struct http_request *r, size_t *limit)
 {
     const char *text = http_query(r, "limit");
-    *limit = PAGE;
-    if (!text || query_number(text, PAGE_MAX, limit))
+    uint64_t n = PAGE;
+    bool good = !text || (span_number(span_str(text), PAGE_MAX, &n) && n > 0);
+    *limit = n;
+    if (good)
         return true;
     http_problem(r, 400, "limit is a number from 1 to %d.", PAGE_MAX);
     return false;
@@ -379,14 +368,6 @@ static bool may_be_only(const struct copy_row *c)
     return c->first || c->relation == REL_SAME;
 }
 
-/* Copies keep the recipient as the MTA wrote it, with <> if it had them. */
-static struct span without_brackets(const char *rcpt)
-{
-    struct span s = span_str(rcpt);
-    bool brackets = s.n >= 2 && s.p[0] == '<' && s.p[s.n - 1] == '>';
-    return brackets ? span_of(s.p + 1, s.n - 2) : s;
-}
-
 static json_t *copy_json(const struct copy_row *c)
 {
     json_t *j = json_object();
@@ -398,7 +379,7 @@ static json_t *copy_json(const struct copy_row *c)
     set(j, "state", json_string(copy_state_name(c->state)));
     set(j, "arrival", json_time(c->arrival));
     set(j, "changed", json_time(c->changed));
-    set(j, "rcpt", json_text(without_brackets(c->rcpt)));
+    set(j, "rcpt", json_text(span_bare(span_str(c->rcpt), '<', '>')));
     set(j, "sender", json_text_of(c->reversepath));
     set(j, "from", json_text_of(c->from));
     set(j, "subject", json_text_of(c->subject));
@@ -681,8 +662,7 @@ static void search_id(struct api *api, struct search *s, uint64_t id)
 static bool read_search(struct api *api, struct http_request *r, struct search *s)
 {
     const char *tx = http_query(r, "tx"), *since = http_query(r, "since");
-    size_t seconds = 0;
-    uint64_t id = 0;
+    uint64_t id = 0, seconds = 0;
     s->queue_id = http_query(r, "queue_id");
     if (!tx && !s->queue_id && !http_query(r, "rcpt") && !http_query(r, "from")) {
         http_problem(r, 400, "Say which message: tx, queue_id, rcpt or from.");
@@ -692,7 +672,7 @@ static bool read_search(struct api *api, struct http_request *r, struct search *
         http_problem(r, 400, "tx is the id of a transaction or of a held copy.");
         return false;
     }
-    if (since && !query_number(since, (size_t)1 << 40, &seconds)) {
+    if (since && !(span_number(span_str(since), UINT64_C(1) << 40, &seconds) && seconds)) {
         http_problem(r, 400, "since is a time in seconds since 1970.");
         return false;
     }

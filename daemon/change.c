@@ -256,9 +256,7 @@ char *change_address(const char *text)
 {
     if (!text)
         return NULL;
-    struct span s = span_trim(span_str(text));
-    if (s.n >= 2 && s.p[0] == '<' && s.p[s.n - 1] == '>')
-        s = span_of(s.p + 1, s.n - 2);
+    struct span s = span_bare(span_trim(span_str(text)), '<', '>');
     char *bare = strndup((const char *)s.p, s.n);
     if (!bare)
         abort();

@@ -90,11 +90,6 @@ struct span milter_string(struct span *rest)
     return s;
 }
 
-static struct span without_braces(struct span s)
-{
-    return s.n >= 2 && s.p[0] == '{' && s.p[s.n - 1] == '}' ? span_of(s.p + 1, s.n - 2) : s;
-}
-
 struct span milter_macro(struct span data, uint8_t command, struct span name)
 {
     if (!data.n || data.p[0] != command)
@@ -103,7 +98,7 @@ struct span milter_macro(struct span data, uint8_t command, struct span name)
     while (rest.n) {
         struct span key = milter_string(&rest);
         struct span value = milter_string(&rest);
-        if (span_eq(without_braces(key), name))
+        if (span_eq(span_bare(key, '{', '}'), name))
             return value;
     }
     return span_of(NULL, 0);

@@ -222,12 +222,6 @@ static void sent(void *arg, struct outbound_mail *mail)
     conclude(d);
 }
 
-static struct span without_brackets(struct span s)
-{
-    bool both = s.n >= 2 && s.p[0] == '<' && s.p[s.n - 1] == '>';
-    return both ? span_of(s.p + 1, s.n - 2) : s;
-}
-
 /* A copy of this attempt, if it is one. */
 static int add_copy(void *arg, const struct copy_row *row)
 {
@@ -243,14 +237,14 @@ static int add_copy(void *arg, const struct copy_row *row)
         d->cap = cap;
     }
     if (n == 0) {
-        struct span path = without_brackets(span_str(row->reversepath));
+        struct span path = span_bare(span_str(row->reversepath), '<', '>');
         d->out.reversepath = arena_span(d->arena, path);
         d->out.reversepath_params = arena_span(d->arena, span_str(row->reversepath_params));
     }
     d->copies[n] = row->id;
     d->hashes[n] = row->rcpt_hash;
     d->rcpts[n] = (struct outbound_rcpt){
-        .path = arena_span(d->arena, without_brackets(span_str(row->rcpt))),
+        .path = arena_span(d->arena, span_bare(span_str(row->rcpt), '<', '>')),
         .params = arena_span(d->arena, span_str(row->params)),
     };
     d->out.nrcpts++;

@@ -10,14 +10,6 @@
 
 enum { HEX_DIGITS = 2 * SITEKEY_BYTES, FILE_BYTES = 256 };
 
-static int hex(uint8_t c)
-{
-    if (byte_digit(c))
-        return c - '0';
-    c = byte_lower(c);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static bool parse(uint8_t key[SITEKEY_BYTES], struct span s)
 {
     if (s.n == SITEKEY_BYTES) {
@@ -28,7 +20,7 @@ static bool parse(uint8_t key[SITEKEY_BYTES], struct span s)
     if (s.n != HEX_DIGITS)
         return false;
     for (size_t i = 0; i < SITEKEY_BYTES; i++) {
-        int high = hex(s.p[2 * i]), low = hex(s.p[2 * i + 1]);
+        int high = byte_hex(s.p[2 * i]), low = byte_hex(s.p[2 * i + 1]);
         if (high < 0 || low < 0)
             return false;
         key[i] = (uint8_t)(high << 4 | low);

@@ -95,33 +95,12 @@ static struct span next_part(struct span *rest)
     return part;
 }
 
-static bool parse_number(struct span s, uint64_t most, uint64_t *out)
-{
-    uint64_t v = 0;
-    if (s.n == 0 || s.n > 19) /* 19 digits cannot overflow */
-        return false;
-    for (size_t i = 0; i < s.n; i++) {
-        if (!byte_digit(s.p[i]))
-            return false;
-        v = v * 10 + (uint64_t)(s.p[i] - '0');
-    }
-    *out = v;
-    return v <= most;
-}
-
-static int hex_digit(uint8_t c)
-{
-    if (byte_digit(c))
-        return c - '0';
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static bool parse_mac(struct span s, uint8_t mac[16])
 {
     if (s.n != 32)
         return false;
     for (size_t i = 0; i < 16; i++) {
-        int high = hex_digit(s.p[2 * i]), low = hex_digit(s.p[2 * i + 1]);
+        int high = byte_hex(s.p[2 * i]), low = byte_hex(s.p[2 * i + 1]);
         if (high < 0 || low < 0)
             return false;
         mac[i] = (uint8_t)(high << 4 | low);
@@ -139,8 +118,8 @@ bool token_parse(struct token *t, struct span value)
     *t = (struct token){0};
     next_part(&rest); /* "v1", compared below */
     if (!id_parse(&t->mail, next_part(&rest)) ||
-        !parse_number(next_part(&rest), UINT32_MAX, &attempt) ||
-        !parse_number(next_part(&rest), INT64_MAX, &expiry) || !parse_mac(rest, t->mac))
+        !span_number(next_part(&rest), UINT32_MAX, &attempt) ||
+        !span_number(next_part(&rest), INT64_MAX, &expiry) || !parse_mac(rest, t->mac))
         return false;
     t->attempt = (uint32_t)attempt;
     t->expiry = (int64_t)expiry;

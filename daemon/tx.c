@@ -66,17 +66,9 @@ struct envelope *tx_envelope(struct tx *tx)
     return &tx->envelope;
 }
 
-static struct span without_brackets(struct span s)
-{
-    s = span_trim(s);
-    if (s.n >= 2 && s.p[0] == '<' && s.p[s.n - 1] == '>')
-        return span_of(s.p + 1, s.n - 2);
-    return s;
-}
-
 void tx_reversepath(struct tx *tx, struct span raw, struct span params)
 {
-    tx->envelope.reversepath = without_brackets(arena_span(tx->arena, raw));
+    tx->envelope.reversepath = span_bare(span_trim(arena_span(tx->arena, raw)), '<', '>');
     tx->envelope.reversepath_params = arena_span(tx->arena, params);
 }
 
@@ -105,7 +97,7 @@ int tx_recipient(struct tx *tx, struct span raw, struct span params)
     }
     struct recipient *r = &e->recipients[e->nrecipients++];
     *r = (struct recipient){.raw = arena_span(tx->arena, raw)};
-    r->address = without_brackets(r->raw);
+    r->address = span_bare(span_trim(r->raw), '<', '>');
     r->params = arena_span(tx->arena, params);
     return 0;
 }

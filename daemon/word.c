@@ -134,9 +134,7 @@ int word_of(struct words *w, struct span text, uint64_t mail, struct db_word *ou
 /* The address inside raw, lower-cased into out. */
 static struct span address_of(struct span raw, uint8_t *out, size_t cap)
 {
-    if (raw.n >= 2 && raw.p[0] == '<' && raw.p[raw.n - 1] == '>')
-        raw = span_of(raw.p + 1, raw.n - 2);
-    raw = span_head(raw, cap);
+    raw = span_head(span_bare(raw, '<', '>'), cap);
     for (size_t i = 0; i < raw.n; i++)
         out[i] = byte_lower(raw.p[i]);
     return span_of(out, raw.n);

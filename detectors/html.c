@@ -79,22 +79,14 @@ static void tag_ends(struct html *h)
             h->skip = i;
 }
 
-static int digit_value(uint8_t c, bool hex)
-{
-    if (byte_digit(c))
-        return c - '0';
-    c = byte_lower(c);
-    return hex && c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* "#233" or "#xe9"; 0: neither. */
 static uint32_t numeric(const struct html *h)
 {
     bool hex = h->n > 1 && h->name[1] == 'x';
     uint32_t v = 0;
     for (unsigned i = hex ? 2 : 1; i < h->n; i++) {
-        int d = digit_value(h->name[i], hex);
-        if (d < 0 || v > 0x10ffff)
+        int d = byte_hex(h->name[i]);
+        if (d < 0 || (d > 9 && !hex) || v > 0x10ffff)
             return 0;
         v = v * (hex ? 16 : 10) + (uint32_t)d;
     }

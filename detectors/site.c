@@ -171,14 +171,6 @@ static bool quad_parse(uint8_t out[4], struct span s)
     return i == s.n;
 }
 
-static int hex_value(uint8_t c)
-{
-    c = byte_lower(c);
-    if (byte_digit(c))
-        return c - '0';
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* RFC 4291 2.2, all three forms; a zone ("%eth0") is dropped. */
 static bool ipv6_parse(uint8_t out[16], struct span s)
 {
@@ -192,7 +184,7 @@ static bool ipv6_parse(uint8_t out[16], struct span s)
     while (i < s.n) {
         size_t end = i;
         unsigned v = 0;
-        for (int h; end < s.n && end - i < 4 && (h = hex_value(s.p[end])) >= 0; end++)
+        for (int h; end < s.n && end - i < 4 && (h = byte_hex(s.p[end])) >= 0; end++)
             v = v << 4 | (unsigned)h;
         if (end < s.n && s.p[end] == '.') {
             if (n > 12 || !quad_parse(out + n, span_from(s, i)))
@@ -345,20 +337,14 @@ bool netmask_parse(struct netmask *m, struct span s)
     if (!ipaddr_parse(&m->addr, span_head(s, slash)))
         return false;
     /* the written form decides how bits are counted: ::ffff:10.0.0.0/104 is an IPv6 prefix */
-    unsigned width = span_find(s, ':') < s.n ? 128 : 32, bits = 0;
+    unsigned width = span_find(s, ':') < s.n ? 128 : 32;
+    uint64_t bits;
     if (slash == s.n) {
         m->bits = 128;
         return true;
     }
     struct span n = span_from(s, slash + 1);
-    if (n.n == 0 || n.n > 3)
-        return false;
-    for (size_t i = 0; i < n.n; i++) {
-        if (!byte_digit(n.p[i]))
-            return false;
-        bits = bits * 10 + (unsigned)(n.p[i] - '0');
-    }
-    if (bits > width)
+    if (n.n > 3 || !span_number(n, width, &bits))
         return false;
     m->bits = (uint8_t)(128 - width + bits);
     return true;

@@ -36,6 +36,15 @@ static inline bool byte_digit(uint8_t c)
     return c >= '0' && c <= '9';
 }
 
+/* The value of a hexadecimal digit in any case; -1: it is none. */
+static inline int byte_hex(uint8_t c)
+{
+    if (byte_digit(c))
+        return c - '0';
+    c = byte_lower(c);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
 static inline bool span_eq(struct span a, struct span b)
 {
     return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
@@ -78,6 +87,28 @@ static inline struct span span_trim(struct span s)
     while (s.n && byte_space(s.p[s.n - 1]))
         s.n--;
     return s;
+}
+
+/* Without the open and close that s begins and ends with, if it does both. */
+static inline struct span span_bare(struct span s, uint8_t open, uint8_t close)
+{
+    bool both = s.n >= 2 && s.p[0] == open && s.p[s.n - 1] == close;
+    return both ? span_of(s.p + 1, s.n - 2) : s;
+}
+
+/* All of s as a decimal number of at most 19 digits; false: it is none, or more than most. */
+static inline bool span_number(struct span s, uint64_t most, uint64_t *out)
+{
+    uint64_t v = 0;
+    if (s.n == 0 || s.n > 19) /* 19 digits cannot overflow */
+        return false;
+    for (size_t i = 0; i < s.n; i++) {
+        if (!byte_digit(s.p[i]))
+            return false;
+        v = v * 10 + (uint64_t)(s.p[i] - '0');
+    }
+    *out = v;
+    return v <= most;
 }
 
 /* Position of byte c, or s.n. */

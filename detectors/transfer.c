@@ -80,15 +80,6 @@ static void base64_add(struct transfer *t, struct span s, transfer_fn *fn, void 
         fn(arg, span_of(out, n));
 }
 
-/* -1: no hexadecimal digit. */
-static int hex_value(uint8_t c)
-{
-    if (byte_digit(c))
-        return c - '0';
-    c = byte_lower(c);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* One byte after an =. Writes at most two bytes; false: c is to be read again as text. */
 static bool quoted_one(struct transfer *t, uint8_t c, uint8_t *out, size_t *n)
 {
@@ -98,9 +89,9 @@ static bool quoted_one(struct transfer *t, uint8_t c, uint8_t *out, size_t *n)
     if (was == QUOTED_CR)
         return c == '\n';
     if (was == QUOTED_HEX) {
-        unsigned high = (unsigned)hex_value(t->hex);
-        if (hex_value(c) >= 0) {
-            out[(*n)++] = (uint8_t)(high << 4 | (unsigned)hex_value(c));
+        unsigned high = (unsigned)byte_hex(t->hex);
+        if (byte_hex(c) >= 0) {
+            out[(*n)++] = (uint8_t)(high << 4 | (unsigned)byte_hex(c));
             return true;
         }
         out[(*n)++] = '=';
@@ -113,7 +104,7 @@ static bool quoted_one(struct transfer *t, uint8_t c, uint8_t *out, size_t *n)
         t->quoted = blank ? QUOTED_BLANK : QUOTED_CR;
         return true;
     }
-    if (was == QUOTED_EQUALS && hex_value(c) >= 0) {
+    if (was == QUOTED_EQUALS && byte_hex(c) >= 0) {
         t->quoted = QUOTED_HEX;
         t->hex = c;
         return true;
