@@ -221,16 +221,6 @@ static char *keep(struct loading *l, struct span s)
     return arena_str(l->config->arena, s);
 }
 
-/* A lower-case copy. */
-static struct span keep_lower(struct loading *l, struct span s)
-{
-    uint8_t *out = arena_alloc(l->config->arena, s.n + 1);
-    for (size_t i = 0; i < s.n; i++)
-        out[i] = byte_lower(s.p[i]);
-    out[s.n] = '\0';
-    return span_of(out, s.n);
-}
-
 static bool host_name(struct span s)
 {
     if (s.n == 0 || s.n > 253 || s.p[0] == '-' || s.p[0] == '.')
@@ -384,7 +374,7 @@ static int set_name(struct loading *l, unsigned line, const struct key_row *row,
 {
     if (!host_name(span_str(value)))
         return refuse_value(l, line, row, value, "a host name");
-    struct span name = keep_lower(l, span_str(value));
+    struct span name = arena_lower(l->config->arena, span_str(value));
     if (at == &l->config->site.node)
         *(struct span *)at = name;
     else
@@ -439,7 +429,7 @@ static int add_element(struct loading *l, unsigned line, const struct key_row *r
     }
     if (!listed_name(row, s))
         return refuse_value(l, line, row, value, expected[row->type]);
-    s = keep_lower(l, s);
+    s = arena_lower(l->config->arena, s);
     struct span *place =
         append(l, base + row->offset, (size_t *)(void *)(base + row->count), sizeof s);
     *place = s;
@@ -871,7 +861,7 @@ static void finish_names(struct loading *l)
     if (!c->site.node.n) {
         if (gethostname(host, sizeof host - 1) < 0 || !host_name(span_str(host)))
             strcpy(host, "localhost");
-        c->site.node = keep_lower(l, span_str(host));
+        c->site.node = arena_lower(c->arena, span_str(host));
     }
     c->node_number = number_of_node(c->site.node);
     if (!c->release_helo)
@@ -938,7 +928,7 @@ struct config *config_builtin(void)
     struct config *c = new_config(&l, "built-in", CONFIG_READ, error);
     if (set_defaults(&l) < 0 || load_policy(&l, 0) < 0)
         log_die("the built-in configuration is wrong: %s", error);
-    c->site.node = keep_lower(&l, SPAN("breakwater"));
+    c->site.node = SPAN("breakwater");
     finish_names(&l);
     memcpy(c->site_key, test_key, sizeof test_key);
     return c;

@@ -217,14 +217,6 @@ void address_each(struct arena *a, struct span value, address_fn *fn, void *arg)
     mailbox_ends(&w);
 }
 
-/* ASCII lower case into out, which holds LIMIT_ADDRESS bytes. */
-static struct span lowered(uint8_t *out, struct span s)
-{
-    for (size_t i = 0; i < s.n; i++)
-        out[i] = byte_lower(s.p[i]);
-    return span_of(out, s.n);
-}
-
 struct first {
     struct arena *arena;
     struct span address;
@@ -233,7 +225,7 @@ struct first {
 static bool first_keep(void *arg, struct span addr_spec)
 {
     struct first *f = arg;
-    f->address = lowered(arena_alloc(f->arena, addr_spec.n), addr_spec);
+    f->address = arena_lower(f->arena, addr_spec);
     return false;
 }
 
@@ -285,16 +277,14 @@ static void gathering_grow(struct gathering *g)
 static bool gather(void *arg, struct span addr_spec)
 {
     struct gathering *g = arg;
-    uint8_t buffer[LIMIT_ADDRESS];
-    struct span address = lowered(buffer, addr_spec);
     g->v->total++;
-    uint64_t hash = keys_address(g->keys, address, NULL);
+    uint64_t hash = keys_address(g->keys, addr_spec, NULL);
     if (2 * (g->v->n + 1) > g->nslots)
         gathering_grow(g);
     struct seen *s = slot_of(g->slot, g->nslots, hash);
     if (s->address.n || g->v->n == LIMIT_VISIBLE)
         return true;
-    *s = (struct seen){hash, arena_span(g->arena, address)};
+    *s = (struct seen){hash, arena_lower(g->arena, addr_spec)};
     g->v->n++;
     if (g->v->connector.n == 0 && span_case_has(s->address, SPAN("mspop3connector.")))
         g->v->connector = s->address;
@@ -329,7 +319,7 @@ void visible_read(struct visible *v, const struct message *m, const struct keys 
     }
 }
 
-bool visible_has(const struct visible *v, uint64_t hash)
+long visible_find(const struct visible *v, uint64_t hash)
 {
     size_t low = 0, high = v->n;
     while (low < high) {
@@ -339,5 +329,5 @@ bool visible_has(const struct visible *v, uint64_t hash)
         else
             high = middle;
     }
-    return low < v->n && v->hash[low] == hash;
+    return low < v->n && v->hash[low] == hash ? (long)low : -1;
 }

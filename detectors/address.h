@@ -30,6 +30,7 @@ struct visible {
 };
 /* Fills v from the To and Cc fields of m. */
 void visible_read(struct visible *v, const struct message *m, const struct keys *);
-bool visible_has(const struct visible *, uint64_t address_hash);
+/* Where the address of this hash is in v, or -1. */
+long visible_find(const struct visible *, uint64_t address_hash);
 
 #endif

@@ -140,13 +140,18 @@ struct span arena_span(struct arena *a, struct span s)
     return arena_join(a, s, SPAN(""), SPAN(""));
 }
 
+struct span arena_lower(struct arena *a, struct span s)
+{
+    uint8_t *p = arena_alloc(a, s.n + 1);
+    for (size_t i = 0; i < s.n; i++)
+        p[i] = byte_lower(s.p[i]);
+    p[s.n] = 0;
+    return span_of(p, s.n);
+}
+
 char *arena_str(struct arena *a, struct span s)
 {
-    char *p = arena_alloc(a, s.n + 1);
-    if (s.n)
-        memcpy(p, s.p, s.n);
-    p[s.n] = 0;
-    return p;
+    return (char *)(uintptr_t)arena_span(a, s).p; /* our own copy */
 }
 
 char *arena_printf(struct arena *a, const char *fmt, ...)

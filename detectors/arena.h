@@ -20,8 +20,9 @@ void *arena_alloc(struct arena *, size_t n) __attribute__((returns_nonnull, mall
 void *arena_zero(struct arena *, size_t n) __attribute__((returns_nonnull, malloc));
 /* Grows p (may be NULL) from old to n bytes, in place if it was the last piece given out. */
 void *arena_grow(struct arena *, void *p, size_t old, size_t n) __attribute__((returns_nonnull));
-struct span arena_span(struct arena *, struct span); /* a copy; NUL follows it, not counted */
-char *arena_str(struct arena *, struct span);        /* a NUL-terminated copy; inner NULs stay */
+struct span arena_span(struct arena *, struct span);  /* a copy; NUL follows it, not counted */
+struct span arena_lower(struct arena *, struct span); /* the same in ASCII lower case */
+char *arena_str(struct arena *, struct span);         /* a NUL-terminated copy; inner NULs stay */
 struct span arena_join(struct arena *, struct span, struct span,
                        struct span); /* a+b+c, NUL after */
 /* Formatted, NUL-terminated text. */

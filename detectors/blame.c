@@ -84,21 +84,6 @@ static long scene_find(const struct scene *sc, uint32_t label)
     return low < sc->nlabels && sc->sorted[low].label == label ? (long)sc->sorted[low].at : -1;
 }
 
-static long visible_index(const struct visible *v, uint64_t hash)
-{
-    size_t low = 0, high = v->n;
-
-    while (low < high) {
-        size_t mid = (low + high) / 2;
-
-        if (v->hash[mid] < hash)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low < v->n && v->hash[low] == hash ? (long)low : -1;
-}
-
 uint32_t scene_label(const struct scene *sc, const struct recipient *rcpt)
 {
     const struct subject *s = sc->o->subject;
@@ -107,7 +92,7 @@ uint32_t scene_label(const struct scene *sc, const struct recipient *rcpt)
 
     if (!sc->nlabels)
         return 0;
-    at = visible_index(&s->visible, rcpt->hash);
+    at = visible_find(&s->visible, rcpt->hash);
     if (at >= 0)
         return sc->label[at];
     label = label_hash(s, address_domain(rcpt->address));
@@ -196,14 +181,14 @@ static long ended_for(const struct subject *s, size_t i, uint64_t r)
     uint64_t to = below ? below->for_hash : 0;
 
     if (to && to != r && !(here && here->for_hash == to)) {
-        long at = visible_index(&s->visible, to);
+        long at = visible_find(&s->visible, to);
 
         if (at >= 0)
             return at;
     }
     if (!here || i + 1 < s->path.n || !here->for_hash || here->for_hash == r)
         return -1;
-    return visible_index(&s->visible, here->for_hash);
+    return visible_find(&s->visible, here->for_hash);
 }
 
 static long other_label(const struct names *n, uint32_t rlabel)

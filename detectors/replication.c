@@ -263,7 +263,7 @@ static size_t count_visible(const struct turn *t)
     size_t n = 0;
 
     for (size_t i = 0; i < t->e->nrecipients; i++)
-        n += visible_has(&t->s->visible, t->e->recipients[i].hash);
+        n += visible_find(&t->s->visible, t->e->recipients[i].hash) >= 0;
     return n;
 }
 

@@ -155,11 +155,7 @@ static struct span host_clean(struct span w)
 
 struct span host_comparable(struct arena *a, struct span host)
 {
-    host = span_head(span_trim(host), HOST_BYTES);
-    uint8_t *low = arena_alloc(a, host.n + 1);
-    for (size_t i = 0; i < host.n; i++)
-        low[i] = byte_lower(host.p[i]);
-    return host_clean(span_of(low, host.n));
+    return host_clean(arena_lower(a, span_head(span_trim(host), HOST_BYTES)));
 }
 
 /* In a comment at i stands what follows "helo": "=user", "=[192.0.2.1]", " mail.example". Sets
@@ -384,10 +380,7 @@ static void delivered_read(struct trace *t, struct arena *a, const struct messag
         arena_alloc(a, (n < DELIVERED_TO ? n : DELIVERED_TO) * sizeof(*t->delivered_to));
     const struct field *f = message_first(m, FIELD_DELIVERED_TO);
     for (; f && t->ndelivered_to < DELIVERED_TO; f = message_next(m, f)) {
-        struct span v = arena_span(a, span_head(span_trim(f->value), LIMIT_ADDRESS));
-        uint8_t *p = (uint8_t *)(uintptr_t)v.p; /* our own copy */
-        for (size_t i = 0; i < v.n; i++)
-            p[i] = byte_lower(p[i]);
+        struct span v = arena_lower(a, span_head(span_trim(f->value), LIMIT_ADDRESS));
         if (v.n)
             t->delivered_to[t->ndelivered_to++] = v;
     }

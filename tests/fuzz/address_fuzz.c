@@ -38,7 +38,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     must(v.n <= v.total && v.n <= LIMIT_VISIBLE);
     for (size_t i = 0; i < v.n; i++) {
         must(i == 0 || v.hash[i - 1] < v.hash[i]);
-        must(visible_has(&v, keys_address(&keys, v.address[i], NULL)));
+        must(visible_find(&v, keys_address(&keys, v.address[i], NULL)) >= 0);
     }
     arena_free(&a);
     return 0;
