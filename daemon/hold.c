@@ -297,11 +297,10 @@ static int store_contents(struct hold *h, struct hold_storm *s, const struct hel
         return -1;
     if (before[0] == s->reference[0] && before[1] == s->reference[1])
         return 0;
-    return db_run(&h->db, "UPDATE storm SET head = ?2, body = ?3 WHERE id = ?1", "lww", s->id,
-                  (struct db_word){.id = s->reference[0]},
-                  (struct db_word){.id = s->reference[1]}) < 0
-               ? -1
-               : 0;
+    struct db_word head_id = {.id = s->reference[0]}, body_id = {.id = s->reference[1]};
+    int rc = db_run(&h->db, "UPDATE storm SET head = ?2, body = ?3 WHERE id = ?1", "lww", s->id,
+                    head_id, body_id);
+    return rc < 0 ? -1 : 0;
 }
 
 /* Text only people read: bounded, for it is anybody's. */
@@ -420,6 +419,7 @@ static int mail_contents(struct hold *h, uint64_t mail, int64_t *head, int64_t *
 {
     sqlite3_stmt *q = db_bind(&h->db, "SELECT head, body, storm FROM mail WHERE id = ?", "d", mail);
     int rc = q ? db_step(&h->db, q) : -1;
+    *head = *body = *storm = 0;
     if (rc != 1)
         return rc;
     *head = sqlite3_column_int64(q, 0);
@@ -490,7 +490,7 @@ static int read_mail(struct hold *h, uint64_t mail, struct content_bytes *out, u
     sqlite3_reset(q);
     if (!kept)
         return -1;
-    uint8_t found[32];
+    uint8_t found[32] = {0};
     if (!known || content_read(&h->contents, head, out) || content_read(&h->contents, body, out) ||
         out->n != size ||
         EVP_Digest(out->p ? out->p : found, out->n, found, NULL, EVP_sha256(), NULL) != 1 ||

@@ -131,7 +131,7 @@ int hold_release_id(struct hold *, uint64_t copy, const char *by, int64_t now) M
  * copy and no released or releasing copy). passed() may veto a recipient; NULL: nobody vetoes. */
 typedef bool passed_fn(void *arg, const struct key *, uint64_t rcpt_hash);
 int hold_release_one_each(struct hold *, const char *incident, const char *by, int64_t now,
-                          passed_fn *, void *arg, bool dry) MUSTCHECK;
+                          passed_fn *passed, void *arg, bool dry) MUSTCHECK;
 int hold_release_filter(struct hold *, const struct hold_filter *, const char *by, int64_t now,
                         bool dry) MUSTCHECK;
 int hold_discard_id(struct hold *, uint64_t copy, const char *by, const char *why,

@@ -589,10 +589,11 @@ static int parse_address(const char *to, struct sockaddr_storage *sa, int *n)
         return port ? 0 : -1;
     }
     to += 5;
-    if (!*to || strlen(to) >= sizeof un->sun_path)
+    size_t length = strlen(to);
+    if (!length || length >= sizeof un->sun_path)
         return -1;
     un->sun_family = AF_UNIX;
-    strcpy(un->sun_path, to);
+    memcpy(un->sun_path, to, length + 1);
     *n = sizeof *un;
     return 0;
 }

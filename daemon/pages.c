@@ -303,7 +303,7 @@ static bool cell(struct pages *p, uint8_t type, struct span s, struct record *r)
     size_t most = type == LEAF_TABLE ? PAGES_SIZE - 35 : INDEX_MOST;
     uint64_t n, rowid = 0;
     if (type == INSIDE_INDEX) /* the child comes first */
-        s = s.n < 4 ? (struct span){0} : span_of(s.p + 4, s.n - 4);
+        s = span_from(s, 4);
     if (!take_varint(&s, &n) || (type == LEAF_TABLE && !take_varint(&s, &rowid)) ||
         n > PAGES_RECORD)
         return false;

@@ -88,9 +88,10 @@ static void delivery_free(struct delivery *d)
 static void ask_keeper(struct delivery *d, int (*run)(struct hold *, struct job *),
                        void (*done)(struct job *))
 {
-    d->job = (struct job){.run = run, .done = done, .home = d->release->home};
+    struct release *r = d->release;
+    d->job = (struct job){.run = run, .done = done, .home = r->home};
     d->asked = true;
-    keeper_submit(d->release->keeper, &d->job);
+    keeper_submit(r->keeper, &d->job);
 }
 
 /* Back from the keeper. NULL: the engine has gone meanwhile. */
@@ -536,12 +537,10 @@ void release_free(struct release **rp)
         return;
     while (r->first) {
         struct delivery *d = r->first;
-        if (!d->asked) {
-            delivery_free(d);
-            continue;
-        }
         r->first = d->next;
         d->release = NULL;
+        if (!d->asked)
+            delivery_free(d);
     }
     event_free(r->timer);
     config_drop(&r->config);

@@ -154,7 +154,7 @@ static void buckets_grow(struct memory *m, struct shard *s)
     struct entry **old = s->bucket;
     size_t nold = s->nbuckets;
 
-    s->bucket = calloc(n, sizeof(*s->bucket));
+    s->bucket = calloc(n, sizeof(struct entry *));
     if (!s->bucket)
         abort();
     s->nbuckets = n;
@@ -167,7 +167,7 @@ static void buckets_grow(struct memory *m, struct shard *s)
             *to = e;
         }
     free(old);
-    account(m, s, (int64_t)((n - nold) * sizeof(*old)));
+    account(m, s, (int64_t)((n - nold) * sizeof(struct entry *)));
 }
 
 static struct entry *entry_new(struct memory *m, struct shard *s, const struct key *k, int64_t now)

@@ -149,6 +149,7 @@ static char *address_of(int fd, const char *text)
     struct sockaddr_storage ss;
     socklen_t len = sizeof ss;
     char host[INET6_ADDRSTRLEN] = "", *out = NULL;
+    memset(&ss, 0, sizeof ss);
     if (strncmp(text, "unix:", 5) == 0 || getsockname(fd, (struct sockaddr *)&ss, &len) < 0)
         return strdup(text);
     bool six = ss.ss_family == AF_INET6;

@@ -389,7 +389,8 @@ static size_t suspects_read(const struct record *r, const struct site *site, str
                                       .score = blame_score(r, &r->dossier[i]),
                                       .next = NOBODY,
                                       .head = true};
-    qsort(s, n, sizeof(*s), suspect_order);
+    if (n > 1)
+        qsort(s, n, sizeof(*s), suspect_order);
     for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j < n && s[i].d->after.n == 1; j++)
             if (s[j].d->server == s[i].d->after.value[0]) {
@@ -437,7 +438,7 @@ static bool site_judge(struct suspect *s, int head, const struct site *site, str
         int j = run[i];
 
         if (best == NOBODY || s[j].score > s[best].score ||
-            (s[j].score == s[best].score && j > best)) {
+            (j > best && s[j].score == s[best].score)) {
             if (best != NOBODY)
                 second = s[best].score;
             best = j;

@@ -513,7 +513,7 @@ void fingerprint_end(struct fingerprinter *f, struct fingerprints *out)
 
 struct key fingerprint_variant(const struct keys *k, const struct key *key, unsigned v)
 {
-    struct key out;
+    struct key out = {0};
     const uint8_t number[4] = {(uint8_t)v, (uint8_t)(v >> 8), 0, 0};
     const struct span parts[] = {span_of(key->byte, sizeof key->byte), span_of(number, 4)};
     keys_mac(k, "M1v", parts, 2, out.byte, sizeof out.byte);

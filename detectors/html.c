@@ -74,9 +74,9 @@ static void tag_ends(struct html *h)
             h->skip = 0;
         return;
     }
-    for (uint8_t i = 1; i < UNSEEN; i++)
+    for (unsigned i = 1; i < UNSEEN; i++)
         if (name_is(h, unseen[i]))
-            h->skip = i;
+            h->skip = (uint8_t)i;
 }
 
 /* "#233" or "#xe9"; 0: neither. */

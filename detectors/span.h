@@ -72,7 +72,11 @@ static inline bool span_case_starts(struct span s, struct span prefix)
 
 static inline struct span span_from(struct span s, size_t at)
 {
-    return at >= s.n ? span_of(s.p ? s.p + s.n : NULL, 0) : span_of(s.p + at, s.n - at);
+    if (s.n == 0)
+        return s;
+    if (at > s.n)
+        at = s.n;
+    return span_of(s.p + at, s.n - at);
 }
 
 static inline struct span span_head(struct span s, size_t n)

@@ -367,8 +367,8 @@ static size_t show_fact(char out[SHOWN_BYTES + 1], enum fact fact, const struct 
 
 char *reason_expand(struct arena *arena, const char *text, const struct facts *facts)
 {
-    char *out = NULL;
-    size_t n = 0, cap = 0, used;
+    size_t n = 0, cap = strlen(text) + 1, used;
+    char *out = arena_alloc(arena, cap);
     for (struct span s = span_str(text); s.n; s = span_from(s, used)) {
         char shown[SHOWN_BYTES + 1];
         size_t plain = span_find(s, '{');
@@ -387,7 +387,6 @@ char *reason_expand(struct arena *arena, const char *text, const struct facts *f
         memcpy(out + n, piece, length);
         n += length;
     }
-    out = arena_grow(arena, out, cap, cap + 1);
     out[n] = '\0';
     return out;
 }
@@ -461,14 +460,18 @@ static void judge_copy(struct judge *j, size_t r, struct copy_verdict *out)
         out->advised = DISP_TAG; /* a refusal too: where recipients disagree it becomes a hold */
 }
 
-static void judge_all(struct judge *j, struct verdict *out)
+static void judge_all(const struct policy *policy, const struct subject *subject,
+                      const struct signals *signals, struct verdict *out)
 {
-    const struct policy *policy = j->policy;
-    memset(j->asked, 0, policy->n * sizeof *j->asked);
-    j->have = policy->facts;
-    facts_of_message(&j->facts, j->subject, j->signals, j->have);
+    struct judge j; /* not zeroed: large, and what is read is filled */
+    j.policy = policy;
+    j.subject = subject;
+    j.signals = signals;
+    j.have = policy->facts;
+    memset(j.asked, 0, policy->n * sizeof *j.asked);
+    facts_of_message(&j.facts, subject, signals, j.have);
     for (size_t r = 0; r < out->n; r++)
-        judge_copy(j, r, &out->copy[r]);
+        judge_copy(&j, r, &out->copy[r]);
 }
 
 void policy_judge(const struct policy *policy, enum mode mode, const struct subject *subject,
@@ -477,13 +480,8 @@ void policy_judge(const struct policy *policy, enum mode mode, const struct subj
     size_t n = subject->envelope->nrecipients;
     *out = (struct verdict){.n = n, .mode = mode};
     out->copy = arena_zero(subject->arena, n * sizeof *out->copy);
-    if (policy && mode != MODE_BYPASS) {
-        struct judge j; /* not zeroed: judge_all fills what is read */
-        j.policy = policy;
-        j.subject = subject;
-        j.signals = signals;
-        judge_all(&j, out);
-    }
+    if (policy && mode != MODE_BYPASS)
+        judge_all(policy, subject, signals, out);
     for (size_t r = 0; r < n; r++) {
         struct copy_verdict *copy = &out->copy[r];
         copy->disposition = mode == MODE_ENFORCE ? copy->advised : DISP_PASS;

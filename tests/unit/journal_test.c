@@ -281,8 +281,9 @@ static void an_unwritable_directory_costs_rows_not_mail(void **state)
 }
 
 /* Damage. The segment under the knife has 20 blocks of one row each. */
+enum wound_kind { CUT, FLIP, ERASE, INSERT };
 struct wound {
-    enum { CUT, FLIP, ERASE, INSERT } kind;
+    enum wound_kind kind;
     double where; /* part of the file */
 };
 static void wound(const char *path, void *arg)
@@ -316,7 +317,7 @@ static void wound(const char *path, void *arg)
 static void damage_costs_only_what_it_touches(void **state)
 {
     struct fixture *f = *state;
-    for (int kind = CUT; kind <= INSERT; kind++)
+    for (enum wound_kind kind = CUT; kind <= INSERT; kind++)
         for (int i = 0; i < 997; i += kind == CUT ? 40 : 7) {
             struct wound w = {kind, i / 997.0};
             char error[512];
