@@ -6,7 +6,6 @@ the faulty relays are named. Without root there can be no private Postfix: then 
 directly and mail that passes is counted instead of being delivered into mailboxes (the demo says so).
 """
 import argparse
-import json
 import os
 import queue
 import shutil
