@@ -28,6 +28,8 @@ BENCH = $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
 FUZZ = $(patsubst tests/fuzz/%.c,build/fuzz/fuzz/%,$(wildcard tests/fuzz/*_fuzz.c))
 MANUALS = $(wildcard daemon/*.[58] policy/*.[58])
 SANITIZE = HARDEN= LDFLAGS=
+ASAN = $(SANITIZE) EXTRA="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -DBREAKWATER_FAILPOINTS"
+TSAN = $(SANITIZE) EXTRA="-fsanitize=thread -fno-omit-frame-pointer -DBREAKWATER_FAILPOINTS"
 
 all: $(BUILD)/breakwaterd $(BUILD)/breakwaterctl ## both programs, into build/
 
@@ -74,7 +76,7 @@ check: deps ## everything that must pass, under six minutes
 	@$(MAKE) --no-print-directory check-built
 check-built:
 	@$(MAKE) --no-print-directory -s -j2 all unit tools
-	@$(MAKE) --no-print-directory -s -j2 BUILD=build/asan $(SANITIZE) EXTRA="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer" all unit
+	@$(MAKE) --no-print-directory -s -j2 BUILD=build/asan $(ASAN) all unit
 	@$(MAKE) --no-print-directory -s -j2 BUILD=build/failpoint EXTRA=-DBREAKWATER_FAILPOINTS all tools
 	@$(PYTHON) tests/run.py \
 		"script:sh tests/ladder.sh tests/ladder.txt $(SOURCES)" \
@@ -91,10 +93,10 @@ check-long: deps ## the long proofs: hundreds of crashes, all sanitizers, fuzzin
 	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=60
 
 asan: ## unit and end-to-end tests under AddressSanitizer and UBSan
-	@$(MAKE) --no-print-directory -s -j2 BUILD=build/asan $(SANITIZE) EXTRA="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer" all unit tools
+	@$(MAKE) --no-print-directory -s -j2 BUILD=build/asan $(ASAN) all unit tools
 	@BREAKWATER_BUILD=build/asan $(PYTHON) tests/run.py unit:build/asan/unit pytest:tests/e2e
 tsan: ## the same under ThreadSanitizer
-	@$(MAKE) --no-print-directory -s -j2 BUILD=build/tsan $(SANITIZE) EXTRA="-fsanitize=thread -fno-omit-frame-pointer" all unit tools
+	@$(MAKE) --no-print-directory -s -j2 BUILD=build/tsan $(TSAN) all unit tools
 	@BREAKWATER_BUILD=build/tsan $(PYTHON) tests/run.py unit:build/tsan/unit pytest:tests/e2e
 
 FUZZ_SECONDS ?= 5

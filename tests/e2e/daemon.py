@@ -8,6 +8,8 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.join(ROOT, os.environ.get("BREAKWATER_BUILD", "build"))
+# A build named by BREAKWATER_BUILD (make asan, make tsan) has failpoints itself.
+FAILPOINTS = BUILD if "BREAKWATER_BUILD" in os.environ else os.path.join(ROOT, "build", "failpoint")
 
 CONF = """\
 node {{ name = "demo" site_key = "{dir}/site.key" }}

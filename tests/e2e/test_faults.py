@@ -13,10 +13,9 @@ import time
 
 import pytest
 
-from daemon import BUILD, ROOT, Daemon
+from daemon import BUILD, FAILPOINTS, Daemon
 from milter_peer import Closed, Peer, connect, frame, message, strings
 
-FAILPOINTS = BUILD if "san" in BUILD else os.path.join(ROOT, "build", "failpoint")
 POLICY = 'rule held { when recipient.address matches "held*@rcpt.example" do hold reason "by name" }\n'
 HEADER = "Received: from a.example (a.example [192.0.2.9]) by mx.client.example with ESMTP id {id};\n" \
          "\tMon, 16 Nov 2026 10:00:00 +0000\n" \

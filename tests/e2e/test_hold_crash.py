@@ -4,7 +4,9 @@ import subprocess
 
 import pytest
 
-PROGRAM = "build/failpoint/e2e/hold_crash"
+from daemon import FAILPOINTS
+
+PROGRAM = f"{FAILPOINTS}/e2e/hold_crash"
 
 
 def test_killed_at_every_failpoint():

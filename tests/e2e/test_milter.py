@@ -17,7 +17,7 @@ import time
 import pytest
 
 import private_postfix
-from daemon import Daemon
+from daemon import FAILPOINTS, Daemon
 from milter_peer import Closed, Peer, connect, frame, macros, message, offer, strings
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -371,9 +371,6 @@ def test_stopping_ends_idle_sessions_and_finishes_messages(tmp_path):
 
 
 # ---- waiting for the disk ----
-
-FAILPOINTS = os.path.join(os.path.dirname(os.path.dirname(HERE)), "build", "failpoint")
-
 
 @pytest.fixture
 def slow_disk(tmp_path):

@@ -19,7 +19,7 @@ import time
 
 import pytest
 
-from daemon import Daemon, ROOT, free_port
+from daemon import Daemon, FAILPOINTS, ROOT, free_port
 from private_postfix import Postfix, PostfixSession, reason_missing
 from test_release import Sink, until
 
@@ -29,7 +29,6 @@ from shropshire import Storm  # noqa: E402
 
 pytestmark = pytest.mark.skipif(reason_missing() is not None, reason=str(reason_missing()))
 
-FAILPOINTS = f"{ROOT}/build/failpoint"
 failpoints = pytest.mark.skipif(not os.path.exists(f"{FAILPOINTS}/breakwaterd"),
                                 reason="no build with failpoints (make check makes it)")
 NAMED = 'rule named { when recipient.address matches "held-*" do hold reason "by name" }\n'

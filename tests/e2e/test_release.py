@@ -10,10 +10,9 @@ import time
 
 import pytest
 
-from daemon import BUILD, ROOT, Daemon
+from daemon import BUILD, FAILPOINTS, Daemon
 from milter_peer import Peer
 
-FAILPOINTS = f"{ROOT}/build/failpoint"
 POLICY = 'rule held { when recipient.address matches "held*@rcpt.example" do hold reason "by name" }\n'
 HEADER = "From: Someone <a@sender.example>\r\nSubject: of {n}\r\nMessage-ID: <{n}@sender.example>\r\n"
 BODY = "This is message {n}.\r\n.\r\n..\r\n.b\xfccher\r\n\r\nEnd\r\n"
