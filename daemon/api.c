@@ -79,8 +79,7 @@ static json_t *doors_json(const struct api *api)
         json_t *j = json_object();
         set(j, "name", json_text_of(l->name));
         set(j, "kind", json_string(l->kind == DOOR_MILTER ? "milter" : "smtp"));
-        set(j, "address",
-            json_text_of(api->workers ? workers_address(api->workers, i) : l->socket));
+        set(j, "address", json_text_of(l->socket));
         json_array_append_new(list, j);
     }
     return list;

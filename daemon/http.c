@@ -23,7 +23,7 @@
 #include <event2/listener.h>
 
 #include "http.h"
-#include "worker.h"
+#include "place.h"
 
 enum { HEADERS_MAX = 16 << 10, BODY_MAX = 64 << 10, TIMEOUT_S = 10, WHO = 64, PARAMETERS = 16 };
 
@@ -289,7 +289,7 @@ struct http *http_open(struct event_base *base, const char *path, int mode,
 {
     char name[512];
     snprintf(name, sizeof name, "unix:%s", path);
-    int fd = listen_open(name, mode, error);
+    int fd = place_open(name, mode, error);
     if (fd < 0)
         return NULL;
     struct http *http = calloc(1, sizeof *http);

@@ -25,8 +25,8 @@ typedef void http_handler_fn(void *arg, struct http_request *);
  * Listens on a unix socket with these permissions. A socket file nobody answers at is removed; one
  * that lives, or another kind of file, is left and refused. NULL after a sentence in error.
  */
-struct http *http_open(struct event_base *, const char *path, int mode,
-                       http_handler_fn *handler, void *arg, char error[512]);
+struct http *http_open(struct event_base *, const char *path, int mode, http_handler_fn *handler,
+                       void *arg, char error[512]);
 /* Closes connections, removes the socket. Requests not yet answered may still be, in vain. */
 void http_close(struct http **);
 

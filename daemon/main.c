@@ -132,7 +132,7 @@ static void start(struct daemon *d)
     const char *mode = mode_name((enum mode)atomic_load(&p->mode));
     for (size_t i = 0; i < c->nlisteners; i++)
         log_say(LOG_LEVEL_NOTICE, "listening: milter %s on %s", c->listeners[i].name,
-                workers_address(d->workers, i));
+                c->listeners[i].socket);
     log_say(LOG_LEVEL_NOTICE, "breakwaterd " BREAKWATER_VERSION " started, mode %s", mode);
     notify("READY=1");
 }

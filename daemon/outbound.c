@@ -20,11 +20,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include "id.h"
 #include "log.h"
 #include "outbound.h"
+#include "place.h"
 
 enum {
     REPLY_LINES = 100,     /* of one reply; RFC 5321 4.5.3.1.5 has none of its own */
@@ -575,35 +575,13 @@ static void on_event(struct bufferevent *bev, short what, void *arg)
     look_if_over(o);
 }
 
-/* "127.0.0.1:25", "[::1]:25", "unix:/path". 0 or -1. */
-static int parse_address(const char *to, struct sockaddr_storage *sa, int *n)
-{
-    struct sockaddr_un *un = (struct sockaddr_un *)sa;
-    memset(sa, 0, sizeof *sa);
-    *n = sizeof *sa;
-    if (strncmp(to, "unix:", 5) != 0) {
-        if (evutil_parse_sockaddr_port(to, (struct sockaddr *)sa, n))
-            return -1;
-        bool port = sa->ss_family == AF_INET ? ((struct sockaddr_in *)sa)->sin_port
-                                             : ((struct sockaddr_in6 *)sa)->sin6_port;
-        return port ? 0 : -1;
-    }
-    to += 5;
-    size_t length = strlen(to);
-    if (!length || length >= sizeof un->sun_path)
-        return -1;
-    un->sun_family = AF_UNIX;
-    memcpy(un->sun_path, to, length + 1);
-    *n = sizeof *un;
-    return 0;
-}
-
 static void begin_connection(struct outbound *o)
 {
     struct sockaddr_storage sa;
-    int n, on = 1;
+    socklen_t n;
+    int on = 1;
     o->step = STEP_CONNECT;
-    if (parse_address(o->mail->to, &sa, &n)) {
+    if (!place_address(span_str(o->mail->to), &sa, &n)) {
         fail(o, "\"%s\" is not an address and port", o->mail->to);
         return;
     }
@@ -622,7 +600,7 @@ static void begin_connection(struct outbound *o)
     bufferevent_setwatermark(o->bev, EV_WRITE, PIECE, 0);
     bufferevent_enable(o->bev, EV_READ | EV_WRITE);
     arm(o);
-    if (bufferevent_socket_connect(o->bev, (struct sockaddr *)&sa, n))
+    if (bufferevent_socket_connect(o->bev, (struct sockaddr *)&sa, (int)n))
         fail(o, "cannot connect to %s: %s", o->mail->to, strerror(errno));
 }
 

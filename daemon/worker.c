@@ -1,10 +1,9 @@
 /*
- * worker.c - the mail threads, and the sockets they get their connections from.
+ * worker.c - the mail threads, and how they get their connections.
  *
  * Every listening socket belongs to thread 0. A new connection is a letter to the thread whose turn
  * it is. When descriptors run out the listener rests for a second instead of spinning.
  */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -14,15 +13,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <event2/listener.h>
 
+#include "place.h"
 #include "worker.h"
 
-enum { BACKLOG = 1024, DRAIN_LOOK_MS = 20 };
+enum { DRAIN_LOOK_MS = 20 };
 
 struct workers {
     struct worker *worker;
@@ -34,134 +32,9 @@ struct workers {
         const struct listener *listener;
         struct evconnlistener *ev;
         struct event *rest; /* runs while the listener pauses */
-        char *address;
     } * doors;
     size_t ndoors;
 };
-
-/* ---- sockets ---- */
-
-/* "HOST:PORT", "[HOST]:PORT" or "PORT@HOST" into its two parts; false if it is neither. */
-static bool host_port(const char *text, char host[64], unsigned long *port)
-{
-    const char *at = strchr(text, '@');
-    const char *colon = strrchr(text, ':');
-    const char *h = at ? at + 1 : text;
-    const char *p = at ? text : colon ? colon + 1 : NULL;
-    if (!p)
-        return false;
-    size_t n = at ? strlen(h) : (size_t)(colon - text);
-    if (n >= 2 && h[0] == '[' && h[n - 1] == ']')
-        h++, n -= 2;
-    if (n == 0 || n >= 64)
-        return false;
-    memcpy(host, h, n);
-    host[n] = '\0';
-    char *end;
-    if (*p < '0' || *p > '9')
-        return false;
-    *port = strtoul(p, &end, 10);
-    return *port <= 65535 && (at ? end == at : *end == '\0');
-}
-
-int socket_parse(const char *text, struct sockaddr_storage *out, socklen_t *len)
-{
-    memset(out, 0, sizeof *out);
-    if (strncmp(text, "unix:", 5) == 0) {
-        struct sockaddr_un *un = (struct sockaddr_un *)out;
-        un->sun_family = AF_UNIX;
-        size_t n = strlen(text + 5);
-        if (n == 0 || n >= sizeof un->sun_path)
-            return -1;
-        memcpy(un->sun_path, text + 5, n + 1);
-        *len = sizeof *un;
-        return 0;
-    }
-    if (strncmp(text, "inet:", 5) == 0)
-        text += 5;
-    else if (strncmp(text, "inet6:", 6) == 0)
-        text += 6;
-    char host[64];
-    unsigned long port;
-    if (!host_port(text, host, &port))
-        return -1;
-    struct sockaddr_in *in = (struct sockaddr_in *)out;
-    if (inet_pton(AF_INET, host, &in->sin_addr) == 1) {
-        in->sin_family = AF_INET;
-        in->sin_port = htons((uint16_t)port);
-        *len = sizeof *in;
-        return 0;
-    }
-    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)out;
-    if (inet_pton(AF_INET6, host, &in6->sin6_addr) != 1)
-        return -1;
-    in6->sin6_family = AF_INET6;
-    in6->sin6_port = htons((uint16_t)port);
-    *len = sizeof *in6;
-    return 0;
-}
-
-/* A unix socket file that nobody answers behind is left over from a crash: remove it. */
-static void remove_stale(const struct sockaddr_storage *ss, socklen_t len)
-{
-    const char *path = ((const struct sockaddr_un *)ss)->sun_path;
-    struct stat st;
-    if (lstat(path, &st) || !S_ISSOCK(st.st_mode))
-        return;
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return;
-    if (connect(fd, (const struct sockaddr *)ss, len) < 0 && errno == ECONNREFUSED)
-        unlink(path);
-    close(fd);
-}
-
-int listen_open(const char *text, int mode, char error[512])
-{
-    struct sockaddr_storage ss;
-    socklen_t len;
-    if (socket_parse(text, &ss, &len) < 0) {
-        snprintf(error, 512,
-                 "\"%.200s\" is no socket address: expected inet:PORT@ADDRESS or unix:/path", text);
-        return -1;
-    }
-    if (ss.ss_family == AF_UNIX)
-        remove_stale(&ss, len);
-    int fd = socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    int one = 1;
-    mode_t old = umask(ss.ss_family == AF_UNIX ? (mode_t)(0777 & ~mode) : 022);
-    bool open = fd >= 0 &&
-                (ss.ss_family == AF_UNIX ||
-                 setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == 0) &&
-                bind(fd, (const struct sockaddr *)&ss, len) == 0 && listen(fd, BACKLOG) == 0;
-    umask(old);
-    if (open)
-        return fd;
-    snprintf(error, 512, "cannot listen on %.200s: %s", text, strerror(errno));
-    if (fd >= 0)
-        close(fd);
-    return -1;
-}
-
-/* The address a socket got, in the form listen_open takes. */
-static char *address_of(int fd, const char *text)
-{
-    struct sockaddr_storage ss;
-    socklen_t len = sizeof ss;
-    char host[INET6_ADDRSTRLEN] = "", *out = NULL;
-    memset(&ss, 0, sizeof ss);
-    if (strncmp(text, "unix:", 5) == 0 || getsockname(fd, (struct sockaddr *)&ss, &len) < 0)
-        return strdup(text);
-    bool six = ss.ss_family == AF_INET6;
-    const void *addr = six ? (const void *)&((struct sockaddr_in6 *)&ss)->sin6_addr
-                           : (const void *)&((struct sockaddr_in *)&ss)->sin_addr;
-    unsigned port = ntohs(six ? ((struct sockaddr_in6 *)&ss)->sin6_port
-                              : ((struct sockaddr_in *)&ss)->sin_port);
-    inet_ntop(ss.ss_family, addr, host, sizeof host);
-    if (asprintf(&out, "%s:%u@%s", six ? "inet6" : "inet", port, host) < 0)
-        abort();
-    return out;
-}
 
 /* ---- handing connections on ---- */
 
@@ -215,7 +88,7 @@ static void accept_failed(struct evconnlistener *ev, void *arg)
     struct door *door = arg;
     struct timeval second = {1, 0};
     log_say(LOG_LEVEL_ERROR, "%s: cannot accept connections: %s; trying again in a second",
-            door->address, strerror(errno));
+            door->listener->socket, strerror(errno));
     evconnlistener_disable(ev);
     evtimer_add(door->rest, &second);
 }
@@ -253,13 +126,12 @@ static int open_door(struct workers *all, size_t i, const struct listener *liste
                      char error[512])
 {
     struct door *door = &all->doors[i];
-    int fd = listen_open(listener->socket, listener->socket_mode, error);
+    int fd = place_open(listener->socket, listener->socket_mode, error);
     if (fd < 0)
         return -1;
     struct event_base *base = all->worker[0].base;
     door->all = all;
     door->listener = listener;
-    door->address = address_of(fd, listener->socket);
     door->rest = evtimer_new(base, rested, door);
     door->ev = evconnlistener_new(base, accepted, door,
                                   LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
@@ -279,7 +151,6 @@ static void free_all(struct workers *all)
             event_free(d->rest);
         if (d->listener && strncmp(d->listener->socket, "unix:", 5) == 0)
             unlink(d->listener->socket + 5);
-        free(d->address);
     }
     for (size_t i = 0; i < all->n; i++) {
         struct worker *w = &all->worker[i];
@@ -437,9 +308,4 @@ void workers_free(struct workers **allp)
     if (*allp)
         free_all(*allp);
     *allp = NULL;
-}
-
-const char *workers_address(struct workers *all, size_t i)
-{
-    return i < all->ndoors ? all->doors[i].address : NULL;
 }

@@ -50,14 +50,6 @@ void workers_stop(struct workers *, int64_t ms);
 bool workers_letters(struct workers *);
 /* After the keeper has stopped: its last letters are opened, then everything goes. */
 void workers_free(struct workers **);
-/* Where listener i really listens ("inet:8895@127.0.0.1", port 0 resolved). */
-const char *workers_address(struct workers *, size_t i);
 unsigned workers_sessions(const struct workers *);
-
-/* Opens a listening socket from "inet:PORT@HOST", "inet6:...", "unix:PATH"; -1 after a sentence in
- * error. */
-int listen_open(const char *socket, int mode, char error[512]);
-/* The same addresses and "HOST:PORT" for connecting, numeric only. 0 or -1. */
-int socket_parse(const char *text, struct sockaddr_storage *, socklen_t *);
 
 #endif
