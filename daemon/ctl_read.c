@@ -235,15 +235,19 @@ static void say_what_happened(const struct ctl *ctl, const json_t *s)
 static void say_who_got_it(const struct ctl *ctl, const json_t *s)
 {
     uint64_t rcpts = json_get_num(s, "recipients"), without = json_get_num(s, "without");
-    if (rcpts && without == 0)
+    uint64_t monitored = json_get_num(s, "would_hold");
+    if (monitored && json_get_num(s, "held") == 0)
+        printf(" Every copy was passed on.");
+    else if (rcpts && without == 0)
         printf(" Each recipient already got one copy.");
-    if (rcpts && without)
-        printf(" %s of %s got none yet.", print_count(ctl->arena, without),
-               print_some(ctl->arena, rcpts, "recipient", "recipients"));
+    else if (rcpts)
+        printf(" %s of %s got none yet%s.", print_count(ctl->arena, without),
+               print_some(ctl->arena, rcpts, "recipient", "recipients"),
+               monitored ? ", but for what passed in monitor mode" : "");
     puts(" Nothing was lost.");
-    if (json_get_num(s, "would_hold"))
-        printf("In monitor mode nothing is held; enforce mode would have held %s.\n",
-               print_some(ctl->arena, json_get_num(s, "would_hold"), "copy", "copies"));
+    if (monitored)
+        printf("In monitor mode %s passed that enforce mode would have held.\n",
+               print_some(ctl->arena, monitored, "copy", "copies"));
 }
 
 static void print_evidence(const struct ctl *ctl, const json_t *list)
@@ -313,7 +317,8 @@ static void print_storm(const struct ctl *ctl, const json_t *s)
                arena_printf(a, "%s, %s", ctl_time(ctl, s, "first"), ctl_time(ctl, s, "last")));
     print_fact(stdout, "Copies",
                arena_printf(a, "%s seen, %s passed (%s with a tag), %s held",
-                            ctl_count(ctl, s, "copies"), ctl_count(ctl, s, "passed"),
+                            ctl_count(ctl, s, "copies"),
+                            print_count(a, json_get_num(s, "passed") + json_get_num(s, "tagged")),
                             ctl_count(ctl, s, "tagged"), ctl_count(ctl, s, "held")));
     print_fact(stdout, "In the queue",
                arena_printf(a, "%s held, %s on the way out, %s released, %s in the bin",

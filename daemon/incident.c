@@ -224,15 +224,17 @@ static uint64_t larger(uint64_t a, uint64_t b)
 }
 
 /* What the store knows of the message goes into the snapshot. The store has seen the first copies
- * too, but forgets with the process; so the larger number is the better one. */
+ * too, which passed, but forgets with the process; so the larger number is the better one. Copies
+ * are always passed + tagged + held. */
 static void ask_store(struct incidents *t, struct incident *i)
 {
     struct arena *arena = arena_new();
     struct report r = {0};
     if (t->store && t->store->ops->report(t->store, &i->k, arena, &r)) {
         i->first = r.first && r.first < i->first ? r.first : i->first;
-        i->copies = larger(i->copies, r.copies);
-        i->passed = larger(i->passed, r.passed);
+        uint64_t first = r.copies > i->copies ? r.copies - i->copies : 0;
+        i->copies += first;
+        i->passed += first;
         i->recipients = (uint32_t)larger(i->recipients, r.recipients);
         i->without = r.without;
         i->storm |= r.storm;

@@ -124,6 +124,8 @@ def test_a_storm_in_words(looked_at):
     assert f"breakwaterctl release --storm {looked_at.id} --one-per-recipient" in text
     storm, = looked_at.json("show", looked_at.id)
     assert storm["copies"] == 9 and storm["queue"]["held"] == 7 and storm["without"] == 1
+    assert storm["passed"] + storm["tagged"] == 2 and storm["held"] == 7
+    assert "9 seen, 2 passed (0 with a tag), 7 held" in text
     assert storm["culprits"][0]["relay"].startswith("sbs.culprit.example") if storm["culprits"] else True
 
 

@@ -190,6 +190,9 @@ static void the_store_is_merged_and_outlived(void **state)
         assert_int_equal(json_array_size(json_object_get(c, "evidence")), 4);
         assert_true(json_is_null(json_object_get(c, "conviction")));
         assert_int_equal(json_get_num(j, "copies"), knows ? 4769 : 4);
+        assert_int_equal(json_get_num(j, "copies"), json_get_num(j, "passed") +
+                                                        json_get_num(j, "tagged") +
+                                                        json_get_num(j, "held"));
         json_decref(j);
         if (!knows)
             break;
