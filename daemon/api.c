@@ -643,14 +643,17 @@ static int add_held(struct api *api, const struct search *s, json_t *copies)
     return hold_each(api->view, &f, add_copy, &p);
 }
 
-/* tx may also be the id of a held copy: then its mail's is meant. Rows of an id are looked for
- * within an hour of the time in it. */
-static void search_id(struct api *api, struct search *s, uint64_t id)
+/* tx may also be the id of a held copy: then its mail's is meant, and what it did for that copy's
+ * recipient, who goes to *rcpt. Rows of an id are looked for within an hour of the time in it. */
+static void search_id(struct api *api, struct search *s, uint64_t id, char **rcpt)
 {
     enum { HOUR = 3600 * 1000 };
     struct arena *a = arena_new();
     struct copy_row row = {0};
-    s->filter.tx = hold_copy(api->view, a, id, &row) == 0 ? row.mail : id;
+    bool copy = hold_copy(api->view, a, id, &row) == 0;
+    s->filter.tx = copy ? row.mail : id;
+    if (copy && !*rcpt)
+        *rcpt = change_address(row.rcpt);
     arena_free(&a);
     int64_t t = (int64_t)(s->filter.tx >> 22);
     s->filter.since = t > HOUR ? t - HOUR : 0;
@@ -658,7 +661,7 @@ static void search_id(struct api *api, struct search *s, uint64_t id)
 }
 
 /* Fills the search but for the addresses. false: refused. */
-static bool read_search(struct api *api, struct http_request *r, struct search *s)
+static bool read_search(struct api *api, struct http_request *r, struct search *s, char **rcpt)
 {
     const char *tx = http_query(r, "tx"), *since = http_query(r, "since");
     uint64_t id = 0, seconds = 0;
@@ -676,7 +679,7 @@ static bool read_search(struct api *api, struct http_request *r, struct search *
         return false;
     }
     if (tx)
-        search_id(api, s, id);
+        search_id(api, s, id, rcpt);
     if (since)
         s->filter.since = (int64_t)seconds * 1000;
     return true;
@@ -686,10 +689,12 @@ static void get_messages(struct api *api, struct http_request *r, const char *ar
 {
     (void)arg;
     struct search s = {0};
-    if (!read_search(api, r, &s))
+    char *rcpt = change_address(http_query(r, "rcpt"));
+    if (!read_search(api, r, &s, &rcpt)) {
+        free(rcpt);
         return;
-    char *rcpt = change_address(http_query(r, "rcpt")),
-         *from = change_address(http_query(r, "from"));
+    }
+    char *from = change_address(http_query(r, "from"));
     s.filter.rcpt = rcpt;
     s.filter.from = from;
     s.rows = json_array();

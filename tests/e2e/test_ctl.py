@@ -163,7 +163,7 @@ def test_explain_finds_by_every_handle(looked_at):
     assert sorted(r["disposition"] for r in tx) == ["hold", "hold", "pass"]
     assert len(looked_at.json("explain", tx[0]["tx"])) >= 3
     assert len(looked_at.json("explain", "4T0001")) == 6
-    assert looked_at.json("explain", looked_at.copy)
+    assert [r["rcpt"] for r in looked_at.json("explain", looked_at.copy)] == [looked_at.json("show", looked_at.copy)[0]["rcpt"]] * 2
     assert "No such message" in looked_at.ctl("explain", "4TNONE")
     assert "pass" in looked_at.ctl("explain", "--from", "sales@promo.example", "--since", "2h")
 
@@ -185,6 +185,7 @@ def test_nothing_hostile_reaches_a_terminal(looked_at, command):
     (2, []), (2, ["frobnicate"]), (2, ["status", "more"]), (2, ["status", "--storm", "S"]), (2, ["held", "--nonsense"]),
     (2, ["show"]), (2, ["show", "42"]), (1, ["show", "SAAAAAAAA"]), (1, ["show", "AAAAAAAAAAAAA"]),
     (1, ["held", "--state", "gone"]), (1, ["held", "--storm", "42"]),
+    (2, ["held", "--limit", "0"]), (2, ["held", "--limit", "x"]), (2, ["storms", "--limit", "-1"]), (0, ["storms", "--limit", "1"]),
     (2, ["release"]), (2, ["release", "SAAAAAAAA"]), (1, ["release", "AAAAAAAAAAAAA"]),
     (2, ["release", "--storm", "SAAAAAAAA"]), (1, ["release", "--storm", "SAAAAAAAA", "--one-per-recipient"]),
     (2, ["release", "--storm", "SAAAAAAAA", "--one-per-recipient", "--all"]),
