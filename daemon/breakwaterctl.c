@@ -228,6 +228,11 @@ static int run_command(struct ctl *ctl, const struct command *c, unsigned used)
                      ctl->nargs < c->least ? "more" : "fewer", c->name);
         return CTL_USAGE;
     }
+    if (ctl->limit && (strspn(ctl->limit, "0123456789") != strlen(ctl->limit) ||
+                       strtoul(ctl->limit, NULL, 10) == 0)) {
+        ctl_complain("--limit wants a number, 1 or more");
+        return CTL_USAGE;
+    }
     ctl->colour = isatty(STDOUT_FILENO) && !getenv("NO_COLOR");
     return find_socket(ctl) ? c->run(ctl) : CTL_USAGE;
 }

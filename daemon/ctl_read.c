@@ -339,8 +339,9 @@ static void print_copy_state(const struct ctl *ctl, const json_t *c)
                             ctl_time(ctl, c, "changed")));
     if (*json_get_str(c, "by"))
         print_fact(stdout, "By",
-                   arena_printf(ctl->arena, "%s: %s", ctl_text(ctl, c, "by", 64),
-                                ctl_text(ctl, c, "why", 0)));
+                   arena_printf(ctl->arena, "%s%s%s", ctl_text(ctl, c, "by", 64),
+                                *json_get_str(c, "why") ? ": " : "",
+                                *json_get_str(c, "why") ? ctl_text(ctl, c, "why", 0) : ""));
     if (json_get_num(c, "attempts"))
         print_fact(stdout, "Attempts",
                    arena_printf(ctl->arena, "%s; the MTA said: %s", ctl_count(ctl, c, "attempts"),
@@ -628,7 +629,7 @@ int ctl_explain(const struct ctl *ctl)
         ctl_json_each(copies);
     } else if (rc == CTL_OK && json_array_size(rows) + json_array_size(copies) == 0) {
         puts("No such message: neither the journal nor the hold queue knows of one. The journal "
-             "is written once a second and kept for journal_keep.");
+             "is written once a second and kept for hold.journal_keep.");
     } else if (rc == CTL_OK) {
         print_rows(ctl, rows);
         if (json_get_yes(r.json, "more"))

@@ -133,8 +133,10 @@ static void write_log(struct tx *tx)
     if (!plain && !tx->unjudged) {
         log_str(&l, "relation", relation_name(tx->signals.replication.copy[i].relation));
         log_num(&l, "copies", (long long)tx->signals.replication.copies);
-        log_span(&l, "relay", tx->signals.replication.blamed);
-        log_span(&l, "incident", span_str(tx->incident));
+        if (tx->signals.replication.blamed.n)
+            log_span(&l, "relay", tx->signals.replication.blamed);
+        if (tx->incident[0])
+            log_span(&l, "incident", span_str(tx->incident));
     }
     log_str(&l, "hold-failed", tx->failure);
     if (tx->beyond)
