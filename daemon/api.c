@@ -371,8 +371,7 @@ static json_t *copy_json(const struct copy_row *c)
 {
     json_t *j = json_object();
     char sha[65];
-    for (size_t i = 0; i < sizeof c->sha256; i++)
-        snprintf(sha + 2 * i, 3, "%02x", c->sha256[i]);
+    hex_print(span_of(c->sha256, sizeof c->sha256), sha);
     set(j, "id", json_id(c->id));
     set(j, "mail", json_id(c->mail));
     set(j, "state", json_string(copy_state_name(c->state)));

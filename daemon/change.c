@@ -332,12 +332,7 @@ static const char *read_all(struct change *c, const json_t *v)
 static const char *read_mode(struct change *c, const json_t *v)
 {
     const char *text = json_string_value(v);
-    for (int m = 0; text && m < MODE_COUNT; m++)
-        if (strcmp(text, mode_name((enum mode)m)) == 0) {
-            c->mode = (enum mode)m;
-            return NULL;
-        }
-    return "mode is one of monitor, enforce, bypass.";
+    return text && mode_find(text, &c->mode) ? NULL : "mode is one of monitor, enforce, bypass.";
 }
 
 enum {

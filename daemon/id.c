@@ -91,6 +91,15 @@ bool incident_parse(struct span text, char out[INCIDENT_TEXT])
     return true;
 }
 
+void hex_print(struct span s, char *out)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        *out++ = "0123456789abcdef"[s.p[i] >> 4];
+        *out++ = "0123456789abcdef"[s.p[i] & 15];
+    }
+    *out = '\0';
+}
+
 static int64_t ms_of(clockid_t clock)
 {
     struct timespec t;

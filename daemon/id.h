@@ -17,6 +17,9 @@ bool id_parse(uint64_t *id, struct span text); /* any case */
 void incident_print(const struct key *, char out[INCIDENT_TEXT]);
 bool incident_parse(struct span text, char out[INCIDENT_TEXT]); /* normalises; false: not one */
 
+/* Bytes as lower-case hexadecimal digits, two each, and a NUL. */
+void hex_print(struct span, char *out);
+
 /* Wall-clock ms, never running backwards in this process; replaceable for tests and replay. */
 int64_t clock_now(void);
 void clock_set(int64_t (*fn)(void)); /* NULL: the real one */

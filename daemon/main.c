@@ -98,10 +98,11 @@ static enum mode mode_in_force(const struct config *config)
     }
     bool set = hold_setting_get(view, "mode", name, sizeof name) == 0;
     hold_close(&view);
-    for (int m = 0; set && m < MODE_COUNT; m++)
-        if (strcmp(name, mode_name((enum mode)m)) == 0)
-            return (enum mode)m;
-    return set ? MODE_MONITOR : config->mode;
+    enum mode mode = MODE_MONITOR;
+    if (!set)
+        return config->mode;
+    (void)mode_find(name, &mode);
+    return mode;
 }
 
 static void start(struct daemon *d)

@@ -7,8 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include <jansson.h>
-
+#include "json.h"
 #include "replay.h"
 #include "tracefile.h"
 #include "tx.h"
@@ -32,31 +31,10 @@ static int64_t virtual_clock(void)
 
 static void print_json(json_t *value)
 {
-    json_dumpf(value, stdout, JSON_COMPACT);
-    putchar('\n');
+    char *line = json_line(value);
+    puts(line);
+    free(line);
     json_decref(value);
-}
-
-/* Any bytes as a JSON string: what is no UTF-8 is read as latin-1. */
-static json_t *json_bytes(struct span s)
-{
-    json_t *value = json_stringn((const char *)s.p, s.n);
-    if (value)
-        return value;
-    char *utf8 = malloc(2 * s.n + 1), *q = utf8;
-    if (!utf8)
-        abort();
-    for (size_t i = 0; i < s.n; i++) {
-        if (s.p[i] < 0x80) {
-            *q++ = (char)s.p[i];
-            continue;
-        }
-        *q++ = (char)(0xc0 | s.p[i] >> 6);
-        *q++ = (char)(0x80 | (s.p[i] & 0x3f));
-    }
-    value = json_stringn(utf8, (size_t)(q - utf8));
-    free(utf8);
-    return value;
 }
 
 /* ---- one message ---- */
@@ -78,7 +56,7 @@ static json_t *signals_json(const struct signals *s)
                   (json_int_t)r->duplicates, "storm", r->storm, "convicted",
                   (json_int_t)r->convicted, "variant", (json_int_t)r->variant, "known", r->known);
     if (r->blamed.n)
-        json_object_set_new(replication, "blamed", json_bytes(r->blamed));
+        json_object_set_new(replication, "blamed", json_text(r->blamed));
     if (r->conviction)
         json_object_set_new(replication, "conviction", json_string(r->conviction));
     const struct loop_signals *l = &s->loop;
@@ -86,7 +64,7 @@ static json_t *signals_json(const struct signals *s)
                              (int)l->edges, "own_visits", (int)l->own_visits, "delivered_to",
                              (int)l->delivered_to, "hops", (int)l->hops);
     if (l->evidence)
-        json_object_set_new(loop, "evidence", json_bytes(span_str(l->evidence)));
+        json_object_set_new(loop, "evidence", json_text(span_str(l->evidence)));
     return json_pack("{s:o,s:o}", "replication", replication, "loop", loop);
 }
 
@@ -105,10 +83,9 @@ static void print_message(struct replay *rp, struct tx *tx, const struct recordi
             rule = policy_rule_name(rp->config->policy, v->copy[i].rule - 1u);
     }
     char fp[2 * sizeof s->replication.k.byte + 1];
-    for (size_t i = 0; i < sizeof s->replication.k.byte; i++)
-        snprintf(fp + 2 * i, 3, "%02x", s->replication.k.byte[i]);
+    hex_print(span_of(s->replication.k.byte, sizeof s->replication.k.byte), fp);
     json_t *o = json_pack("{s:I,s:f,s:o,s:s,s:o,s:o,s:s?,s:s?,s:s}", "n", (json_int_t)rp->messages,
-                          "t", rec->t, "label", rec->label.n ? json_bytes(rec->label) : json_null(),
+                          "t", rec->t, "label", rec->label.n ? json_text(rec->label) : json_null(),
                           "verdict", disposition_name(overall(v)), "rcpt", rcpt, "relations",
                           relation, "rule", rule, "incident", tx_incident(tx), "fp", fp);
     json_object_set_new(o, "signals", v->n ? signals_json(s) : json_object());
@@ -189,22 +166,16 @@ static void print_people(const struct replay *rp, const json_t *incidents, uint6
     json_array_foreach(incidents, i, o)
     {
         char subject[200];
-        escape_text(subject, sizeof subject,
-                    span_str(json_string_value(json_object_get(o, "subject"))));
-        printf("\n%s %s: \"%s\", %lld copies, %lld held, %lld recipients\n",
-               json_string_value(json_object_get(o, "id")),
-               json_string_value(json_object_get(o, "kind")), subject,
-               json_integer_value(json_object_get(o, "copies")),
-               json_integer_value(json_object_get(o, "held")),
-               json_integer_value(json_object_get(o, "recipients")));
+        escape_text(subject, sizeof subject, span_str(json_get_str(o, "subject")));
+        printf("\n%s %s: \"%s\", %lld copies, %lld held, %lld recipients\n", json_get_str(o, "id"),
+               json_get_str(o, "kind"), subject, (long long)json_get_num(o, "copies"),
+               (long long)json_get_num(o, "held"), (long long)json_get_num(o, "recipients"));
         json_array_foreach(json_object_get(o, "culprits"), k, culprit)
         {
             char relay[400];
-            escape_text(relay, sizeof relay,
-                        span_str(json_string_value(json_object_get(culprit, "relay"))));
-            printf("  %s %s (%s)\n",
-                   json_is_true(json_object_get(culprit, "named")) ? "faulty:" : "site:", relay,
-                   json_string_value(json_object_get(culprit, "grade")));
+            escape_text(relay, sizeof relay, span_str(json_get_str(culprit, "relay")));
+            printf("  %s %s (%s)\n", json_get_yes(culprit, "named") ? "faulty:" : "site:", relay,
+                   json_get_str(culprit, "grade"));
         }
     }
 }

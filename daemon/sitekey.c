@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "id.h"
 #include "sitekey.h"
 
 enum { HEX_DIGITS = 2 * SITEKEY_BYTES, FILE_BYTES = 256 };
@@ -68,8 +69,7 @@ int sitekey_read(const char *path, uint8_t key[SITEKEY_BYTES], char error[SITEKE
 static int write_key(int fd, const uint8_t key[SITEKEY_BYTES])
 {
     char text[HEX_DIGITS + 2];
-    for (size_t i = 0; i < SITEKEY_BYTES; i++)
-        snprintf(text + 2 * i, 3, "%02x", key[i]);
+    hex_print(span_of(key, SITEKEY_BYTES), text);
     text[HEX_DIGITS] = '\n';
     return write(fd, text, HEX_DIGITS + 1) == HEX_DIGITS + 1 ? fsync(fd) : -1;
 }

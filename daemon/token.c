@@ -80,8 +80,7 @@ void token_print(const struct token *t, char out[TOKEN_TEXT])
 {
     char id[ID_TEXT], mac[33];
     id_print(t->mail, id);
-    for (size_t i = 0; i < sizeof t->mac; i++)
-        snprintf(mac + 2 * i, 3, "%02x", t->mac[i]);
+    hex_print(span_of(t->mac, sizeof t->mac), mac);
     snprintf(out, TOKEN_TEXT, "v1; %s; %lu; %lld; %s", id, (unsigned long)t->attempt,
              (long long)t->expiry, mac);
 }

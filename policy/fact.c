@@ -306,3 +306,13 @@ const char *mode_name(enum mode m)
     static const char *const names[MODE_COUNT] = {"monitor", "enforce", "bypass"};
     return m < MODE_COUNT ? names[m] : "unknown";
 }
+
+bool mode_find(const char *name, enum mode *mode)
+{
+    for (int m = 0; m < MODE_COUNT; m++)
+        if (strcmp(name, mode_name((enum mode)m)) == 0) {
+            *mode = (enum mode)m;
+            return true;
+        }
+    return false;
+}

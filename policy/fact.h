@@ -110,5 +110,6 @@ const char *relation_name(enum relation);
 const char *advice_name(enum advice);
 const char *disposition_name(enum disposition);
 const char *mode_name(enum mode);
+bool mode_find(const char *name, enum mode *); /* false: no mode is called so */
 
 #endif

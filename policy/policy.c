@@ -150,15 +150,17 @@ static bool read_when(struct reader *r, struct rule *rule)
 
 static bool read_do(struct reader *r, struct rule *rule)
 {
-    static const char *const names[] = {"pass", "tag", "throttle", "hold", "reject", NULL};
+    const char *names[DISP_COUNT + 1] = {NULL};
     struct span word = peek_word(r);
-    for (unsigned i = 0; i < DISP_COUNT; i++)
+    for (unsigned i = 0; i < DISP_COUNT; i++) {
+        names[i] = disposition_name((enum disposition)i);
         if (span_eq(word, span_str(names[i]))) {
             rule->has_do = true;
             rule->disposition = (enum disposition)i;
             r->at += word.n;
             return true;
         }
+    }
     return unexpected(r, "pass, tag, throttle, hold or reject", names);
 }
 
