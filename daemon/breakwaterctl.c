@@ -65,8 +65,8 @@ static const struct command {
      USES_JSON | USES_RCPT | USES_FROM, 0, 1},
     {"mode", "[monitor|enforce|bypass --reason TEXT]", "the mode in force, or change it", ctl_mode,
      USES_JSON | USES_DRY, 0, 1},
-    {"replay", "[--conf F] [--policy F] TRACE...", "run the engine over recorded mail, offline",
-     NULL, 0, 0, 0},
+    {"replay", "[--json] [--conf F] [--policy F] TRACE.jsonl...",
+     "run the engine over recorded mail, offline", NULL, 0, 0, 0},
     {"version", "", "print the version", run_version, USES_JSON, 0, 0},
     {"help", "[COMMAND]", "this", run_help, 0, 0, 1},
 };
@@ -258,6 +258,7 @@ static int read_options(struct ctl *ctl, int argc, char **argv, const char *shor
 
 static int run(struct ctl *ctl, int argc, char **argv)
 {
+    static char program[] = "breakwaterctl";
     unsigned used = 0;
     int rc = read_options(ctl, argc, argv, "+s:f:jnyhV", &used);
     if (rc >= 0)
@@ -274,9 +275,10 @@ static int run(struct ctl *ctl, int argc, char **argv)
                      print_text(ctl->arena, argv[0], 32));
         return CTL_USAGE;
     }
-    optind = 0;  /* glibc: begin afresh, from here on with options between the words too */
-    if (!c->run) /* replay has options of its own */
-        return replay_main(argc, argv);
+    argv[0] = program; /* getopt's complaints begin with it */
+    optind = 0;        /* glibc: begin afresh, from here on with options between the words too */
+    if (!c->run)       /* replay has options of its own */
+        return replay_main(argc, argv, ctl->json, ctl->conf);
     if ((rc = read_options(ctl, argc, argv, "s:f:jnyhV", &used)) >= 0)
         return rc;
     ctl->args = argv + optind;

@@ -178,9 +178,8 @@ static int set_mode(const struct ctl *ctl, const char *mode)
     if (rc == CTL_OK && ctl->json)
         ctl_json(r.json);
     else if (rc == CTL_OK)
-        printf("%s\n", ctl->dry ? "The mode would change; nothing was changed."
-                                : arena_printf(ctl->arena, "The mode is now %s.",
-                                               ctl_text(ctl, r.json, "mode", 16)));
+        printf(ctl->dry ? "The mode would be %s; nothing was changed.\n" : "The mode is now %s.\n",
+               print_text(ctl->arena, mode, 16));
     ctl_reply_free(&r);
     json_decref(body);
     return rc;

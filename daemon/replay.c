@@ -215,7 +215,7 @@ static int use_policy(struct config *config, const char *path)
     struct policy_error error;
     struct policy *policy = policy_load(span_of(text, n), &error);
     if (!policy) {
-        fprintf(stderr, "breakwaterctl: %s:%u:%u: %s\n", path, error.line, error.column,
+        fprintf(stderr, "breakwaterctl: %s:%u: column %u: %s\n", path, error.line, error.column,
                 error.text);
         return -1;
     }
@@ -260,29 +260,34 @@ static void close_replay(struct replay *rp)
     config_drop(&rp->config);
 }
 
-int replay_main(int argc, char **argv)
+int replay_main(int argc, char **argv, bool json, const char *conf)
 {
+    static const char usage[] =
+        "usage: breakwaterctl replay [--json] [--conf FILE] [--policy FILE] TRACE.jsonl...\n";
     static const struct option options[] = {{"json", no_argument, NULL, 'j'},
                                             {"conf", required_argument, NULL, 'f'},
                                             {"policy", required_argument, NULL, 'p'},
+                                            {"help", no_argument, NULL, 'h'},
                                             {NULL, 0, NULL, 0}};
     static struct replay rp;
-    const char *conf = NULL, *policy = NULL;
+    const char *policy = NULL;
     int o, rc = 0;
+    rp.json = json;
     optind = 0;
-    while ((o = getopt_long(argc, argv, "jf:p:", options, NULL)) != -1) {
+    while ((o = getopt_long(argc, argv, "jf:p:h", options, NULL)) != -1) {
         if (o == 'j')
             rp.json = true;
         else if (o == 'f')
             conf = optarg;
         else if (o == 'p')
             policy = optarg;
-        else
-            return 2;
+        else {
+            fputs(usage, o == 'h' ? stdout : stderr);
+            return o == 'h' ? 0 : 2;
+        }
     }
     if (optind == argc) {
-        fputs("usage: breakwaterctl replay [--json] [--conf FILE] [--policy FILE] TRACE.jsonl...\n",
-              stderr);
+        fputs(usage, stderr);
         return 2;
     }
     if (open_replay(&rp, conf, policy) < 0)

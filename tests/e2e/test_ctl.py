@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from daemon import BUILD, Daemon
+from daemon import BUILD, Daemon, free_port
 from milter_peer import Peer
 
 POLICY = """\
@@ -193,7 +193,8 @@ def test_nothing_hostile_reaches_a_terminal(looked_at, command):
     (2, ["discard", "AAAAAAAAAAAAA"]), (1, ["discard", "AAAAAAAAAAAAA", "--reason", "x"]),
     (2, ["undo"]), (2, ["undo", "--storm", "SAAAAAAAA"]), (1, ["undo", "AAAAAAAAAAAAA"]),
     (2, ["explain"]), (2, ["explain", "--rcpt", "a@b", "--since", "yesterday"]), (2, ["mode", "enforce"]),
-    (1, ["mode", "off", "--reason", "x"]),
+    (1, ["mode", "off", "--reason", "x"]), (0, ["mode", "bypass", "--reason", "x", "-n"]),
+    (0, ["replay", "-h"]), (2, ["replay"]), (1, ["replay", "/nonexistent.jsonl"]),
 ], ids=lambda x: " ".join(x) if isinstance(x, list) else str(x))
 def test_exit_status(looked_at, status, command):
     got, text = looked_at.ctl(*command, check=False)
@@ -214,6 +215,19 @@ def test_unreachable(tmp_path):
         threading.Thread(target=lambda: s.accept()[0].close(), daemon=True).start()
         assert ctl("-s", f"{tmp_path}/control").returncode == 3
     assert ctl("-f", f"{tmp_path}/no.conf").returncode == 2
+
+
+def test_a_second_daemon_is_refused(looked_at):
+    """On the same hold directory, with a port and a socket of its own; the first one does not notice."""
+    conf = f"{looked_at.dir}/second.conf"
+    text = open(looked_at.daemon.conf).read().replace(f"inet:{looked_at.daemon.port}@", f"inet:{free_port()}@")
+    with open(conf, "w") as f:
+        f.write(text.replace(f"{looked_at.dir}/control", f"{looked_at.dir}/control2"))
+    second = subprocess.run([f"{BUILD}/breakwaterd", "-f", conf], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, timeout=60)
+    assert second.returncode == 1 and second.stdout.count(b"\n") == 1
+    assert f"another breakwaterd uses {looked_at.dir}/hold" in second.stdout.decode()
+    assert looked_at.json("status")[0]["hold"]["held"] == 7
 
 
 def test_the_socket_of_a_configuration(looked_at):
