@@ -55,6 +55,21 @@ const char *print_span_of_time(struct arena *a, int64_t ms)
     return arena_printf(a, "%lld d %lld h", s / 86400, s / 3600 % 24);
 }
 
+/* On a terminal a quote is harmless, and a tab is a blank: people read these. A backslash stays
+ * escaped, so that nothing looks like an escape that is none. Returns the new length. */
+static size_t ease(char *text, size_t n)
+{
+    size_t to = 0;
+    for (size_t i = 0; i < n; i++, to++) {
+        bool quote = n - i >= 4 && memcmp(text + i, "\\x22", 4) == 0;
+        bool tab = n - i >= 4 && memcmp(text + i, "\\x09", 4) == 0;
+        text[to] = quote ? '"' : tab ? ' ' : text[i];
+        i += quote || tab ? 3 : 0;
+    }
+    text[to] = '\0';
+    return to;
+}
+
 const char *print_text(struct arena *a, const char *text, size_t max)
 {
     struct span s = span_str(text);
@@ -62,7 +77,7 @@ const char *print_text(struct arena *a, const char *text, size_t max)
         return "-";
     size_t cap = 4 * s.n + 1;
     char *out = arena_alloc(a, cap);
-    size_t n = escape_text(out, cap, s);
+    size_t n = ease(out, escape_text(out, cap, s));
     if (max > 3 && n > max)
         memcpy(out + max - 3, "...", 4);
     return out;

@@ -262,7 +262,9 @@ static void print_culprits(const struct ctl *ctl, const json_t *s)
 {
     const json_t *list = json_object_get(s, "culprits"), *own = json_object_get(s, "evidence");
     if (json_array_size(list))
-        puts("\nWho re-sends it");
+        printf("\nWho re-sends it%s\n", json_array_size(list) > 1
+                                            ? " (a copy that went through several counts for each)"
+                                            : "");
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *c = json_array_get(list, i);
         printf("  %s: %s, %s, score %.1f%s%s\n",
@@ -330,6 +332,15 @@ static void print_storm(const struct ctl *ctl, const json_t *s)
 
 /* ---- show: a copy ---- */
 
+/* What came of the last attempt to release it: a reply, or why there was none. */
+static const char *outcome(const struct ctl *ctl, const json_t *c)
+{
+    const char *reply = json_get_str(c, "reply");
+    return arena_printf(ctl->arena, "%s: %s",
+                        byte_digit((uint8_t)*reply) ? "the MTA said" : "the last one failed",
+                        ctl_text(ctl, c, "reply", 0));
+}
+
 static void print_copy_state(const struct ctl *ctl, const json_t *c)
 {
     const char *state = json_get_str(c, "state");
@@ -343,9 +354,9 @@ static void print_copy_state(const struct ctl *ctl, const json_t *c)
                                 *json_get_str(c, "why") ? ": " : "",
                                 *json_get_str(c, "why") ? ctl_text(ctl, c, "why", 0) : ""));
     if (json_get_num(c, "attempts"))
-        print_fact(stdout, "Attempts",
-                   arena_printf(ctl->arena, "%s; the MTA said: %s", ctl_count(ctl, c, "attempts"),
-                                ctl_text(ctl, c, "reply", 0)));
+        print_fact(
+            stdout, "Attempts",
+            arena_printf(ctl->arena, "%s; %s", ctl_count(ctl, c, "attempts"), outcome(ctl, c)));
 }
 
 /* Lines of somebody's message, each made harmless. */
@@ -387,11 +398,20 @@ static void print_copy(const struct ctl *ctl, const json_t *c)
         print_lines(ctl, "Header", json_get_str(c, "headers"));
     if (json_object_get(c, "text"))
         print_lines(ctl, "Text, undecoded", json_get_str(c, "text"));
-    if (strcmp(json_get_str(c, "state"), "held") == 0)
+    const char *state = json_get_str(c, "state");
+    if (strcmp(state, "held") == 0)
         printf("\nWhat can be done\n"
                "  Send it to %s:  breakwaterctl release %s\n"
                "  Put it in the bin:  breakwaterctl discard %s --reason \"...\"\n",
                ctl_text(ctl, c, "rcpt", 0), id, id);
+    if (strcmp(state, "releasing") == 0)
+        printf("\nWhat can be done\n"
+               "  Wait: it is tried again by itself. Or stop that:  breakwaterctl undo %s\n",
+               id);
+    if (strcmp(state, "discarded") == 0)
+        printf("\nWhat can be done\n"
+               "  Bring it back:  breakwaterctl undo %s\n",
+               id);
 }
 
 static int show_message(const struct ctl *ctl, const char *id)
@@ -569,7 +589,7 @@ static void print_fates(const struct ctl *ctl, const json_t *copies)
         if (*json_get_str(c, "by"))
             printf(", by %s", ctl_text(ctl, c, "by", 64));
         if (*json_get_str(c, "reply"))
-            printf("; the MTA said: %s", ctl_text(ctl, c, "reply", 0));
+            printf("; %s", outcome(ctl, c));
         printf("\n    held because: %s\n", ctl_text(ctl, c, "reason", 0));
     }
 }

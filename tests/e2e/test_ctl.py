@@ -143,6 +143,7 @@ def test_held_copies_and_one_of_them(looked_at):
     assert "add --after" in looked_at.ctl("held", "--limit", "3")
     text = looked_at.ctl("show", looked_at.copy, "--headers", "--text")
     assert "Message-ID: <one@promo.example>" in text and "the offer of the year" in text
+    assert 'spring \\x1b[2J"offer" \\x7f' in text  # quotes are for people, the rest is escaped
 
 
 def test_the_bytes_come_back_exactly(looked_at):
@@ -265,7 +266,7 @@ def test_bin_and_back(house):
     assert house.ctl("discard", "--storm", storm, "--all", "--reason", "junk", check=False)[0] == 2  # nobody to ask
     assert house.count("held") == 7
     house.ctl("discard", copy, "--reason", "junk")
-    assert house.json("show", copy)[0]["why"] == "junk"
+    assert house.json("show", copy)[0]["why"] == "junk" and f"breakwaterctl undo {copy}" in house.ctl("show", copy)
     assert house.ctl("release", copy, check=False)[0] == 1
     assert house.ctl("undo", copy, "AAAAAAAAAAAAA", check=False)[0] == 4
     assert house.json("show", copy)[0]["state"] == "held"
