@@ -122,10 +122,10 @@ lint: ## warnings of clang and of gcc -O3, clang-tidy, cppcheck, manuals
 	@$(MAKE) --no-print-directory -s -j2 CC=gcc BUILD=build/gcc HARDEN= EXTRA="-O3 -Werror" all unit tools bench
 	@cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
 		-Idetectors -Ipolicy -Idaemon detectors policy daemon
-	@$(MAKE) --no-print-directory -s -k -j2 $(HOUSE:%=tidy-%) $(PROGRAMS:%=tidy-%)
+	@$(MAKE) --no-print-directory -s -k -j2 $(HOUSE:%.c=tidy/%) $(PROGRAMS:%.c=tidy/%)
 	@mandoc -T lint -W warning $(MANUALS)
 # One process a file: in a second file, clang-tidy 14 takes each va_list for uninitialized.
-tidy-%: %
+tidy/%: %.c
 	@clang-tidy --quiet $< -- -std=gnu11 -D_GNU_SOURCE -Idetectors -Ipolicy -Idaemon $(PKG_CFLAGS) 2>/dev/null
 format: ## clang-format decides white space
 	clang-format -i $(SOURCES) $(wildcard tests/*/*.[ch])
