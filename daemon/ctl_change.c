@@ -6,19 +6,23 @@
 
 /* ---- release, discard, undo ---- */
 
-/* Asks a person before something large. Scripts must have said -y. */
-static bool confirmed(const struct ctl *ctl, const char *verb)
+/* Asks a person before something large: CTL_OK, or the exit status. Scripts must have said -y. */
+static int confirm(const struct ctl *ctl, const char *verb)
 {
     if (!ctl->all || ctl->yes || ctl->dry)
-        return true;
+        return CTL_OK;
     if (!isatty(STDIN_FILENO)) {
         ctl_complain("%s --all wants -y when nobody can be asked; -n shows what it would do", verb);
-        return false;
+        return CTL_USAGE;
     }
-    printf("%s every held copy of %s? [y/N] ", verb, ctl->storm ? ctl->storm : ctl->rcpt);
+    printf("Really %s every held copy of %s? [y/N] ", verb,
+           print_text(ctl->arena, ctl->storm ? ctl->storm : ctl->rcpt, 0));
     fflush(stdout);
     char answer[16] = "";
-    return fgets(answer, sizeof answer, stdin) && (answer[0] == 'y' || answer[0] == 'Y');
+    if (fgets(answer, sizeof answer, stdin) && (answer[0] == 'y' || answer[0] == 'Y'))
+        return CTL_OK;
+    puts("Nothing was changed.");
+    return CTL_REFUSED;
 }
 
 static void set_text(json_t *o, const char *name, const char *value)
@@ -103,12 +107,13 @@ static int change(const struct ctl *ctl, const char *verb, const struct words *w
     json_t *body = change_body(ctl);
     if (!body)
         return CTL_USAGE;
-    if (!confirmed(ctl, verb)) {
+    int rc = confirm(ctl, verb);
+    if (rc != CTL_OK) {
         json_decref(body);
-        return CTL_USAGE;
+        return rc;
     }
     ctl_target(&t, ctl->arena, verb);
-    int rc = ctl_ask(ctl, &t, body, &r);
+    rc = ctl_ask(ctl, &t, body, &r);
     if (rc == CTL_OK)
         rc = end_change(ctl, r.json, w);
     ctl_reply_free(&r);

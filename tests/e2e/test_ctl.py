@@ -5,6 +5,7 @@ One storm: message ONE reaches three people; a culprit re-sends it to all of the
 import http.client
 import json
 import os
+import pty
 import re
 import socket
 import subprocess
@@ -271,6 +272,19 @@ def test_bin_and_back(house):
     assert house.ctl("undo", copy, "AAAAAAAAAAAAA", check=False)[0] == 4
     assert house.json("show", copy)[0]["state"] == "held"
     assert house.delivered() == []
+
+
+def test_all_asks_at_a_terminal(house):
+    storm = house.storm()
+    for answer, status, left in ((b"n\n", 1, 7), (b"y\n", 0, 0)):
+        terminal, end = pty.openpty()
+        os.write(terminal, answer)
+        p = subprocess.run([f"{BUILD}/breakwaterctl", "-s", f"{house.dir}/control", "release", "--storm", storm, "--all"],
+                           stdin=end, stdout=subprocess.PIPE, timeout=60)
+        assert p.returncode == status and f"every held copy of {storm}? [y/N]".encode() in p.stdout
+        assert house.count("held") == left
+        os.close(terminal), os.close(end)
+    assert wait_for(lambda: house.count("released") == 7)
 
 
 def test_mode_and_storms_survive_a_crash(house):
