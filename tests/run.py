@@ -75,10 +75,11 @@ def unit(total, directory):
 def script(total, command):
     code, out, seconds = run(["sh", "-c", command])
     last = out.strip().splitlines()[-1] if out.strip() else ""
+    name = command if len(command) <= 60 else command[:57] + "..."
     if code == 77:
-        add(total, command, 0, 0, 1, out, seconds, [last])
+        add(total, name, 0, 0, 1, out, seconds, [last])
     else:
-        add(total, command, int(code == 0), int(code != 0), 0, out + f"\nexit {code}", seconds)
+        add(total, name, int(code == 0), int(code != 0), 0, out + f"\nexit {code}", seconds)
 
 
 def count_pytest(code, out):
