@@ -29,10 +29,10 @@ struct tx {
     struct message *message;
     struct fingerprinter *fingerprinter;
     struct body *body; /* NULL: nothing of this message can be held */
-    bool indivisible; /* all recipients or none are held */
-    bool unjudged;    /* passes for all: bypass, no recipients, too much of it, a released copy */
-    bool beyond;      /* more recipients or memory than is judged */
-    bool released;    /* carries a good release token */
+    bool indivisible;  /* all recipients or none are held */
+    bool unjudged;     /* passes for all: bypass, no recipients, too much of it, a released copy */
+    bool beyond;       /* more recipients or memory than is judged */
+    bool released;     /* carries a good release token */
 
     struct fingerprints fp;
     struct subject subject;

@@ -43,8 +43,8 @@ static void make_to(void)
     size_t n = 0;
     for (int i = 0; i < RECIPIENTS; i++)
         n += (size_t)snprintf(to_field + n, sizeof(to_field) - n,
-                              "%sC%03d <pc%03d@p%03d.gov.example>",
-                              i ? ",\r\n\t" : "To: ", i, i, i * 7 % RECIPIENTS);
+                              "%sC%03d <pc%03d@p%03d.gov.example>", i ? ",\r\n\t" : "To: ", i, i,
+                              i * 7 % RECIPIENTS);
 }
 
 static struct body *make_body(void)

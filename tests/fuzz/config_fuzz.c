@@ -10,7 +10,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     char error[512] = "";
     log_open("stderr", LOG_NOTHING);
-    struct config *c = config_parse("/nonexistent/fuzz.conf", span_of(data, size), CONFIG_CHECK, error);
+    struct config *c =
+        config_parse("/nonexistent/fuzz.conf", span_of(data, size), CONFIG_CHECK, error);
     if (!c && !*error)
         abort();
     for (const char *p = error; *p; p++)

@@ -244,7 +244,7 @@ static void test_full_and_back(void **state)
     mount_memory("size=4m");
     start();
     assert_in_range(put_by_tens(0, 500), 100, 350); /* 4 MB of 12 KB each */
-    assert_in_range(put_by_tens(500, 600), 0, 90); /* a checkpoint may make room for some */
+    assert_in_range(put_by_tens(500, 600), 0, 90);  /* a checkpoint may make room for some */
     grow_memory("size=32m");
     assert_int_equal(put(600, 700), 100);
     keeper_stop(&keeper);
