@@ -9,15 +9,14 @@
 struct key store_identity(const struct subject *s, unsigned step)
 {
     struct key k = s->fp.k;
-
     if (!step)
         return k;
     if (step < K_VARIANTS)
         return fingerprint_variant(s->keys, &s->fp.k, step);
     keys_mac(s->keys, "M1x",
-             (struct span[]){span_of(s->fp.k.byte, sizeof(s->fp.k.byte)),
-                             span_of(&s->fp.f, sizeof(s->fp.f))},
-             2, k.byte, sizeof(k.byte));
+             (struct span[]){span_of(s->fp.k.byte, sizeof s->fp.k.byte),
+                             span_of(&s->fp.f, sizeof s->fp.f)},
+             2, k.byte, sizeof k.byte);
     return k;
 }
 

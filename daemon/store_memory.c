@@ -56,7 +56,7 @@ static struct memory *memory_of(struct store *s)
     return (struct memory *)s;
 }
 
-/* --- counting --- */
+/* ---- counting ---- */
 
 static void account(struct memory *m, struct shard *s, int64_t delta)
 {
@@ -67,15 +67,13 @@ static void account(struct memory *m, struct shard *s, int64_t delta)
 static uint64_t key_word(const struct key *k)
 {
     uint64_t w;
-
-    memcpy(&w, k->byte, sizeof(w)); /* K is a keyed hash already */
+    memcpy(&w, k->byte, sizeof w); /* K is a keyed hash already */
     return w;
 }
 
 static struct shard *shard_lock(struct memory *m, const struct key *k)
 {
     struct shard *s = &m->shard[key_word(k) % SHARDS];
-
     pthread_mutex_lock(&s->lock);
     return s;
 }
@@ -85,12 +83,11 @@ static struct entry **bucket_of(const struct shard *s, const struct key *k)
     return &s->bucket[key_word(k) / SHARDS & (s->nbuckets - 1)];
 }
 
-/* --- lists --- */
+/* ---- lists ---- */
 
 static void list_remove(struct shard *s, struct entry *e)
 {
     struct ages *a = &s->age[e->age];
-
     if (e->older)
         e->older->newer = e->newer;
     else
@@ -105,7 +102,6 @@ static void list_remove(struct shard *s, struct entry *e)
 static void list_append(struct shard *s, struct entry *e, enum age age)
 {
     struct ages *a = &s->age[age];
-
     e->age = (uint8_t)age;
     e->older = a->newest;
     e->newer = NULL;
@@ -123,13 +119,12 @@ static enum age record_age(const struct record *r)
     return r->duplicates ? AGE_DUPLICATED : AGE_PLAIN;
 }
 
-/* --- entries --- */
+/* ---- entries ---- */
 
 static struct entry *entry_find(const struct shard *s, const struct key *k)
 {
     struct entry *e = s->nbuckets ? *bucket_of(s, k) : NULL;
-
-    while (e && memcmp(&e->key, k, sizeof(*k)) != 0)
+    while (e && memcmp(&e->key, k, sizeof *k) != 0)
         e = e->next;
     return e;
 }
@@ -137,7 +132,6 @@ static struct entry *entry_find(const struct shard *s, const struct key *k)
 static void entry_free(struct memory *m, struct shard *s, struct entry *e)
 {
     struct entry **at = bucket_of(s, &e->key);
-
     while (*at != e)
         at = &(*at)->next;
     *at = e->next;
@@ -153,7 +147,6 @@ static void buckets_grow(struct memory *m, struct shard *s)
     size_t n = s->nbuckets ? 2 * s->nbuckets : BUCKETS_FIRST;
     struct entry **old = s->bucket;
     size_t nold = s->nbuckets;
-
     s->bucket = calloc(n, sizeof(struct entry *));
     if (!s->bucket)
         abort();
@@ -161,7 +154,6 @@ static void buckets_grow(struct memory *m, struct shard *s)
     for (size_t i = 0; i < nold; i++)
         for (struct entry *e = old[i], *next; e; e = next) {
             struct entry **to = bucket_of(s, &e->key);
-
             next = e->next;
             e->next = *to;
             *to = e;
@@ -172,8 +164,7 @@ static void buckets_grow(struct memory *m, struct shard *s)
 
 static struct entry *entry_new(struct memory *m, struct shard *s, const struct key *k, int64_t now)
 {
-    struct entry *e = calloc(1, sizeof(*e));
-
+    struct entry *e = calloc(1, sizeof *e);
     if (!e)
         abort();
     if (s->n >= s->nbuckets)
@@ -190,8 +181,7 @@ static struct entry *entry_new(struct memory *m, struct shard *s, const struct k
 /* After a change: counts its bytes anew and makes it the newest of its age. */
 static void entry_touch(struct memory *m, struct shard *s, struct entry *e)
 {
-    uint32_t bytes = (uint32_t)(sizeof(*e) + 16 + record_bytes(e->record));
-
+    uint32_t bytes = (uint32_t)(sizeof *e + 16 + record_bytes(e->record));
     account(m, s, (int64_t)bytes - (int64_t)e->bytes);
     e->bytes = bytes;
     list_remove(s, e);
@@ -210,7 +200,6 @@ static void shard_trim(struct memory *m, struct shard *s, const struct entry *ke
     for (unsigned age = 0; age < AGES; age++)
         for (;;) {
             struct entry *e = s->age[age].oldest;
-
             if (e == keep && e)
                 e = e->newer;
             if (!e || atomic_load_explicit(&m->bytes, memory_order_relaxed) <= m->budget ||
@@ -221,7 +210,7 @@ static void shard_trim(struct memory *m, struct shard *s, const struct entry *ke
         }
 }
 
-/* --- the interface --- */
+/* ---- the interface ---- */
 
 static enum store_state memory_read(struct store *st, struct tallies *t, int64_t now,
                                     store_done_fn *done, void *arg, struct store_op **op)
@@ -242,7 +231,6 @@ static enum observed observe_as(struct memory *m, const struct key *k, const str
     struct shard *s = shard_lock(m, k);
     struct entry *e = entry_find(s, k);
     enum observed observed;
-
     if (e && entry_expired(m, e, o->subject->now)) {
         entry_free(m, s, e);
         s->expired++;
@@ -266,7 +254,6 @@ static enum store_state memory_observe(struct store *st, const struct observatio
     (void)done, (void)arg, (void)op;
     for (unsigned step = 0; step < STORE_STEPS; step++) {
         struct key k = store_identity(o->subject, step);
-
         if (observe_as(memory_of(st), &k, o, out) == OBSERVED_CONFLICT)
             continue;
         out->k = k;
@@ -281,7 +268,6 @@ static void memory_settle(struct store *st, const struct key *k, const uint64_t 
 {
     struct shard *s = shard_lock(memory_of(st), k);
     struct entry *e = entry_find(s, k);
-
     if (e)
         record_settle(e->record, rcpt, fate, n);
     pthread_mutex_unlock(&s->lock);
@@ -293,7 +279,6 @@ static bool memory_report(struct store *st, const struct key *k, struct arena *a
     struct memory *m = memory_of(st);
     struct shard *s = shard_lock(m, k);
     struct entry *e = entry_find(s, k);
-
     if (e)
         replication_report(e->record, m->site, a, out);
     pthread_mutex_unlock(&s->lock);
@@ -305,7 +290,6 @@ static bool memory_passed(struct store *st, const struct key *k, uint64_t rcpt)
     struct shard *s = shard_lock(memory_of(st), k);
     struct entry *e = entry_find(s, k);
     bool passed = e && record_passed(e->record, rcpt);
-
     pthread_mutex_unlock(&s->lock);
     return passed;
 }
@@ -313,7 +297,6 @@ static bool memory_passed(struct store *st, const struct key *k, uint64_t rcpt)
 static void shard_expire(struct memory *m, struct shard *s, int64_t now)
 {
     unsigned n = 0;
-
     for (unsigned age = 0; age < AGES; age++)
         while (s->age[age].oldest && n < EXPIRE_AT_ONCE &&
                entry_expired(m, s->age[age].oldest, now)) {
@@ -326,7 +309,6 @@ static void shard_expire(struct memory *m, struct shard *s, int64_t now)
 static void memory_tick(struct store *st, int64_t now)
 {
     struct memory *m = memory_of(st);
-
     for (unsigned i = 0; i < SHARDS; i++) {
         pthread_mutex_lock(&m->shard[i].lock);
         shard_expire(m, &m->shard[i], now);
@@ -345,10 +327,8 @@ static void memory_cancel(struct store *st, struct store_op **op)
 static void memory_close(struct store *st)
 {
     struct memory *m = memory_of(st);
-
     for (unsigned i = 0; i < SHARDS; i++) {
         struct shard *s = &m->shard[i];
-
         for (unsigned age = 0; age < AGES; age++)
             while (s->age[age].oldest)
                 entry_free(m, s, s->age[age].oldest);
@@ -373,11 +353,10 @@ struct store *store_memory_open(const struct site *site, uint64_t bytes)
         .cancel = memory_cancel,
         .close = memory_close,
     };
-    struct memory *m = aligned_alloc(64, (sizeof(*m) + 63) / 64 * 64);
-
+    struct memory *m = aligned_alloc(64, (sizeof *m + 63) / 64 * 64);
     if (!m)
         abort();
-    memset(m, 0, sizeof(*m));
+    memset(m, 0, sizeof *m);
     m->store.ops = &ops;
     m->site = site;
     m->tallies = tally_table_new(bytes / 4);
@@ -390,11 +369,9 @@ struct store *store_memory_open(const struct site *site, uint64_t bytes)
 void store_memory_figures(struct store *st, struct store_figures *f)
 {
     struct memory *m = memory_of(st);
-
     *f = (struct store_figures){.tallies = tally_table_used(m->tallies)};
     for (unsigned i = 0; i < SHARDS; i++) {
         struct shard *s = &m->shard[i];
-
         pthread_mutex_lock(&s->lock);
         f->records += s->n;
         f->bytes += s->bytes;

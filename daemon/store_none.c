@@ -24,9 +24,8 @@ static enum store_state none_observe(struct store *s, const struct observation *
                                      struct replication_signals *out, store_done_fn *done,
                                      void *arg, struct store_op **op)
 {
-    struct record *r = record_new(o->subject->now);
-
     (void)s, (void)done, (void)arg, (void)op;
+    struct record *r = record_new(o->subject->now);
     replication_observe(r, o, out); /* a new record takes any content */
     out->degraded = true;
     record_free(&r);
@@ -81,8 +80,7 @@ struct store *store_none_open(void)
         .cancel = none_cancel,
         .close = none_close,
     };
-    struct store *s = calloc(1, sizeof(*s));
-
+    struct store *s = calloc(1, sizeof *s);
     if (!s)
         abort();
     s->ops = &ops;

@@ -45,14 +45,13 @@ struct tally_table {
 
 struct tally_table *tally_table_new(uint64_t bytes)
 {
-    struct tally_table *t = calloc(1, sizeof(*t));
-
+    struct tally_table *t = calloc(1, sizeof *t);
     if (!t)
         abort();
     t->nrows = SHARDS;
     while (t->nrows * 2 * sizeof(struct row) <= bytes)
         t->nrows *= 2;
-    t->row = calloc(t->nrows, sizeof(*t->row));
+    t->row = calloc(t->nrows, sizeof *t->row);
     if (!t->row)
         abort();
     for (unsigned i = 0; i < SHARDS; i++)
@@ -63,7 +62,6 @@ struct tally_table *tally_table_new(uint64_t bytes)
 void tally_table_free(struct tally_table **tp)
 {
     struct tally_table *t = *tp;
-
     *tp = NULL;
     if (!t)
         return;
@@ -76,7 +74,6 @@ void tally_table_free(struct tally_table **tp)
 static size_t row_lock(struct tally_table *t, uint64_t key)
 {
     size_t at = key & (t->nrows - 1);
-
     pthread_mutex_lock(&t->lock[at % SHARDS]);
     return at;
 }
@@ -123,7 +120,6 @@ static bool lesser(const struct value *a, const struct value *b, int64_t now)
 static struct value *row_take(struct tally_table *t, struct row *row, uint64_t key, int64_t now)
 {
     unsigned victim = 0;
-
     for (unsigned i = 0; i < WAYS; i++) {
         if (!row->key[i]) {
             victim = i;
@@ -134,14 +130,13 @@ static struct value *row_take(struct tally_table *t, struct row *row, uint64_t k
             victim = i;
     }
     row->key[victim] = key;
-    memset(&row->value[victim], 0, sizeof(row->value[victim]));
+    memset(&row->value[victim], 0, sizeof row->value[victim]);
     return &row->value[victim];
 }
 
 static double count_read(const struct value *v, int64_t now)
 {
     int64_t age = now - v->is.count.since;
-
     if (age < COUNT_STEP)
         return v->is.count.total;
     return v->is.count.total * exp(-log(2) * (double)age / (double)COUNT_HALF);
@@ -165,7 +160,6 @@ static double value_read(const struct value *v, const struct tally *q, int64_t n
 static void set_add(struct value *v, uint64_t member)
 {
     uint32_t m = (uint32_t)member;
-
     for (unsigned i = 0; i < v->n; i++)
         if (v->is.member[i] == m)
             return;
@@ -205,7 +199,6 @@ void tally_table_read(struct tally_table *t, struct tallies *q, int64_t now)
         struct tally *a = &q->t[i];
         size_t at = row_lock(t, slot_key(a->key));
         const struct value *v = row_find(&t->row[at], slot_key(a->key));
-
         a->answer = v && v->kind == a->kind && !expired(v, now) ? value_read(v, a, now) : 0;
         row_unlock(t, at);
     }
@@ -218,9 +211,8 @@ void tally_table_add(struct tally_table *t, const struct tallies *adds, int64_t 
         uint64_t key = slot_key(a->key);
         size_t at = row_lock(t, key);
         struct value *v = row_find(&t->row[at], key);
-
         if (v && (v->kind != a->kind || expired(v, now)))
-            memset(v, 0, sizeof(*v));
+            memset(v, 0, sizeof *v);
         if (!v)
             v = row_take(t, &t->row[at], key, now);
         value_add(v, a, now);
@@ -233,7 +225,6 @@ void tally_table_tick(struct tally_table *t, int64_t now)
     for (unsigned n = 0; n < SWEEP_ROWS * SHARDS; n++) {
         size_t at = row_lock(t, t->swept);
         struct row *row = &t->row[at];
-
         for (unsigned i = 0; i < WAYS; i++)
             if (row->key[i] && expired(&row->value[i], now)) {
                 row->key[i] = 0;

@@ -10,7 +10,7 @@
 void words_open(struct words *w, struct db *db)
 {
     *w = (struct words){.db = db};
-    if (RAND_bytes((unsigned char *)&w->seed, sizeof(w->seed)) != 1)
+    if (RAND_bytes((unsigned char *)&w->seed, sizeof w->seed) != 1)
         abort();
 }
 
@@ -179,7 +179,7 @@ int recipient_of(struct words *w, struct span raw, uint64_t extra, uint64_t mail
     struct word_entry *e = &w->recipient[hash % WORD_CACHE];
     if (!entry_is(e, hash, extra, raw)) {
         uint8_t lower[WORD_CUT];
-        struct span address = address_of(raw, lower, sizeof(lower));
+        struct span address = address_of(raw, lower, sizeof lower);
         int rc = recipient_read(w, e, hash, extra, raw, address);
         if (rc < 0 || (rc == 0 && recipient_add(w, e, hash, extra, raw, address, mail)))
             return -1;

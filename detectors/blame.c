@@ -20,19 +20,17 @@ static bool few_add(struct few *f, uint32_t value)
     return true;
 }
 
-/* --- the scene: which organisations the visible addressees belong to --- */
+/* ---- the scene: which organisations the visible addressees belong to ---- */
 
 static uint32_t label_hash(const struct subject *s, struct span host)
 {
     uint32_t h = (uint32_t)sip_hash(s->keys, SIP_HOST, host_orglabel(host));
-
     return h ? h : 1;
 }
 
 static int labelled_order(const void *a, const void *b)
 {
     const struct labelled *x = a, *y = b;
-
     if (x->label != y->label)
         return x->label < y->label ? -1 : 1;
     return x->at < y->at ? -1 : x->at > y->at;
@@ -42,27 +40,25 @@ static void scene_read_labels(struct scene *sc)
 {
     const struct subject *s = sc->o->subject;
     const struct visible *v = &s->visible;
-
-    sc->label = arena_alloc(s->arena, v->n * sizeof(*sc->label));
-    sc->sorted = arena_alloc(s->arena, v->n * sizeof(*sc->sorted));
+    sc->label = arena_alloc(s->arena, v->n * sizeof *sc->label);
+    sc->sorted = arena_alloc(s->arena, v->n * sizeof *sc->sorted);
     for (size_t i = 0; i < v->n; i++) {
         sc->label[i] = label_hash(s, address_domain(v->address[i]));
         sc->sorted[i] = (struct labelled){sc->label[i], (uint32_t)i};
     }
     sc->nlabels = v->n;
-    qsort(sc->sorted, v->n, sizeof(*sc->sorted), labelled_order);
+    qsort(sc->sorted, v->n, sizeof *sc->sorted, labelled_order);
 }
 
 struct scene *scene_new(struct record *r, const struct observation *o)
 {
     const struct subject *s = o->subject;
-    struct scene *sc = arena_zero(s->arena, sizeof(*sc));
-
+    struct scene *sc = arena_zero(s->arena, sizeof *sc);
     sc->o = o;
     sc->record = r;
     sc->helo_label = label_hash(s, s->envelope->helo);
     sc->peer_org = (uint32_t)sip_hash(s->keys, SIP_HOST, s->client_org);
-    sc->names = arena_zero(s->arena, s->path.n * sizeof(*sc->names));
+    sc->names = arena_zero(s->arena, s->path.n * sizeof *sc->names);
     if (s->visible.n > 1) /* mail to one address says nothing about "another addressee" */
         scene_read_labels(sc);
     return sc;
@@ -72,10 +68,8 @@ struct scene *scene_new(struct record *r, const struct observation *o)
 static long scene_find(const struct scene *sc, uint32_t label)
 {
     size_t low = 0, high = sc->nlabels;
-
     while (low < high) {
         size_t mid = (low + high) / 2;
-
         if (sc->sorted[mid].label < label)
             low = mid + 1;
         else
@@ -87,22 +81,18 @@ static long scene_find(const struct scene *sc, uint32_t label)
 uint32_t scene_label(const struct scene *sc, const struct recipient *rcpt)
 {
     const struct subject *s = sc->o->subject;
-    uint32_t label;
-    long at;
-
     if (!sc->nlabels)
         return 0;
-    at = visible_find(&s->visible, rcpt->hash);
+    long at = visible_find(&s->visible, rcpt->hash);
     if (at >= 0)
         return sc->label[at];
-    label = label_hash(s, address_domain(rcpt->address));
+    uint32_t label = label_hash(s, address_domain(rcpt->address));
     return scene_find(sc, label) >= 0 ? label : 0;
 }
 
 static void names_add(const struct scene *sc, struct names *n, uint32_t label)
 {
     long at = scene_find(sc, label);
-
     for (unsigned i = 0; i < n->n; i++)
         if (n->label[i] == label)
             return;
@@ -118,7 +108,6 @@ static const struct names *scene_names(const struct scene *sc, size_t i)
     const struct subject *s = sc->o->subject;
     const struct path *p = &s->path;
     struct names *n = &sc->names[i];
-
     if (n->read)
         return n;
     n->read = true;
@@ -132,13 +121,12 @@ static const struct names *scene_names(const struct scene *sc, size_t i)
     return n;
 }
 
-/* --- entering --- */
+/* ---- entering ---- */
 
 /* Bytes of strangers, for people: printable ASCII, bounded. */
 static void keep_text(char *out, size_t size, struct span text)
 {
     size_t n = text.n < size - 1 ? text.n : size - 1;
-
     for (size_t i = 0; i < n; i++)
         out[i] = text.p[i] > ' ' && text.p[i] < 0x7f ? (char)text.p[i] : '?';
     out[n] = 0;
@@ -155,20 +143,18 @@ static int dossier_find(const struct record *r, uint32_t server)
 static int dossier_open(struct record *r, const struct node *node)
 {
     int at = dossier_find(r, node->server_id);
-    struct dossier *d;
-
     if (at != NOBODY || r->ndossiers == DOSSIERS_MAX)
         return at;
     if (r->ndossiers == r->capdossiers) {
         r->capdossiers = r->capdossiers ? 2 * r->capdossiers : 4;
-        r->dossier = realloc(r->dossier, r->capdossiers * sizeof(*d));
+        r->dossier = realloc(r->dossier, r->capdossiers * sizeof *r->dossier);
         if (!r->dossier)
             abort();
     }
-    d = &r->dossier[r->ndossiers];
-    memset(d, 0, sizeof(*d));
+    struct dossier *d = &r->dossier[r->ndossiers];
+    memset(d, 0, sizeof *d);
     d->server = node->server_id;
-    keep_text(d->name, sizeof(d->name), node->server);
+    keep_text(d->name, sizeof d->name, node->server);
     return (int)r->ndossiers++;
 }
 
@@ -179,10 +165,8 @@ static long ended_for(const struct subject *s, size_t i, uint64_t r)
     const struct hop *below = i ? s->path.node[i - 1].hop : NULL;
     const struct hop *here = s->path.node[i].hop;
     uint64_t to = below ? below->for_hash : 0;
-
     if (to && to != r && !(here && here->for_hash == to)) {
         long at = visible_find(&s->visible, to);
-
         if (at >= 0)
             return at;
     }
@@ -202,7 +186,6 @@ static long other_label(const struct names *n, uint32_t rlabel)
 static bool branches(const struct record *r, const struct node *node)
 {
     const struct place *p = record_place(r, place_id(node));
-
     return p && p->kids + p->direct >= 2;
 }
 
@@ -216,7 +199,6 @@ static void dossier_add(const struct scene *sc, struct dossier *d, size_t i, siz
     long label = other_label(scene_names(sc, i), rlabel);
     long ended = ended_for(s, i, r);
     long example = label >= 0 ? label : ended;
-
     d->ordinary = sc->o->ordinary[i];
     d->n++;
     if (hop && hop->reinjected && i) {
@@ -235,7 +217,7 @@ static void dossier_add(const struct scene *sc, struct dossier *d, size_t i, siz
     else
         d->direct = true;
     if (example >= 0 && !d->addressee[0])
-        keep_text(d->addressee, sizeof(d->addressee), s->visible.address[example]);
+        keep_text(d->addressee, sizeof d->addressee, s->visible.address[example]);
 }
 
 int blame_enter(struct scene *sc, size_t from, uint64_t r, uint32_t rlabel)
@@ -245,19 +227,16 @@ int blame_enter(struct scene *sc, size_t from, uint64_t r, uint32_t rlabel)
     int entered[PATH_MAX_NODES], best = NOBODY;
     size_t n = 0;
     double top = 0;
-
     for (size_t i = from; i < p->n; i++) {
         int at = p->node[i].own ? NOBODY : dossier_open(record, &p->node[i]);
         bool again = false;
-        double score;
-
         for (size_t j = 0; j < n; j++)
             again |= entered[j] == at;
         if (at == NOBODY || again)
             continue;
         entered[n++] = at;
         dossier_add(sc, &record->dossier[at], i, from, r, rlabel);
-        score = blame_score(record, &record->dossier[at]);
+        double score = blame_score(record, &record->dossier[at]);
         if (best == NOBODY || score > top) {
             best = at;
             top = score;
@@ -270,24 +249,21 @@ int blame_convicted(const struct record *r, const struct path *p, size_t from)
 {
     for (size_t i = from; i < p->n; i++) {
         int at = dossier_find(r, p->node[i].server_id);
-
         if (at != NOBODY && r->dossier[at].conviction)
             return at;
     }
     return NOBODY;
 }
 
-/* --- scores and names --- */
+/* ---- scores and names ---- */
 
 /* A waist between a funnel and a fan-out: many ways in, one way through, many ways out. */
 static bool waist(const struct record *r, const struct dossier *d)
 {
-    int a, b;
-
     if (d->before.n != 1 || d->after.n != 1)
         return false;
-    a = dossier_find(r, d->before.value[0]);
-    b = dossier_find(r, d->after.value[0]);
+    int a = dossier_find(r, d->before.value[0]);
+    int b = dossier_find(r, d->after.value[0]);
     return a != NOBODY && b != NOBODY && r->dossier[a].before.n >= 2 &&
            r->dossier[a].after.n == 1 && r->dossier[b].before.n == 1 && r->dossier[b].after.n >= 2;
 }
@@ -296,7 +272,6 @@ double blame_score(const struct record *r, const struct dossier *d)
 {
     double points =
         5.0 * d->reinjected + 3.0 * d->label + 3.0 * d->ended + 1.0 * d->first + 1.0 * d->branch;
-
     return points / d->n + (waist(r, d) ? 2 : 0) - log10(1.0 + d->ordinary);
 }
 
@@ -323,8 +298,7 @@ enum { SENTENCES = 8 };
 static void evidence(struct culprit *c, struct arena *a, const struct dossier *d)
 {
     const char *who = d->addressee[0] ? d->addressee : "see the message";
-
-    c->evidence = arena_alloc(a, SENTENCES * sizeof(*c->evidence));
+    c->evidence = arena_alloc(a, SENTENCES * sizeof *c->evidence);
     if (d->reinjected * 2 >= d->n)
         c->evidence[c->nevidence++] = sentence(
             a, d, "it re-injects mail that had already been delivered to a mailbox", d->reinjected);
@@ -375,14 +349,12 @@ struct suspect {
 static int suspect_order(const void *a, const void *b)
 {
     const struct suspect *x = a, *y = b;
-
     return strcmp(x->d->name, y->d->name);
 }
 
 static size_t suspects_read(const struct record *r, const struct site *site, struct suspect *s)
 {
     size_t n = 0;
-
     for (uint32_t i = 0; i < r->ndossiers; i++)
         if (r->dossier[i].n && r->dossier[i].n >= site->name_min_detours)
             s[n++] = (struct suspect){.d = &r->dossier[i],
@@ -390,7 +362,7 @@ static size_t suspects_read(const struct record *r, const struct site *site, str
                                       .next = NOBODY,
                                       .head = true};
     if (n > 1)
-        qsort(s, n, sizeof(*s), suspect_order);
+        qsort(s, n, sizeof *s, suspect_order);
     for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j < n && s[i].d->after.n == 1; j++)
             if (s[j].d->server == s[i].d->after.value[0]) {
@@ -404,7 +376,6 @@ static size_t suspects_read(const struct record *r, const struct site *site, str
 static size_t site_run(const struct suspect *s, int at, int *run)
 {
     size_t n = 0;
-
     while (at != NOBODY) {
         for (size_t i = 0; i < n; i++)
             if (run[i] == at)
@@ -418,7 +389,6 @@ static size_t site_run(const struct suspect *s, int at, int *run)
 static struct span site_text(struct arena *a, const struct suspect *s, const int *run, size_t n)
 {
     const char *text = "one of ";
-
     if (n == 1)
         return span_str(arena_printf(a, "perhaps %s", s[run[0]].d->name));
     for (size_t i = 0; i < n && i < 8; i++)
@@ -433,10 +403,8 @@ static bool site_judge(struct suspect *s, int head, const struct site *site, str
     int run[DOSSIERS_MAX], best = NOBODY;
     size_t n = site_run(s, head, run);
     double second = -HUGE_VAL;
-
     for (size_t i = 0; i < n; i++) {
         int j = run[i];
-
         if (best == NOBODY || s[j].score > s[best].score ||
             (j > best && s[j].score == s[best].score)) {
             if (best != NOBODY)
@@ -466,7 +434,6 @@ static bool site_judge(struct suspect *s, int head, const struct site *site, str
 static int culprit_order(const void *a, const void *b)
 {
     const struct culprit *x = a, *y = b;
-
     if (x->named != y->named)
         return x->named ? -1 : 1;
     if (x->score != y->score)
@@ -492,11 +459,9 @@ static struct culprit *addressed(struct culprit *c, size_t n, struct span host)
 static size_t culprits_merge(struct culprit *c, size_t n)
 {
     size_t kept = 0;
-
     for (size_t i = 0; i < n; i++) {
         bool bare = c[i].named && relay_host(&c[i]).n == c[i].relay.n;
         struct culprit *same = bare ? addressed(c, n, c[i].relay) : NULL;
-
         if (!same)
             continue;
         same->detours += c[i].detours;
@@ -514,14 +479,13 @@ size_t blame_culprits(const struct record *r, const struct site *site, struct ar
     struct suspect s[DOSSIERS_MAX];
     size_t nsuspects = suspects_read(r, site, s), n = 0;
     bool heads = false;
-
-    *out = arena_alloc(a, DOSSIERS_MAX * sizeof(**out));
+    *out = arena_alloc(a, DOSSIERS_MAX * sizeof **out);
     for (size_t i = 0; i < nsuspects; i++)
         heads |= s[i].head;
     for (size_t i = 0; i < nsuspects; i++)
         if (s[i].head || !heads)
             n += site_judge(s, (int)i, site, a, &(*out)[n]);
-    qsort(*out, n, sizeof(**out), culprit_order);
+    qsort(*out, n, sizeof **out, culprit_order);
     n = culprits_merge(*out, n);
     return n < CULPRITS_MAX ? n : CULPRITS_MAX;
 }

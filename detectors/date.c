@@ -92,7 +92,7 @@ static void date_zone(struct date *d, struct span w)
         d->zoned = true;
         return;
     }
-    for (size_t i = 0; i < sizeof(zones) / sizeof(zones[0]); i++)
+    for (size_t i = 0; i < sizeof zones / sizeof *zones; i++)
         if (w.n == 3 && word_letters(w) == zones[i].name) {
             d->zone = zones[i].hours * 3600;
             d->zoned = true;

@@ -9,7 +9,7 @@ size_t tallies_add(struct tallies *t, struct arena *a, struct tally tally)
         return t->n;
     if (t->n == t->cap) {
         size_t cap = t->cap ? 2 * t->cap : 16;
-        t->t = arena_grow(a, t->t, t->cap * sizeof(*t->t), cap * sizeof(*t->t));
+        t->t = arena_grow(a, t->t, t->cap * sizeof *t->t, cap * sizeof *t->t);
         t->cap = cap;
     }
     t->t[t->n] = tally;

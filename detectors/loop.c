@@ -125,10 +125,10 @@ __attribute__((format(printf, 2, 3))) static void text_add(struct text *t, const
 {
     va_list args;
     va_start(args, fmt);
-    int n = vsnprintf(t->p + t->n, sizeof(t->p) - t->n, fmt, args);
+    int n = vsnprintf(t->p + t->n, sizeof t->p - t->n, fmt, args);
     va_end(args);
     if (n > 0)
-        t->n = t->n + (size_t)n < sizeof(t->p) ? t->n + (size_t)n : sizeof(t->p) - 1;
+        t->n = t->n + (size_t)n < sizeof t->p ? t->n + (size_t)n : sizeof t->p - 1;
 }
 
 /* A name out of the mail: cut, and only visible ASCII of it. */

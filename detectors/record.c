@@ -14,7 +14,6 @@ enum { MALLOC_HEAD = 16, PLACES_FIRST = 8, SWEEP_FIRST = 512 };
 static void *grown(void *p, size_t n, size_t size)
 {
     void *q = realloc(p, n * size);
-
     if (!q)
         abort();
     return q;
@@ -23,7 +22,6 @@ static void *grown(void *p, size_t n, size_t size)
 static void *zeroed(size_t n, size_t size)
 {
     void *p = calloc(n, size);
-
     if (!p)
         abort();
     return p;
@@ -31,8 +29,7 @@ static void *zeroed(size_t n, size_t size)
 
 struct record *record_new(int64_t now)
 {
-    struct record *r = zeroed(1, sizeof(*r));
-
+    struct record *r = zeroed(1, sizeof *r);
     r->first = r->last = now;
     r->sweep_at = SWEEP_FIRST;
     r->addressee = &r->one;
@@ -44,7 +41,6 @@ struct record *record_new(int64_t now)
 void record_free(struct record **rp)
 {
     struct record *r = *rp;
-
     *rp = NULL;
     if (!r)
         return;
@@ -60,8 +56,7 @@ void record_free(struct record **rp)
 
 size_t record_bytes(const struct record *r)
 {
-    size_t n = sizeof(*r) + MALLOC_HEAD;
-
+    size_t n = sizeof *r + MALLOC_HEAD;
     if (r->addressee != &r->one)
         n += r->capaddressees * sizeof(struct addressee) + MALLOC_HEAD;
     if (r->capplaces)
@@ -82,7 +77,7 @@ int64_t record_ttl(const struct record *r, const struct site *site)
     return r->duplicates ? site->ttl_dup : site->ttl_plain;
 }
 
-/* --- contents --- */
+/* ---- contents ---- */
 
 /* A tiny old text that is the head or the tail of the new one: a footer was added. */
 static bool tiny_inside(const struct variant *v, const struct keys *keys,
@@ -98,7 +93,6 @@ static bool similar(const struct variant *v, const struct fingerprints *fp)
 {
     unsigned samples = 0;
     double share = sketch_containment(&v->sketch, &fp->sketch, &samples);
-
     return samples >= MIN_SAMPLES && share >= 0.6;
 }
 
@@ -118,15 +112,14 @@ bool record_same_content(const struct record *r, const struct keys *keys,
 
 void record_add_content(struct record *r, const struct fingerprints *fp)
 {
-    struct variant *v;
-
     for (unsigned i = 0; i < r->nvariants; i++)
         if (r->variant[i].f == fp->f)
             return;
     if (r->nvariants == 1 && r->variant == &r->only) {
-        r->variant = zeroed(K_VARIANTS, sizeof(*v));
+        r->variant = zeroed(K_VARIANTS, sizeof *r->variant);
         r->variant[0] = r->only;
     }
+    struct variant *v;
     if (r->nvariants < K_VARIANTS) {
         v = &r->variant[r->nvariants++];
     } else {
@@ -138,16 +131,14 @@ void record_add_content(struct record *r, const struct fingerprints *fp)
     v->sketch = fp->sketch;
 }
 
-/* --- addressees --- */
+/* ---- addressees ---- */
 
 static struct addressee *addressee_slot(const struct record *r, uint64_t hash)
 {
     uint32_t mask = r->capaddressees - 1;
     uint32_t at = (uint32_t)hash & mask;
-
     for (uint32_t i = 0; i < r->capaddressees; i++, at = (at + 1) & mask) {
         struct addressee *a = &r->addressee[at];
-
         if (!a->used || a->hash == hash)
             return a;
     }
@@ -157,7 +148,6 @@ static struct addressee *addressee_slot(const struct record *r, uint64_t hash)
 struct addressee *record_find(const struct record *r, uint64_t hash)
 {
     struct addressee *a = addressee_slot(r, hash);
-
     return a && a->used ? a : NULL;
 }
 
@@ -165,9 +155,8 @@ static void addressees_grow(struct record *r)
 {
     struct addressee *old = r->addressee;
     uint32_t n = r->capaddressees;
-
     r->capaddressees = 2 * n;
-    r->addressee = zeroed(r->capaddressees, sizeof(*old));
+    r->addressee = zeroed(r->capaddressees, sizeof *old);
     for (uint32_t i = 0; i < n; i++)
         if (old[i].used)
             *addressee_slot(r, old[i].hash) = old[i];
@@ -178,7 +167,6 @@ static void addressees_grow(struct record *r)
 struct addressee *record_add(struct record *r, uint64_t hash)
 {
     struct addressee *a = record_find(r, hash);
-
     if (a)
         return a;
     if (r->naddressees >= ADDRESSEES_MAX)
@@ -201,14 +189,14 @@ struct more *record_more(struct record *r, struct addressee *a)
         return &r->more[a->more - 1];
     if (r->nmore == r->capmore) {
         r->capmore = r->capmore ? 2 * r->capmore : 1;
-        r->more = grown(r->more, r->capmore, sizeof(*r->more));
+        r->more = grown(r->more, r->capmore, sizeof *r->more);
     }
-    memset(&r->more[r->nmore], 0, sizeof(*r->more));
+    memset(&r->more[r->nmore], 0, sizeof *r->more);
     a->more = ++r->nmore;
     return &r->more[r->nmore - 1];
 }
 
-/* --- places --- */
+/* ---- places ---- */
 
 uint32_t place_id(const struct node *n)
 {
@@ -219,7 +207,6 @@ static struct place *place_slot(const struct record *r, uint32_t id)
 {
     uint32_t mask = r->capplaces - 1;
     uint32_t at = id & mask;
-
     while (r->place[at].id && r->place[at].id != id)
         at = (at + 1) & mask;
     return &r->place[at];
@@ -227,11 +214,9 @@ static struct place *place_slot(const struct record *r, uint32_t id)
 
 static struct place *place_find(const struct record *r, uint32_t id)
 {
-    struct place *p;
-
     if (!r->capplaces || !id)
         return NULL;
-    p = place_slot(r, id);
+    struct place *p = place_slot(r, id);
     return p->id ? p : NULL;
 }
 
@@ -244,13 +229,11 @@ static void places_rebuild(struct record *r, uint32_t cap, bool live_only)
 {
     struct place *old = r->place;
     uint32_t n = r->capplaces;
-
-    r->place = zeroed(cap, sizeof(*old));
+    r->place = zeroed(cap, sizeof *old);
     r->capplaces = cap;
     r->nplaces = 0;
     for (uint32_t i = 0; i < n; i++) {
         struct place p = old[i];
-
         if (!p.id || (live_only && !p.live))
             continue;
         p.live = false;
@@ -279,7 +262,6 @@ static void places_sweep(struct record *r)
 static void places_reserve(struct record *r, uint32_t more)
 {
     uint32_t cap = r->capplaces ? r->capplaces : PLACES_FIRST;
-
     while (r->nplaces + more > cap - cap / 8)
         cap *= 2;
     if (cap != r->capplaces)
@@ -289,7 +271,6 @@ static void places_reserve(struct record *r, uint32_t more)
 uint32_t record_walk(struct record *r, const struct path *path)
 {
     uint32_t parent = 0, known = 0;
-
     if (r->nplaces + path->n > r->sweep_at)
         places_sweep(r);
     while (known < path->n && place_find(r, place_id(&path->node[known])))
@@ -302,10 +283,8 @@ uint32_t record_walk(struct record *r, const struct path *path)
     for (size_t i = known; i < path->n; i++) {
         uint32_t id = place_id(&path->node[i]);
         struct place *p = place_slot(r, id);
-
         if (!p->id) {
             struct place *up = place_find(r, parent);
-
             *p = (struct place){.id = id,
                                 .host = (uint32_t)path->node[i].host_hash,
                                 .parent = parent,
@@ -322,12 +301,11 @@ uint32_t record_walk(struct record *r, const struct path *path)
 void record_direct(struct record *r, uint32_t id, size_t n)
 {
     struct place *p = place_find(r, id);
-
     if (p)
         p->direct = (uint8_t)(n > UINT8_MAX - (size_t)p->direct ? UINT8_MAX : p->direct + n);
 }
 
-/* --- fates --- */
+/* ---- fates ---- */
 
 static void give_back(struct record *r, struct addressee *a)
 {
@@ -391,7 +369,6 @@ void record_settle(struct record *r, const uint64_t *rcpt, const enum fate *fate
 {
     for (size_t i = 0; i < n; i++) {
         struct addressee *a = record_find(r, rcpt[i]);
-
         if (!a || (a->turn < i && rcpt[a->turn] == rcpt[i]))
             continue; /* unknown, or named twice */
         a->turn = (uint32_t)i;
@@ -402,6 +379,5 @@ void record_settle(struct record *r, const uint64_t *rcpt, const enum fate *fate
 bool record_passed(const struct record *r, uint64_t rcpt)
 {
     const struct addressee *a = record_find(r, rcpt);
-
     return a && a->passed;
 }

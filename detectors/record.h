@@ -166,7 +166,7 @@ void record_settle(struct record *, const uint64_t *rcpt, const enum fate *, siz
 /* Did a copy pass to this recipient (keyed address hash)? For "one per recipient". */
 bool record_passed(const struct record *, uint64_t rcpt);
 
-/* --- for blame.c and replication.c only --- */
+/* ---- for blame.c and replication.c only ---- */
 
 /* Is this the content of the record (detection.md 2.2.6)? A record without content takes it. */
 bool record_same_content(const struct record *, const struct keys *, const struct fingerprints *);

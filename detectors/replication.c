@@ -11,7 +11,7 @@
 
 #include "replication.h"
 
-/* --- what is asked of the past, and remembered --- */
+/* ---- what is asked of the past, and remembered ---- */
 
 enum use { USE_ORDINARY, USE_KNOWN, USE_TRANSIT };
 enum { TRANSIT_UPSTREAMS = 5 };
@@ -26,7 +26,6 @@ static struct tally ask(enum tally_kind kind, enum use use, uint64_t of)
 static struct tally ask_transit(const struct subject *s)
 {
     struct tally t = ask(TALLY_SET, USE_TRANSIT, sip_hash(s->keys, SIP_HOST, s->client_org));
-
     t.length = TRANSIT_LIFE;
     return t;
 }
@@ -34,7 +33,6 @@ static struct tally ask_transit(const struct subject *s)
 static struct tally ask_known(const struct subject *s, uint32_t server)
 {
     struct tally t = ask(TALLY_MARK, USE_KNOWN, server);
-
     t.length = s->site->known_server;
     return t;
 }
@@ -44,7 +42,6 @@ static void count(const struct subject *s, struct tallies *asks)
 {
     for (size_t i = 0; i < s->path.n; i++) {
         const struct node *n = &s->path.node[i];
-
         if (n->own)
             continue;
         tallies_add(asks, s->arena, ask(TALLY_COUNT, USE_ORDINARY, n->host_hash));
@@ -56,20 +53,17 @@ static void count(const struct subject *s, struct tallies *asks)
 void replication_observation(struct observation *o, const struct subject *s,
                              const struct tallies *answers)
 {
-    uint32_t *ordinary = arena_zero(s->arena, s->path.n * sizeof(*ordinary));
-    bool *known = arena_zero(s->arena, s->path.n * sizeof(*known));
+    uint32_t *ordinary = arena_zero(s->arena, s->path.n * sizeof *ordinary);
+    bool *known = arena_zero(s->arena, s->path.n * sizeof *known);
     size_t at = 0;
-
     *o = (struct observation){.subject = s, .ordinary = ordinary, .known = known};
     if (!answers)
         return;
     for (size_t i = 0; i < s->path.n && at + 1 < answers->n; i++) {
-        double n, marked;
-
         if (s->path.node[i].own)
             continue;
-        n = answers->t[at++].answer;
-        marked = answers->t[at++].answer;
+        double n = answers->t[at++].answer;
+        double marked = answers->t[at++].answer;
         ordinary[i] = n < 0 ? 0 : n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
         known[i] = marked > 0 && (double)s->now - marked < (double)s->site->known_server;
     }
@@ -80,14 +74,12 @@ static void learn(const struct subject *s, const struct signals *signals, struct
 {
     const struct replication_signals *r = &signals->replication;
     const struct path *p = &s->path;
-
     for (size_t i = 0; i < r->nlearned; i++)
         tallies_add(adds, s->arena, ask_known(s, r->learned[i]));
     if (r->duplicates || r->degraded)
         return;
     for (size_t i = 0; i < p->n; i++) {
         struct tally t = ask(TALLY_COUNT, USE_ORDINARY, p->node[i].host_hash);
-
         t.amount = 1;
         if (!p->node[i].own)
             tallies_add(adds, s->arena, t);
@@ -95,7 +87,6 @@ static void learn(const struct subject *s, const struct signals *signals, struct
     if (p->n >= 3) {
         struct span upstream = host_org(p->node[p->n - 2].host);
         struct tally t = ask_transit(s);
-
         t.member = sip_hash(s->keys, SIP_HOST, upstream);
         if (!span_eq(upstream, s->client_org))
             tallies_add(adds, s->arena, t);
@@ -105,7 +96,7 @@ static void learn(const struct subject *s, const struct signals *signals, struct
 const struct detector replication_detector = {
     .name = "replication", .count = count, .judge = NULL, .learn = learn};
 
-/* --- relations --- */
+/* ---- relations ---- */
 
 /* How one copy relates to those before it; from: where its segment starts in the path. */
 struct relating {
@@ -119,7 +110,6 @@ static size_t common(const struct record *r, const struct path *p, uint32_t leaf
                      const struct place **below)
 {
     const struct place *at = record_place(r, leaf);
-
     *below = NULL;
     *length = at ? at->depth + 1u : 0;
     while (at && !(at->depth < p->n && place_id(&p->node[at->depth]) == at->id)) {
@@ -133,11 +123,9 @@ static struct relating relate(const struct record *r, const struct path *p, cons
 {
     size_t top = 0, from = 0, from_length = SIZE_MAX;
     const struct place *next = NULL;
-
     for (unsigned i = 0; i < 2; i++) {
         const struct place *below;
         size_t length, k = common(r, p, leaf[i], &length, &below), rank;
-
         if (!length)
             continue;
         if (k == p->n && k == length)
@@ -167,7 +155,7 @@ static bool all_own(const struct path *p, size_t from)
     return true;
 }
 
-/* --- one transaction at work --- */
+/* ---- one transaction at work ---- */
 
 struct copy {
     struct addressee *a; /* NULL: the record is full */
@@ -191,7 +179,6 @@ struct turn {
 static bool has_list(const struct record *r, const struct addressee *a, uint32_t list)
 {
     const struct more *m = a->more ? &r->more[a->more - 1] : NULL;
-
     for (unsigned i = 0; m && i < m->nlists; i++)
         if (m->list[i] == list)
             return true;
@@ -201,12 +188,10 @@ static bool has_list(const struct record *r, const struct addressee *a, uint32_t
 static void find_addressees(struct turn *t)
 {
     size_t n = t->e->nrecipients;
-
     for (size_t i = 0; i < n; i++)
         record_add(t->r, t->e->recipients[i].hash);
     for (size_t i = 0; i < n; i++) {
         struct copy *c = &t->copy[i];
-
         *c = (struct copy){
             .a = record_find(t->r, t->e->recipients[i].hash), .twin = -1, .blamed = NOBODY};
         if (!c->a)
@@ -223,14 +208,12 @@ static void relate_copies(struct turn *t)
     const struct path *p = &t->s->path;
     uint32_t leaf[2] = {0, 0};
     struct relating rel = {REL_FORK, 0};
-
     for (size_t i = 0; i < t->e->nrecipients; i++) {
         struct copy *c = &t->copy[i];
-
         if (!c->a || c->twin >= 0 || !(c->a->pending + c->a->passed))
             continue; /* FIRST, or its twin's */
-        if (memcmp(leaf, c->a->leaf, sizeof(leaf)) != 0 || !leaf[0]) {
-            memcpy(leaf, c->a->leaf, sizeof(leaf));
+        if (memcmp(leaf, c->a->leaf, sizeof leaf) != 0 || !leaf[0]) {
+            memcpy(leaf, c->a->leaf, sizeof leaf);
             rel = relate(t->r, p, leaf);
         }
         c->rel = rel;
@@ -242,12 +225,11 @@ static void relate_copies(struct turn *t)
     }
 }
 
-/* --- what the transaction says about servers --- */
+/* ---- what the transaction says about servers ---- */
 
 static void quick_add(struct dossier *d, const struct recipient *rcpt)
 {
     unsigned i = 0;
-
     while (i < d->nrcpts && d->rcpt[i] != rcpt->hash)
         i++;
     if (i == d->nrcpts && i < QUICK_RCPTS)
@@ -261,7 +243,6 @@ static void quick_add(struct dossier *d, const struct recipient *rcpt)
 static size_t count_visible(const struct turn *t)
 {
     size_t n = 0;
-
     for (size_t i = 0; i < t->e->nrecipients; i++)
         n += visible_find(&t->s->visible, t->e->recipients[i].hash) >= 0;
     return n;
@@ -270,7 +251,6 @@ static size_t count_visible(const struct turn *t)
 static bool blamed_before(const struct record *r, const struct addressee *a, uint32_t server)
 {
     const struct more *m = a->more ? &r->more[a->more - 1] : NULL;
-
     for (unsigned i = 0; m && i < m->nservers; i++)
         if (m->server[i] == server)
             return true;
@@ -282,7 +262,6 @@ static bool quick(const struct turn *t, const struct dossier *d)
     const struct site *site = t->s->site;
     unsigned rcpts = site->quick_rcpts < QUICK_RCPTS ? site->quick_rcpts : QUICK_RCPTS;
     unsigned domains = site->quick_domains < QUICK_DOMAINS ? site->quick_domains : QUICK_DOMAINS;
-
     return !t->s->fp.list_marked && !t->o->transit && d->nrcpts >= rcpts &&
            d->ndomains >= domains && d->visible >= site->quick_visible * d->all;
 }
@@ -291,7 +270,6 @@ static enum conviction convict(const struct turn *t, const struct dossier *d,
                                const struct addressee *a)
 {
     const struct subject *s = t->s;
-
     if (blamed_before(t->r, a, d->server))
         return CONVICTION_AGAIN;
     if (quick(t, d))
@@ -306,11 +284,9 @@ static void blame_copy(struct turn *t, size_t i, size_t nvisible)
 {
     struct copy *c = &t->copy[i];
     struct record *r = t->r;
-    struct dossier *d;
-
     if (c->blamed == NOBODY)
         return;
-    d = &r->dossier[c->blamed];
+    struct dossier *d = &r->dossier[c->blamed];
     quick_add(d, &t->e->recipients[i]);
     if (d->turn != r->duplicate_transactions) {
         d->turn = r->duplicate_transactions;
@@ -340,18 +316,15 @@ static void blame_copies(struct turn *t)
     bool cached[PATH_MAX_NODES] = {false}, enter = entered(t->r);
     struct scene *scene = enter ? scene_new(t->r, t->o) : NULL;
     size_t nvisible = enter ? count_visible(t) : 0;
-
     for (size_t i = 0; i < t->e->nrecipients; i++) {
         struct copy *c = &t->copy[i];
-        uint32_t label;
-
         if (c->rel.relation != REL_DETOUR && c->rel.relation != REL_FORK)
             continue;
         if (!enter) {
             c->blamed = blame_convicted(t->r, p, c->rel.from);
             continue;
         }
-        label = i < ENTRIES_EACH ? scene_label(scene, &t->e->recipients[i]) : 0;
+        uint32_t label = i < ENTRIES_EACH ? scene_label(scene, &t->e->recipients[i]) : 0;
         if (label || !cached[c->rel.from]) {
             c->blamed = blame_enter(scene, c->rel.from, c->a->hash, label);
             cached[c->rel.from] |= !label;
@@ -367,7 +340,6 @@ static void blame_copies(struct turn *t)
 static bool teaches(const struct record *r, const struct dossier *d)
 {
     uint32_t n = r->duplicate_transactions;
-
     if (d->conviction)
         return true;
     return (n == 8 || n == 32 || n == 128 || n % 512 == 0) && d->n >= 3 && blame_score(r, d) >= 5;
@@ -376,20 +348,18 @@ static bool teaches(const struct record *r, const struct dossier *d)
 static void weigh_storm(struct turn *t)
 {
     struct record *r = t->r;
-    uint32_t *learned;
-
     if (!r->storm && r->convicted && (r->duplicates >= t->s->site->storm_dups || r->convicted >= 2))
         r->storm = true;
     if (!r->storm || !r->ndossiers)
         return;
-    learned = arena_alloc(t->s->arena, r->ndossiers * sizeof(*learned));
+    uint32_t *learned = arena_alloc(t->s->arena, r->ndossiers * sizeof *learned);
     for (uint32_t i = 0; i < r->ndossiers; i++)
         if (teaches(r, &r->dossier[i]))
             learned[t->out->nlearned++] = r->dossier[i].server;
     t->out->learned = learned;
 }
 
-/* --- what is advised --- */
+/* ---- what is advised ---- */
 
 static void up(uint8_t *n)
 {
@@ -415,7 +385,6 @@ static void remember_leaf(struct addressee *a, uint32_t end)
 static void remember_list(struct record *r, struct addressee *a, uint32_t list)
 {
     struct more *m = record_more(r, a);
-
     if (m->nlists < ADDRESSEE_LISTS)
         m->list[m->nlists++] = list;
 }
@@ -424,7 +393,6 @@ static void remember_server(struct record *r, struct addressee *a, uint32_t serv
 {
     if (!blamed_before(r, a, server)) {
         struct more *m = record_more(r, a);
-
         if (m->nservers < ADDRESSEE_SERVERS)
             m->server[m->nservers++] = server;
     }
@@ -436,7 +404,7 @@ static enum advice decide_first(struct turn *t, struct addressee *a)
     a->extra = a->same = a->resend = a->internal = 0;
     a->leaf[0] = a->leaf[1] = 0;
     if (a->more)
-        memset(&t->r->more[a->more - 1], 0, sizeof(*t->r->more));
+        memset(&t->r->more[a->more - 1], 0, sizeof *t->r->more);
     if (t->list)
         remember_list(t->r, a, t->list);
     return ADVICE_PASS;
@@ -448,7 +416,6 @@ static enum advice decide_extra(struct turn *t, struct copy *c)
     struct record *r = t->r;
     const struct dossier *d = c->blamed == NOBODY ? NULL : &r->dossier[c->blamed];
     bool known = d && d->conviction;
-
     for (size_t i = c->rel.from; d && i < t->s->path.n; i++)
         known |= t->s->path.node[i].server_id == d->server && t->o->known[i];
     if (d)
@@ -463,7 +430,6 @@ static enum advice decide_extra(struct turn *t, struct copy *c)
 static bool list_allowed(struct turn *t, struct copy *c)
 {
     unsigned limit = t->s->site->a_list < ADDRESSEE_LISTS ? t->s->site->a_list : ADDRESSEE_LISTS;
-
     if (record_more(t->r, c->a)->nlists >= limit)
         return false;
     remember_list(t->r, c->a, t->list);
@@ -475,7 +441,6 @@ static enum advice decide(struct turn *t, struct copy *c, uint8_t *rule)
 {
     const struct site *site = t->s->site;
     struct addressee *a = c->a;
-
     a->last = ALLOWANCE_NONE;
     switch (c->rel.relation) {
     case REL_FIRST:
@@ -508,7 +473,6 @@ static void decide_copy(struct turn *t, size_t i)
     struct copy_signal *out = &t->out->copy[i];
     struct copy *c = &t->copy[i];
     struct addressee *a = c->a;
-
     if (!a) {
         *out = (struct copy_signal){.rule = 1, .seen = 1};
         return;
@@ -539,7 +503,6 @@ static void decide_copy(struct turn *t, size_t i)
 static void decide_copies(struct turn *t)
 {
     size_t handed = 0;
-
     for (size_t i = 0; i < t->e->nrecipients; i++) {
         decide_copy(t, i);
         handed += t->out->copy[i].advice != ADVICE_HOLD;
@@ -553,10 +516,8 @@ static void name_blamed(struct turn *t)
     const struct path *p = &t->s->path;
     const struct dossier *best = NULL;
     size_t from = 0;
-
     for (size_t i = 0; i < t->e->nrecipients; i++) {
         const struct copy *c = &t->copy[i];
-
         if (c->blamed == NOBODY)
             continue;
         if (!best || (t->r->dossier[c->blamed].conviction && !best->conviction)) {
@@ -581,13 +542,12 @@ enum observed replication_observe(struct record *r, const struct observation *o,
     const struct subject *s = o->subject;
     const struct envelope *e = s->envelope;
     struct turn t = {.r = r, .o = o, .s = s, .e = e, .out = out};
-
     if (!record_same_content(r, s->keys, &s->fp))
         return OBSERVED_CONFLICT;
     record_add_content(r, &s->fp);
     *out = (struct replication_signals){.k = s->fp.k, .known = r->copies > 0};
-    out->copy = arena_alloc(s->arena, e->nrecipients * sizeof(*out->copy));
-    t.copy = arena_alloc(s->arena, e->nrecipients * sizeof(*t.copy));
+    out->copy = arena_alloc(s->arena, e->nrecipients * sizeof *out->copy);
+    t.copy = arena_alloc(s->arena, e->nrecipients * sizeof *t.copy);
     if (s->fp.list_id.n)
         t.list = (uint32_t)sip_hash(s->keys, SIP_MISC, s->fp.list_id) | 1;
     r->last = s->now > r->last ? s->now : r->last;

@@ -18,7 +18,7 @@ void site_defaults(struct site *s)
     const int64_t day = 86400 * INT64_C(1000);
     *s = (struct site){
         .exempt = (struct span *)exempt, /* lists of a site are never written through */
-        .nexempt = sizeof(exempt) / sizeof(exempt[0]),
+        .nexempt = sizeof exempt / sizeof *exempt,
         .a_extra = 1,
         .a_same = 3,
         .a_resend = 1,
@@ -318,7 +318,7 @@ bool ipaddr_private(const struct ipaddr *a)
         {{6, {0xfe, 0x80}}, 10},
         {{6, {0xfc}}, 7},
     };
-    for (size_t i = 0; i < sizeof(nets) / sizeof(nets[0]); i++)
+    for (size_t i = 0; i < sizeof nets / sizeof *nets; i++)
         if (a->family == nets[i].addr.family && netmask_has(&nets[i], a))
             return true;
     return false;
@@ -328,7 +328,7 @@ bool ipaddr_loopback(const struct ipaddr *a)
 {
     static const uint8_t one[16] = {[15] = 1};
     return (a->family == 4 && a->byte[12] == 127) ||
-           (a->family == 6 && memcmp(a->byte, one, sizeof(one)) == 0);
+           (a->family == 6 && memcmp(a->byte, one, sizeof one) == 0);
 }
 
 bool netmask_parse(struct netmask *m, struct span s)

@@ -270,14 +270,14 @@ static struct span line_copy(struct hop *h, struct arena *a, struct span value)
     for (size_t i = 0; i < value.n;) {
         uint64_t x;
         bool blank = n && line[n - 1] == ' ';
-        if (value.n - i >= sizeof(x) && !(blank && value.p[i] == ' ')) {
-            memcpy(&x, value.p + i, sizeof(x));
+        if (value.n - i >= sizeof x && !(blank && value.p[i] == ' ')) {
+            memcpy(&x, value.p + i, sizeof x);
             if (!ragged8(x)) {
-                memcpy(line + n, &x, sizeof(x));
+                memcpy(line + n, &x, sizeof x);
                 x = lower8(x);
-                memcpy(low + n, &x, sizeof(x));
-                n += sizeof(x);
-                i += sizeof(x);
+                memcpy(low + n, &x, sizeof x);
+                n += sizeof x;
+                i += sizeof x;
                 continue;
             }
         }
@@ -360,7 +360,7 @@ static void hops_read(struct trace *t, struct arena *a, const struct keys *k,
         n++;
     size_t omitted = n > LIMIT_HOPS ? n - LIMIT_HOPS : 0;
     t->total = m->count[FIELD_RECEIVED] > n ? m->count[FIELD_RECEIVED] : n;
-    t->hops = arena_alloc(a, (n - omitted + 1) * sizeof(*t->hops));
+    t->hops = arena_alloc(a, (n - omitted + 1) * sizeof *t->hops);
     while (f) {
         if (omitted && t->nhops == HOPS_NEWEST) {
             f = gap_fill(&t->hops[t->nhops++], a, k, m, f, omitted);
@@ -377,7 +377,7 @@ static void delivered_read(struct trace *t, struct arena *a, const struct messag
     if (n == 0)
         return;
     t->delivered_to =
-        arena_alloc(a, (n < DELIVERED_TO ? n : DELIVERED_TO) * sizeof(*t->delivered_to));
+        arena_alloc(a, (n < DELIVERED_TO ? n : DELIVERED_TO) * sizeof *t->delivered_to);
     const struct field *f = message_first(m, FIELD_DELIVERED_TO);
     for (; f && t->ndelivered_to < DELIVERED_TO; f = message_next(m, f)) {
         struct span v = arena_lower(a, span_head(span_trim(f->value), LIMIT_ADDRESS));
@@ -428,7 +428,7 @@ static uint64_t source_fill(struct node *n, struct arena *a, const struct keys *
     sip_begin(&sip, k, SIP_EVENT);
     sip_add(&sip, helo.p, helo.n);
     sip_add(&sip, &ip->family, 1);
-    sip_add(&sip, ip->byte, sizeof(ip->byte));
+    sip_add(&sip, ip->byte, sizeof ip->byte);
     return sip_end(&sip);
 }
 
@@ -521,7 +521,7 @@ static uint64_t prefix_next(struct node *n, const struct keys *k, uint64_t forme
 void path_build(struct path *p, struct arena *a, const struct keys *k, const struct site *site,
                 const struct trace *t, const struct ipaddr *client, struct span helo)
 {
-    *p = (struct path){.node = arena_alloc(a, (t->nhops + 1) * sizeof(*p->node))};
+    *p = (struct path){.node = arena_alloc(a, (t->nhops + 1) * sizeof *p->node)};
     const struct hop *oldest = t->nhops ? &t->hops[t->nhops - 1] : NULL;
     uint64_t id = 0;
     if (!oldest || !oldest->reinjected) {
