@@ -18,7 +18,6 @@
 enum {
     PAGE = 100,
     PAGE_MAX = 1000,
-    FORMER_MS = 3600 * 1000, /* how long a storm counts as open */
     ROWS_MAX = 1000,
     HEAD_SHOWN = 64 << 10, /* bytes of a header or text shown in JSON */
 };
@@ -164,9 +163,8 @@ static json_t *store_json(struct store *store)
 
 static json_t *release_json(const struct api *api)
 {
-    struct release_figures f = {0};
-    if (api->release)
-        release_figures(api->release, &f);
+    struct release_figures f;
+    release_figures(api->release, &f);
     json_t *j = json_object();
     set(j, "to", json_text_of(api->config->release_to));
     set_num(j, "sent", f.sent);
@@ -189,7 +187,7 @@ static int read_former(void *arg, const char *id, const char *text)
 int api_begin(struct api *api)
 {
     api->former = json_object();
-    return hold_each_incident(api->view, clock_now() - FORMER_MS, PAGE_MAX, read_former,
+    return hold_each_incident(api->view, clock_now() - INCIDENT_OPEN_MS, PAGE_MAX, read_former,
                               api->former);
 }
 
@@ -735,7 +733,7 @@ static void changed(struct change *c)
     }
     if (c->kind == CHANGE_MODE && !c->dry)
         atomic_store(&api->pipeline->mode, c->mode);
-    if (c->kind == CHANGE_RELEASE && c->changed && !c->dry && api->release)
+    if (c->kind == CHANGE_RELEASE && c->changed && !c->dry)
         release_kick(api->release);
     json_t *j = json_object();
     set_num(j, "asked", c->nids ? c->nids : (uint64_t)c->changed);
@@ -769,7 +767,7 @@ static void submit(struct api *api, struct http_request *r, struct change *c)
 /* Refuses what cannot work now, though the request is well made. false: answered. */
 static bool feasible(struct api *api, struct http_request *r, const struct change *c)
 {
-    if (c->kind == CHANGE_RELEASE && !api->release) {
+    if (c->kind == CHANGE_RELEASE && !api->config->release_to) {
         http_problem(r, 409,
                      "Nothing can be released: the configuration does not say where to. Set "
                      "release { to = \"127.0.0.1:25\" } and restart.");

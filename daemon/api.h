@@ -16,7 +16,7 @@ struct api {
     struct pipeline *pipeline;
     struct workers *workers; /* NULL: none (tests) */
     struct hold *view;       /* read only */
-    struct release *release; /* NULL: release.to is not configured */
+    struct release *release;
     struct mailbox *home;
     int64_t started; /* ms */
     json_t *former;  /* storms of an earlier life that were open then: id -> time of last copy */

@@ -131,8 +131,7 @@ static void barrier_back(struct job *job)
 static void close_for_people(struct desk *d)
 {
     http_close(&d->http);
-    if (d->api.release)
-        release_free(&d->api.release);
+    release_free(&d->api.release);
     if (d->second)
         event_free(d->second);
     if (d->hour)
@@ -202,8 +201,7 @@ static bool open_for_people(struct desk *d, struct workers *workers, char error[
                           .view = d->view,
                           .home = d->mailbox,
                           .started = clock_now()};
-    if (c->release_to)
-        d->api.release = release_new(d->base, c, d->pipeline->keeper, d->mailbox, d->view);
+    d->api.release = release_new(d->base, c, d->pipeline->keeper, d->mailbox, d->view);
     if (api_begin(&d->api) < 0) {
         snprintf(error, 512, "the incidents in %s cannot be read", c->hold_path);
         return false;

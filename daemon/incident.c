@@ -23,7 +23,7 @@ enum {
     EVIDENCE = 8, /* sentences kept of one incident */
     TEXT = 256,   /* bytes kept of one field of the mail */
 };
-static const int64_t QUIET_AFTER = 3600 * 1000LL, CLOSED_AFTER = 24 * 3600 * 1000LL;
+static const int64_t CLOSED_AFTER = 24 * 3600 * 1000LL;
 static const char *const kind_name[INCIDENT_KINDS] = {"replication", "loop"};
 
 /* One storm. */
@@ -181,9 +181,14 @@ bool incidents_note(struct incidents *t, const struct incident_note *n)
 
 /* ---- documents ---- */
 
+bool incident_is_open(int64_t last, int64_t now)
+{
+    return now - last < INCIDENT_OPEN_MS;
+}
+
 static const char *state_at(int64_t last, int64_t now)
 {
-    if (now - last < QUIET_AFTER)
+    if (incident_is_open(last, now))
         return "open";
     return now - last < CLOSED_AFTER ? "quiet" : "closed";
 }
@@ -357,11 +362,6 @@ json_t *incident_document(struct incidents *t, const char *id, int64_t now)
         snapshot(&snap, i);
     pthread_mutex_unlock(&t->lock);
     return i ? document(t, &snap, now) : NULL;
-}
-
-bool incident_is_open(int64_t last, int64_t now)
-{
-    return now - last < QUIET_AFTER;
 }
 
 bool incidents_has(struct incidents *t, const char *id)

@@ -13,6 +13,8 @@
 
 struct incidents;
 
+enum { INCIDENT_OPEN_MS = 3600 * 1000 }; /* without a copy, until it is quiet */
+
 enum incident_kind {
     INCIDENT_REPLICATION,
     INCIDENT_LOOP,

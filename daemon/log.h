@@ -1,12 +1,11 @@
 /*
  * log.h - one line per event: id, verb, key=value. To syslog (mail facility) or stderr.
  *
- *   tx=01JD.. verdict=hold rule=duplicate copies=212 relay="sbs.example[192.0.2.7]"
- * incident=S4K7QZ2MA
+ *   tx=01JD.. verdict=hold rule=duplicate copies=212 relay=sbs.example[192.0.2.7] qid="a b"
  *
- * Values are quoted when they hold anything but [A-Za-z0-9_.:@/+-\[\]<>,]; bytes outside printable
- * ASCII, '"' and
- * '\' are written \xNN. A value is cut at 512 bytes, a line at 4 KiB. Thread-safe.
+ * Values are quoted when they are empty or hold anything but letters, digits and _.:@/+-[]<>, ;
+ * bytes outside printable ASCII, '"' and '\' are written \xNN. A value is cut at 512 bytes, a line
+ * at 4 KiB. Thread-safe.
  */
 #ifndef LOG_H
 #define LOG_H

@@ -95,7 +95,7 @@ static void session_end(struct session **sp)
 static int complain(const struct session *s, const char *what, uint8_t command)
 {
     struct logline l;
-    char address[48], letter[5];
+    char address[IPADDR_TEXT], letter[5];
     size_t n = ipaddr_print(&s->client.addr, address);
     escape_text(letter, sizeof letter, span_of(&command, 1));
     log_begin(&l, LOG_LEVEL_ERROR, "door", span_str(s->door));

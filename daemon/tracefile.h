@@ -2,9 +2,9 @@
  * tracefile.h - recorded mail to replay: .jsonl traces (DESIGN.md 9), one message a line, sorted by
  * time.
  *
- *   {"t": seconds, "client": "192.0.2.7", "helo": "..", "name": "..", "queue_id": "..", "from":
- * "a@a.example", "rcpt": ["b@b.example"], "data": "..." | "data_b64": "..." | "eml": "path",
- * "label": "..."}
+ *   {"t": seconds, "client": "192.0.2.7", "helo": "..", "name": "..", "queue_id": "..",
+ *    "from": "a@a.example", "rcpt": ["b@b.example"],
+ *    "data": "..." | "data_b64": "..." | "eml": "path", "label": "..."}
  */
 #ifndef TRACEFILE_H
 #define TRACEFILE_H

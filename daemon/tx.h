@@ -1,8 +1,8 @@
 /*
  * tx.h - one transaction is one message, MAIL to final reply. The only place that knows the order:
  *
- *   envelope, fields, body -> fingerprints -> subject -> count -> store -> judge -> policy -> hold
- * -> done
+ *   envelope, fields, body -> fingerprints -> subject -> count -> store -> judge -> policy
+ *                                                                           -> hold -> done
  *
  * tx_begin takes a fresh arena, tx_end frees it and nulls the pointer. There is nothing to reset.
  */

@@ -40,7 +40,7 @@ static void write_journal(struct tx *tx)
     if (!journal)
         return;
     const struct verdict *v = &tx->verdict;
-    char client[48];
+    char client[IPADDR_TEXT];
     struct journal_row row = {
         .tx = tx->id,
         .time = tx->now,

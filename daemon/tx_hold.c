@@ -101,7 +101,7 @@ static void put_late(evutil_socket_t fd, short what, void *arg)
 
 static struct span address_text(struct arena *arena, const struct ipaddr *ip)
 {
-    char text[48];
+    char text[IPADDR_TEXT];
     return arena_span(arena, span_of(text, ipaddr_print(ip, text)));
 }
 

@@ -14,11 +14,12 @@
 #include <stdio.h>
 
 enum {
-    ODD_VISITS = 3,         /* from here on the evidence is written down ... */
-    ODD_EDGES = 2,          /* ... honest mail stays below: visits 2, an edge once, */
-    ODD_OWN_VISITS = 3,     /* two runs through our hosts (out to a list and back), */
-    ODD_DELIVERED_TO = 2,   /* one Delivered-To of a kind, */
-    ODD_HOPS = 25,          /* 22 hops */
+    /* from here on the evidence is written down; honest mail stays below: */
+    ODD_VISITS = 3,
+    ODD_EDGES = 2,
+    ODD_OWN_VISITS = 3, /* out to a list and back are two */
+    ODD_DELIVERED_TO = 2,
+    ODD_HOPS = 25,          /* 22 were seen */
     TEXT_BYTES = 1024,      /* of evidence */
     TEXT_HOST = 64,         /* of one name in it */
     TEXT_TURN = 8,          /* hosts of a turn */

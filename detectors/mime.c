@@ -17,6 +17,7 @@ enum {
     BOUNDARY_MAX = 256,                  /* RFC 2046 allows 70 */
     CANDIDATE_MAX = BOUNDARY_MAX + 8,    /* of one line looked at */
     PART_HEAD_MAX = 16 << 10,            /* of one part's header looked at */
+    VALUE_MAX = 8 << 10,                 /* of a Content-Type looked at */
     ENTITIES_MAX = 4 * LIMIT_MIME_PARTS, /* part headers read */
 };
 
@@ -102,7 +103,7 @@ static struct span parameter_value(struct arena *a, struct span *s)
 void mime_value_parse(struct mime_value *v, struct arena *a, struct span s)
 {
     memset(v, 0, sizeof *v);
-    s = span_head(s, 8 << 10);
+    s = span_head(s, VALUE_MAX);
     v->type = value_token(&s);
     while (s.n) {
         if (*s.p != ';') { /* a stray byte */

@@ -9,6 +9,7 @@
 
 #include "record.h"
 
+static const double SAME_SHARE = 0.6; /* of the smaller text found in the other */
 enum { MALLOC_HEAD = 16, PLACES_FIRST = 8, SWEEP_FIRST = 512 };
 
 static void *grown(void *p, size_t n, size_t size)
@@ -93,7 +94,7 @@ static bool similar(const struct variant *v, const struct fingerprints *fp)
 {
     unsigned samples = 0;
     double share = sketch_containment(&v->sketch, &fp->sketch, &samples);
-    return samples >= MIN_SAMPLES && share >= 0.6;
+    return samples >= MIN_SAMPLES && share >= SAME_SHARE;
 }
 
 bool record_same_content(const struct record *r, const struct keys *keys,

@@ -1,11 +1,9 @@
 /*
  * record.h - the past of one message: who got it, by which paths, and what may still come.
  *
- *   record --> addressees (open addressing by keyed address hash)  each: two leaves, counts,
- * allowances
+ *   record --> addressees (open addressing by keyed address hash)  two leaves, counts, allowances
  *          --> places     (open addressing by prefix id)           the trie of all their paths
- *          --> variants   (first kept, the rest a ring)            its contents, to tell reuse of a
- * Message-ID
+ *          --> variants   (first kept, the rest a ring)            its contents: is an id reused?
  *          --> dossiers   (from the first duplicate on; see blame.h)
  *
  * A path is kept as the id of its last place; a place knows its parent, so 630 recipients of one

@@ -299,10 +299,13 @@ static void blame_copy(struct turn *t, size_t i, size_t nvisible)
     r->convicted += d->conviction != CONVICTION_NONE;
 }
 
-/* In a storm most of the evidence is in: one transaction in 16 is entered from the 257th on. */
+/* In a storm most of the evidence is in: from ENTERED_ALL on only some transactions are entered. */
+enum { ENTERED_ALL = 256, ENTERED_ONE_IN = 16 };
+
 static bool entered(const struct record *r)
 {
-    return !r->storm || r->duplicate_transactions <= 256 || r->duplicate_transactions % 16 == 0;
+    uint32_t n = r->duplicate_transactions;
+    return !r->storm || n <= ENTERED_ALL || n % ENTERED_ONE_IN == 0;
 }
 
 /* Recipients of one transaction that are looked at one by one; the rest go with the others. */
@@ -337,12 +340,17 @@ static void blame_copies(struct turn *t)
     }
 }
 
+/* Is the server to be known for the next storm: convicted, or at one of a few looks at the evidence
+ * a clear suspect? */
+enum { TEACHES_DETOURS = 3, TEACHES_SCORE = 5 };
+
 static bool teaches(const struct record *r, const struct dossier *d)
 {
     uint32_t n = r->duplicate_transactions;
     if (d->conviction)
         return true;
-    return (n == 8 || n == 32 || n == 128 || n % 512 == 0) && d->n >= 3 && blame_score(r, d) >= 5;
+    return (n == 8 || n == 32 || n == 128 || n % 512 == 0) && d->n >= TEACHES_DETOURS &&
+           blame_score(r, d) >= TEACHES_SCORE;
 }
 
 static void weigh_storm(struct turn *t)

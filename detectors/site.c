@@ -295,7 +295,7 @@ static char *put_ipv6(char *p, const uint8_t *b)
     return p;
 }
 
-size_t ipaddr_print(const struct ipaddr *a, char out[48])
+size_t ipaddr_print(const struct ipaddr *a, char out[IPADDR_TEXT])
 {
     char *end = out;
     if (a->family == 4)

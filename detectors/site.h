@@ -58,9 +58,10 @@ struct span host_orglabel(struct span host);
 bool host_loopback(struct span host);
 
 /* Addresses: text to struct and back. */
+enum { IPADDR_TEXT = 48 };
 bool ipaddr_parse(struct ipaddr *, struct span); /* "192.0.2.1", "IPv6:::1", "2001:db8::1" */
 size_t ipaddr_print(const struct ipaddr *,
-                    char out[48]);           /* bytes without the NUL; "" for family 0 */
+                    char out[IPADDR_TEXT]);  /* bytes without the NUL; "" for family 0 */
 bool ipaddr_private(const struct ipaddr *);  /* RFC 1918, loopback, link-local, fc00::/7 */
 bool ipaddr_loopback(const struct ipaddr *); /* 127/8, ::1 */
 bool netmask_parse(struct netmask *, struct span);

@@ -359,7 +359,7 @@ static void hops_read(struct trace *t, struct arena *a, const struct keys *k,
     for (const struct field *each = f; each; each = message_next(m, each))
         n++;
     size_t omitted = n > LIMIT_HOPS ? n - LIMIT_HOPS : 0;
-    t->total = m->count[FIELD_RECEIVED] > n ? m->count[FIELD_RECEIVED] : n;
+    t->total = m->count[FIELD_RECEIVED];
     t->hops = arena_alloc(a, (n - omitted + 1) * sizeof *t->hops);
     while (f) {
         if (omitted && t->nhops == HOPS_NEWEST) {
@@ -405,7 +405,7 @@ static void node_name(struct node *n, struct arena *a, const struct keys *k, str
     n->server_id = (uint32_t)n->host_hash;
     if (!egress || egress->family == 0 || ipaddr_private(egress))
         return;
-    char ip[48];
+    char ip[IPADDR_TEXT];
     size_t len = ipaddr_print(egress, ip);
     uint8_t *p = arena_alloc(a, n->host.n + len + 2);
     memcpy(p, n->host.p, n->host.n);
@@ -461,12 +461,14 @@ static struct span host_tail(struct span host)
 
 /* Could a, b, a, b be hidden in this order of hosts? Cheap, and "no" for most mail; a long path is
  * simply looked at. */
+enum { SHORT_PATH = 12 };
+
 static bool may_circle(const struct span *host, size_t n)
 {
-    if (n > 12)
+    if (n > SHORT_PATH)
         return true;
-    struct span tail[PATH_MAX_NODES];
-    for (size_t i = 0; i < n && n >= 4; i++)
+    struct span tail[SHORT_PATH];
+    for (size_t i = 0; i < n; i++)
         tail[i] = host_tail(host[i]);
     for (size_t x = 0; x + 3 < n; x++)
         for (size_t z = x + 2; z + 1 < n; z++) {

@@ -76,11 +76,11 @@ struct fact_entry {
 };
 extern const struct fact_entry fact_table[FACT_COUNT];
 
-enum { FACT_ADDRESS_TEXT = 48, FACT_TEXT_MAX = 1000 };
+enum { FACT_TEXT_MAX = 1000 };
 
 struct facts {
     struct fact_value value[FACT_COUNT];
-    char address[FACT_ADDRESS_TEXT]; /* relay.address lies here: do not copy a struct facts */
+    char address[IPADDR_TEXT]; /* relay.address lies here: do not copy a struct facts */
 };
 
 /* The facts of a message; then those of one recipient of it (overwrites the former recipient's).

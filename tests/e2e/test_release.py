@@ -188,3 +188,18 @@ def test_what_was_refused_is_tried_again_by_itself(place, rule):
     p.release(*[c["id"] for c in p.copies("held")])
     until(lambda: len(p.copies("released")) == 1)
     assert [d["n"] for d in p.sink.deliveries()] == [1]
+
+
+def test_mail_that_waits_for_a_release_door_which_is_gone_is_said(place):
+    p = place("rcpt=450 4.2.1 later", build=FAILPOINTS, env={"BREAKWATER_RELEASE_PAUSE": "100"})
+    p.mail(1, "held-1")
+    p.release(p.copies("held")[0]["id"])
+    until(lambda: p.copies("releasing")[0]["attempts"] > 0)
+    p.daemon.stop()
+    with open(p.daemon.conf) as f:
+        conf = f.read()
+    with open(p.daemon.conf, "w") as f:
+        f.write(conf.replace(f'to = "{p.sink.address}"', ""))
+    p.daemon.start()
+    until(lambda: "release.to is not set" in p.daemon.log())
+    assert p.release(p.copies("releasing")[0]["id"])[0] == 1
