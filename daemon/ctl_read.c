@@ -46,10 +46,14 @@ static void print_safety(const struct ctl *ctl, const json_t *s)
     const json_t *b = json_object_get(s, "counters"), *h = json_object_get(s, "hold");
     struct arena *a = ctl->arena;
     int64_t oldest = when(h, "oldest");
-    uint64_t failed = json_get_num(b, "hold_failed");
+    uint64_t failed = json_get_num(b, "hold_failed"), held = json_get_num(b, "held");
+    uint64_t advised = json_get_num(json_object_get(b, "advised"), "held");
     printf("%s seen since the start: %s passed, %s passed with a tag, %s held.\n",
            print_some(a, json_get_num(b, "received"), "copy", "copies"),
            ctl_count(ctl, b, "passed"), ctl_count(ctl, b, "tagged"), ctl_count(ctl, b, "held"));
+    if (advised > held + failed)
+        printf("In monitor mode %s passed that enforce mode would have held.\n",
+               print_some(a, advised - held - failed, "copy", "copies"));
     printf("%s in the hold queue", print_some(a, json_get_num(h, "held"), "copy is", "copies are"));
     if (oldest)
         printf(", the oldest for %s", print_span_of_time(a, when(s, "now") - oldest));
