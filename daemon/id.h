@@ -6,6 +6,8 @@
 #ifndef ID_H
 #define ID_H
 
+#include <sys/time.h>
+
 #include "span.h"
 
 enum { ID_TEXT = 14, INCIDENT_TEXT = 10 }; /* with NUL */
@@ -24,5 +26,11 @@ void hex_print(struct span, char *out);
 int64_t clock_now(void);
 void clock_set(int64_t (*fn)(void)); /* NULL: the real one */
 int64_t clock_mono(void);            /* monotonic ms, for deadlines */
+
+/* ms, not negative, as libevent wants them. */
+static inline struct timeval clock_timeval(int64_t ms)
+{
+    return (struct timeval){.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+}
 
 #endif

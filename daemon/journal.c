@@ -54,14 +54,7 @@ struct journal {
     bool failing; /* the last write failed: said once */
 };
 
-/* Numbers and checksum. */
-
-static uint8_t *put(uint8_t *p, uint64_t v, int bytes)
-{
-    for (int i = 0; i < bytes; i++)
-        *p++ = (uint8_t)(v >> 8 * i);
-    return p;
-}
+/* ---- numbers and checksum ---- */
 
 static uint64_t get(const uint8_t *p, int bytes)
 {
@@ -110,7 +103,7 @@ static uint32_t block_crc(const uint8_t *head, const uint8_t *rows, size_t n)
     return crc32_add(crc32_add(0, head + sizeof mark, 4), rows, n);
 }
 
-/* Rows. */
+/* ---- rows ---- */
 
 /* The texts of a row in the order they are written, and how much of each is kept. */
 static const struct {
@@ -136,7 +129,7 @@ static struct span row_text(const struct journal_row *r, int i)
 
 static uint8_t *put_text(uint8_t *p, struct span s)
 {
-    p = put(p, s.n, 2);
+    p = bytes_put(p, s.n, 2);
     if (s.n)
         memcpy(p, s.p, s.n);
     for (uint8_t *nul = p; (nul = memchr(nul, 0, s.n - (size_t)(nul - p)));)
@@ -147,18 +140,18 @@ static uint8_t *put_text(uint8_t *p, struct span s)
 static size_t row_write(uint8_t out[ROW_MAX], const struct journal_row *r)
 {
     uint8_t *p = out + 2;
-    p = put(p, r->tx, 8);
-    p = put(p, (uint64_t)r->time, 8);
+    p = bytes_put(p, r->tx, 8);
+    p = bytes_put(p, (uint64_t)r->time, 8);
     memcpy(p, r->k.byte, sizeof r->k.byte);
     p += sizeof r->k.byte;
     *p++ = r->disposition;
     *p++ = r->advised;
     *p++ = r->relation;
     *p++ = r->mode;
-    p = put(p, r->copies, 4);
+    p = bytes_put(p, r->copies, 4);
     for (int i = 0; i < ROW_TEXTS; i++)
         p = put_text(p, row_text(r, i));
-    put(out, (uint64_t)(p - out), 2);
+    bytes_put(out, (uint64_t)(p - out), 2);
     return (size_t)(p - out);
 }
 
@@ -187,7 +180,7 @@ static size_t row_read(struct journal_row *r, struct span s)
     return n;
 }
 
-/* Segments. Names sort like times. */
+/* ---- segments: names sort like times ---- */
 
 static void segment_name(int64_t now, char out[NAME_SIZE])
 {
@@ -291,14 +284,14 @@ static int segment_ready(struct journal *j, int64_t now)
     return j->fd < 0 ? -1 : 0;
 }
 
-/* Writing. */
+/* ---- writing ---- */
 
 static int block_write(struct journal *j, const uint8_t *rows, size_t n)
 {
     uint8_t head[BLOCK_HEAD];
     memcpy(head, mark, sizeof mark);
-    put(head + 8, n, 4);
-    put(head + 12, block_crc(head, rows, n), 4);
+    bytes_put(head + 8, n, 4);
+    bytes_put(head + 12, block_crc(head, rows, n), 4);
     struct iovec v[2] = {{head, sizeof head}, {(void *)(uintptr_t)rows, n}};
     ssize_t done = pwritev(j->fd, v, 2, j->size);
     if (done != (ssize_t)(sizeof head + n)) {
@@ -413,7 +406,7 @@ void journal_close(struct journal **jp)
     free(j);
 }
 
-/* Reading. */
+/* ---- reading ---- */
 
 struct block {
     off_t at;

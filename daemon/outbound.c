@@ -164,7 +164,7 @@ static void arm(struct outbound *o)
         ms = steps[o->step].limit;
     if (ms < 0)
         ms = 0;
-    struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+    struct timeval tv = clock_timeval(ms);
     if (evtimer_add(o->timer, &tv))
         abort();
 }

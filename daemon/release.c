@@ -168,7 +168,7 @@ static void mark_done(struct job *job)
                      "the hold database cannot be written; again soon");
         if (!d->retry && !(d->retry = evtimer_new(d->release->base, mark_again, d)))
             abort();
-        struct timeval tv = {.tv_sec = mark_pause / 1000};
+        struct timeval tv = clock_timeval(mark_pause);
         evtimer_add(d->retry, &tv);
         return;
     }
@@ -384,7 +384,7 @@ static void fill_bucket(struct release *r)
 
 static void look_in(struct release *r, int64_t ms)
 {
-    struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+    struct timeval tv = clock_timeval(ms);
     if (evtimer_add(r->timer, &tv))
         abort();
 }

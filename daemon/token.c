@@ -18,13 +18,6 @@
 
 static const char purpose[] = "breakwater release v1"; /* its NUL goes along */
 
-static uint8_t *put_number(uint8_t *p, uint64_t v)
-{
-    for (int i = 0; i < 8; i++)
-        *p++ = (uint8_t)(v >> 8 * i);
-    return p;
-}
-
 static int number_order(const void *a, const void *b)
 {
     uint64_t x, y;
@@ -46,13 +39,13 @@ static void token_mac(const struct token *t, const uint8_t site_key[32], const u
         qsort(sorted, n, sizeof *sorted, number_order);
     }
     memcpy(p, purpose, sizeof purpose);
-    p = put_number(p + sizeof purpose, t->mail);
-    p = put_number(p, t->attempt);
-    p = put_number(p, (uint64_t)t->expiry);
+    p = bytes_put(p + sizeof purpose, t->mail, 8);
+    p = bytes_put(p, t->attempt, 8);
+    p = bytes_put(p, (uint64_t)t->expiry, 8);
     memcpy(p, sha256, 32);
-    p = put_number(p + 32, n);
+    p = bytes_put(p + 32, n, 8);
     for (size_t i = 0; i < n; i++)
-        p = put_number(p, sorted[i]);
+        p = bytes_put(p, sorted[i], 8);
 
     uint8_t whole[EVP_MAX_MD_SIZE];
     if (!HMAC(EVP_sha256(), site_key, 32, text, size, whole, NULL))

@@ -174,8 +174,7 @@ void tx_end_deadline(struct tx *tx)
 
 void tx_start_deadline(struct tx *tx, event_callback_fn fn)
 {
-    int64_t ms = tx->config->hold_deadline;
-    struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = (ms % 1000) * 1000};
+    struct timeval tv = clock_timeval(tx->config->hold_deadline);
     tx->deadline = evtimer_new(mailbox_base(tx->home), fn, tx);
     if (!tx->deadline || evtimer_add(tx->deadline, &tv))
         abort();

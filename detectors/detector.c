@@ -35,8 +35,7 @@ static void bind_anonymous(struct subject *s)
     const struct trace *t = &s->trace;
     uint64_t event = t->nhops ? t->hops[t->nhops - 1].event : (uint64_t)s->now;
     uint8_t bytes[8];
-    for (unsigned i = 0; i < 8; i++)
-        bytes[i] = (uint8_t)(event >> 8 * i);
+    bytes_put(bytes, event, sizeof bytes);
     struct key k = s->fp.k;
     const struct span parts[] = {span_of(k.byte, sizeof k.byte), span_of(bytes, sizeof bytes)};
     keys_mac(s->keys, "M0e", parts, 2, s->fp.k.byte, sizeof s->fp.k.byte);

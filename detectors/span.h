@@ -115,6 +115,14 @@ static inline bool span_number(struct span s, uint64_t most, uint64_t *out)
     return v <= most;
 }
 
+/* Writes v as n bytes, the lowest first; returns what follows them. */
+static inline uint8_t *bytes_put(uint8_t *p, uint64_t v, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        *p++ = (uint8_t)(v >> 8 * i);
+    return p;
+}
+
 /* Position of byte c, or s.n. */
 static inline size_t span_find(struct span s, uint8_t c)
 {
