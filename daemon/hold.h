@@ -5,7 +5,9 @@
  *             content of the same K; references counted
  *   mail      one held transaction: envelope, contents, whole SHA-256, K, incident, rule, reason
  *   copy      one recipient of it: state, attempts, by whom
- *   incident, audit, setting (mode, release token uses): small tables
+ *   storm     the mails of one K and incident: their reference contents
+ *   attempt   one try to release a mail: was its token used?
+ *   word, recipient, count, incident, audit, setting (the mode and the like): small tables
  *
  * States of a copy: held -> releasing -> released | discarded (bin: 30 days) ; releasing -> held by
  * undo. From the commit of a put on the copy is sacred. Only the keeper thread opens it for

@@ -23,6 +23,7 @@
 
 #include "milter.h"
 #include "milter_proto.h"
+#include "token.h"
 
 enum {
     BUFFER_SMALL = 16 << 10, /* what a session begins with */
@@ -149,9 +150,6 @@ static int flush(struct session *s)
 
 /* ---- the verdict, as commands for the MTA ---- */
 
-static const struct span tag_name = {(const uint8_t *)"X-Breakwater", 12};
-static const struct span release_name = {(const uint8_t *)"X-Breakwater-Release", 20};
-
 static void say_edits(struct session *s)
 {
     const struct verdict *v = tx_verdict(s->tx);
@@ -161,9 +159,9 @@ static void say_edits(struct session *s)
             milter_put_delrcpt(&s->out, e->recipients[i].raw);
     if (s->terms.actions & ACT_CHGHDRS)
         for (uint32_t i = tx_strip(s->tx); i > 0; i--) /* the last first: indexes stay true */
-            milter_put_delheader(&s->out, release_name, i);
+            milter_put_delheader(&s->out, SPAN(TOKEN_FIELD), i);
     if (tx_tag(s->tx) && s->terms.actions & ACT_ADDHDRS)
-        milter_put_addheader(&s->out, &s->terms, tag_name, tx_tag(s->tx));
+        milter_put_addheader(&s->out, &s->terms, SPAN("X-Breakwater"), tx_tag(s->tx));
 }
 
 static void say_verdict(struct session *s)

@@ -306,7 +306,7 @@ static const char *fetch(struct delivery *d)
     char text[TOKEN_TEXT];
     token_make(&t, c->site_key, d->sha256, d->hashes, d->out.nrcpts);
     token_print(&t, text);
-    d->out.extra_field = span_str(arena_printf(d->arena, "X-Breakwater-Release: %s", text));
+    d->out.extra_field = span_str(arena_printf(d->arena, TOKEN_FIELD ": %s", text));
     return NULL;
 }
 

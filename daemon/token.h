@@ -9,6 +9,7 @@
 
 #include "span.h"
 
+#define TOKEN_FIELD "X-Breakwater-Release"
 enum { TOKEN_TEXT = 128 };
 struct token {
     uint64_t mail;
