@@ -226,9 +226,9 @@ static bool host_name(struct span s)
     if (s.n == 0 || s.n > 253 || s.p[0] == '-' || s.p[0] == '.')
         return false;
     for (size_t i = 0; i < s.n; i++) {
-        uint8_t c = byte_lower(s.p[i]);
+        uint8_t c = s.p[i];
         bool dot = c == '.' && i + 1 < s.n && s.p[i + 1] != '.';
-        if (!dot && !(c >= 'a' && c <= 'z') && !byte_digit(c) && c != '-' && c != '_')
+        if (!dot && !byte_letter(c) && !byte_digit(c) && c != '-' && c != '_')
             return false;
     }
     return true;

@@ -42,8 +42,7 @@ static bool harmless(uint8_t c)
 /* May c stand in a value without quotes? */
 static bool bare(uint8_t c)
 {
-    uint8_t l = byte_lower(c);
-    return (l >= 'a' && l <= 'z') || byte_digit(c) || (c && strchr("_.:@/+-[]<>,", c));
+    return byte_letter(c) || byte_digit(c) || (c && strchr("_.:@/+-[]<>,", c));
 }
 
 /* Writes c as itself or as \xNN; returns how many bytes that took. */

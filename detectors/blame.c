@@ -123,15 +123,6 @@ static const struct names *scene_names(const struct scene *sc, size_t i)
 
 /* ---- entering ---- */
 
-/* Bytes of strangers, for people: printable ASCII, bounded. */
-static void keep_text(char *out, size_t size, struct span text)
-{
-    size_t n = text.n < size - 1 ? text.n : size - 1;
-    for (size_t i = 0; i < n; i++)
-        out[i] = text.p[i] > ' ' && text.p[i] < 0x7f ? (char)text.p[i] : '?';
-    out[n] = 0;
-}
-
 static int dossier_find(const struct record *r, uint32_t server)
 {
     for (uint32_t i = 0; i < r->ndossiers; i++)
@@ -154,7 +145,7 @@ static int dossier_open(struct record *r, const struct node *node)
     struct dossier *d = &r->dossier[r->ndossiers];
     memset(d, 0, sizeof *d);
     d->server = node->server_id;
-    keep_text(d->name, sizeof d->name, node->server);
+    span_show(node->server, d->name, sizeof d->name);
     return (int)r->ndossiers++;
 }
 
@@ -217,7 +208,7 @@ static void dossier_add(const struct scene *sc, struct dossier *d, size_t i, siz
     else
         d->direct = true;
     if (example >= 0 && !d->addressee[0])
-        keep_text(d->addressee, sizeof d->addressee, s->visible.address[example]);
+        span_show(s->visible.address[example], d->addressee, sizeof d->addressee);
 }
 
 int blame_enter(struct scene *sc, size_t from, uint64_t r, uint32_t rlabel)

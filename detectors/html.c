@@ -108,11 +108,6 @@ static void reference_ends(struct html *h)
     words_point(h->words, point ? point : ' ');
 }
 
-static bool is_letter(uint8_t c)
-{
-    return byte_lower(c) >= 'a' && byte_lower(c) <= 'z';
-}
-
 /* Takes text up to the next < or &; inside of what is left out only < matters. */
 static size_t take_text(struct html *h, struct span s)
 {
@@ -132,7 +127,7 @@ static bool begins_markup(const struct html *h, uint8_t c)
 {
     if (h->skip)
         return c == '/' || (h->skip == HEAD && byte_lower(c) == 'b');
-    return is_letter(c) || c == '/' || c == '!' || c == '?';
+    return byte_letter(c) || c == '/' || c == '!' || c == '?';
 }
 
 /* One byte inside of markup. False: it is not part of it and is to be read again. */
@@ -183,7 +178,7 @@ static bool take_markup(struct html *h, uint8_t c)
         h->dashes = c == '-' ? (h->dashes < 2 ? h->dashes + 1 : 2) : 0;
         return true;
     case HTML_REFERENCE:
-        if (is_letter(c) || byte_digit(c) || (c == '#' && h->n == 0)) {
+        if (byte_letter(c) || byte_digit(c) || (c == '#' && h->n == 0)) {
             name_add(h, c);
             return true;
         }

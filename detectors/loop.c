@@ -136,11 +136,8 @@ __attribute__((format(printf, 2, 3))) static void text_add(struct text *t, const
 static void text_name(struct text *t, struct span s)
 {
     char name[TEXT_HOST + 1];
-    size_t n = s.n < TEXT_HOST ? s.n : TEXT_HOST;
-    for (size_t i = 0; i < n; i++)
-        name[i] = s.p[i] > ' ' && s.p[i] < 0x7f ? (char)s.p[i] : '?';
-    name[n] = 0;
-    text_add(t, "%s%s", name, s.n > n ? "..." : "");
+    span_show(s, name, sizeof name);
+    text_add(t, "%s%s", name, s.n > TEXT_HOST ? "..." : "");
 }
 
 static void text_seconds(struct text *t, int64_t s)

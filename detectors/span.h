@@ -36,6 +36,11 @@ static inline bool byte_digit(uint8_t c)
     return c >= '0' && c <= '9';
 }
 
+static inline bool byte_letter(uint8_t c)
+{
+    return byte_lower(c) >= 'a' && byte_lower(c) <= 'z';
+}
+
 /* The value of a hexadecimal digit in any case; -1: it is none. */
 static inline int byte_hex(uint8_t c)
 {
@@ -113,6 +118,16 @@ static inline bool span_number(struct span s, uint64_t most, uint64_t *out)
     }
     *out = v;
     return v <= most;
+}
+
+/* A stranger's word for people: as much as fits into out, NUL-terminated; '?' for what is not
+ * visible ASCII. */
+static inline void span_show(struct span s, char *out, size_t size)
+{
+    s = span_head(s, size - 1);
+    for (size_t i = 0; i < s.n; i++)
+        out[i] = s.p[i] > ' ' && s.p[i] < 0x7f ? (char)s.p[i] : '?';
+    out[s.n] = 0;
 }
 
 /* Writes v as n bytes, the lowest first; returns what follows them. */

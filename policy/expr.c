@@ -126,7 +126,7 @@ size_t expr_string(struct arena *arena, struct span whole, size_t at, struct spa
 
 static bool word_byte(uint8_t c)
 {
-    return (byte_lower(c) >= 'a' && byte_lower(c) <= 'z') || byte_digit(c) || c == '_' || c == '.';
+    return byte_letter(c) || byte_digit(c) || c == '_' || c == '.';
 }
 
 /* The word at the parser's place; empty if there is none. */

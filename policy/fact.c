@@ -240,7 +240,7 @@ static const struct {
 
 static bool unit_byte(uint8_t c)
 {
-    return c == '%' || c == '_' || (byte_lower(c) >= 'a' && byte_lower(c) <= 'z');
+    return c == '%' || c == '_' || byte_letter(c);
 }
 
 /* Digits at the start of s as a number; returns how many. */

@@ -90,7 +90,7 @@ static bool take_byte(struct reader *r, uint8_t c)
 
 static bool word_byte(uint8_t c)
 {
-    return (byte_lower(c) >= 'a' && byte_lower(c) <= 'z') || byte_digit(c) || c == '_' || c == '-';
+    return byte_letter(c) || byte_digit(c) || c == '_' || c == '-';
 }
 
 static struct span peek_word(struct reader *r)
