@@ -436,8 +436,6 @@ const char *tx_incident(const struct tx *tx)
 
 /* ---- what became of the copies ---- */
 
-/* In monitor mode the record changes as if we had held: it must say what enforcing would have done.
- */
 static enum fate fate_of(const struct tx *tx, const struct copy_verdict *c)
 {
     if (c->disposition == DISP_HOLD)
@@ -448,7 +446,7 @@ static enum fate fate_of(const struct tx *tx, const struct copy_verdict *c)
         return FATE_ABORTED;
     if (tx->released)
         return FATE_RELEASED;
-    return c->advised == DISP_HOLD && !tx->failure ? FATE_HELD : FATE_PASSED;
+    return c->advised == DISP_HOLD && !tx->failure ? FATE_WOULD_HOLD : FATE_PASSED;
 }
 
 static void settle(struct tx *tx)

@@ -354,6 +354,10 @@ static void settle_one(struct record *r, struct addressee *a, enum fate fate)
     case FATE_RELEASED:
         pass_one(r, a);
         break;
+    case FATE_WOULD_HOLD:
+        a->got = true;
+        r->held++;
+        break;
     case FATE_HELD:
         r->held++;
         break;
@@ -380,5 +384,5 @@ void record_settle(struct record *r, const uint64_t *rcpt, const enum fate *fate
 bool record_passed(const struct record *r, uint64_t rcpt)
 {
     const struct addressee *a = record_find(r, rcpt);
-    return a && a->passed;
+    return a && (a->passed || a->got);
 }

@@ -58,6 +58,7 @@ struct addressee {
     uint8_t extra, same, resend, internal; /* allowances used */
     uint8_t last;                          /* enum allowance of the latest copy */
     bool used;                             /* false: a free slot */
+    bool got; /* a copy that was to be held has passed all the same: monitor mode */
 };
 
 /* What few addressees need. */
@@ -155,10 +156,13 @@ int64_t record_ttl(const struct record *, const struct site *);
 
 /* What became of one recipient's copy. */
 enum fate {
-    FATE_PASSED,   /* handed on: downstream's 2xx, or our milter reply */
-    FATE_HELD,     /* in the hold queue (or would be, in monitor mode) */
+    FATE_PASSED, /* handed on: downstream's 2xx, or our milter reply */
+    FATE_HELD,   /* in the hold queue */
+    /* Monitor mode: judged as held, so that the next verdict is what enforcing would give; but its
+     * recipient has it. */
+    FATE_WOULD_HOLD,
     FATE_RELEASED, /* a held copy came back through our door: now it has passed */
-    FATE_ABORTED,  /* refused or lost: its next try is the first again, allowances are given back */
+    FATE_ABORTED   /* refused or lost: its next try is the first again, allowances are given back */
 };
 void record_settle(struct record *, const uint64_t *rcpt, const enum fate *, size_t n);
 /* Did a copy pass to this recipient (keyed address hash)? For "one per recipient". */

@@ -492,7 +492,7 @@ static void decide_copy(struct turn *t, size_t i)
     *out = (struct copy_signal){.relation = c->rel.relation,
                                 .copies = a->seen,
                                 .at = (uint8_t)c->rel.from,
-                                .passed = a->passed};
+                                .passed = a->passed + a->got};
     out->advice = decide(t, c, &out->rule);
     if (out->relation != REL_FIRST && site_exempt(t->s->site, t->e->recipients[i].address)) {
         out->relation = REL_EXEMPT;
@@ -588,7 +588,9 @@ void replication_report(const struct record *r, const struct site *site, struct 
                            .duplicates = r->duplicates,
                            .recipients = r->naddressees,
                            .storm = r->storm};
-    for (uint32_t i = 0; i < r->capaddressees; i++)
-        out->without += r->addressee[i].used && !r->addressee[i].passed && !r->addressee[i].pending;
+    for (uint32_t i = 0; i < r->capaddressees; i++) {
+        const struct addressee *to = &r->addressee[i];
+        out->without += to->used && !to->passed && !to->got && !to->pending;
+    }
     out->nculprits = blame_culprits(r, site, a, &out->culprits);
 }

@@ -11,7 +11,8 @@
  * What happens: a path and recipients; `expect` has one word per recipient, RELATION + ADVICE:
  * F first, S same, D detour, A late, R resend, K fork, L list, I internal, X exempt;
  * + pass, t tag, h hold, H hold though none passed. Then its copies are settled: passed unless
- * held; fate 'a': all aborted, 'p': left pending, 'h': all held, 'r': held, then released.
+ * held; fate 'a': all aborted, 'p': left pending, 'h': all held, 'r': held, then released,
+ * 'w': would be held, in monitor mode.
  */
 struct step {
     const char *path, *rcpts, *expect;
@@ -152,6 +153,11 @@ static const struct story stories[] = {
       {STEP("o isp", B, "St")},
       {STEP("o isp sbs smart", B, "Dh"), .known = true},
       {STEP("o isp sbs smart", B, "St"), .known = true}}},
+    {"in monitor mode the verdicts are those of enforce mode",
+     "",
+     {{STEP("o isp gw", B, "F+"), .fate = 'w'},
+      {STEP("o isp2 gw", B, "F+")},
+      {STEP("o isp2 gw", B, "St")}}},
     {"a first copy that a rule held and a person released has passed",
      "",
      {{STEP("o isp gw", B, "F+"), .fate = 'r'},
@@ -207,7 +213,7 @@ static void settle(struct record *r, const struct envelope *e,
         hash[i] = e->recipients[i].hash;
         became[i] = out->copy[i].advice == ADVICE_HOLD ? FATE_HELD : FATE_PASSED;
         if (fate)
-            became[i] = fate == 'a' ? FATE_ABORTED : FATE_HELD;
+            became[i] = fate == 'a' ? FATE_ABORTED : fate == 'w' ? FATE_WOULD_HOLD : FATE_HELD;
     }
     record_settle(r, hash, became, e->nrecipients);
     if (fate != 'r')
@@ -259,6 +265,33 @@ static void test_stories(void **state)
                          step - stories[i].step + 1, got, step->expect);
             settle(r, s.envelope, &out, step->fate);
         }
+        record_free(&r);
+        past_close(&p);
+    }
+}
+
+/* Who has got a copy, whatever the verdict was: nobody is sent one more for want of one. */
+static void test_who_got_one(void **state)
+{
+    static const struct {
+        char fate;
+        bool got;
+    } cases[] = {{0, true}, {'h', false}, {'r', true}, {'w', true}, {'a', false}, {'p', false}};
+    static const struct step step = {STEP("o isp gw", B, "F+")};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct past p;
+        struct record *r = record_new(0);
+        struct replication_signals out;
+        struct subject s;
+
+        past_open(&p);
+        observe(&p, r, &step, "", &s, &out);
+        settle(r, s.envelope, &out, cases[i].fate);
+        if (record_passed(r, s.envelope->recipients[0].hash) != cases[i].got)
+            fail_msg("fate '%c' leaves its recipient %s a copy", cases[i].fate,
+                     cases[i].got ? "without" : "with");
         record_free(&r);
         past_close(&p);
     }
@@ -691,6 +724,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stories),
+        cmocka_unit_test(test_who_got_one),
         cmocka_unit_test(test_signals),
         cmocka_unit_test(test_conflict),
         cmocka_unit_test(test_tiny_text),
