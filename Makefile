@@ -87,8 +87,10 @@ check-built:
 		unit:build/unit unit:build/asan/unit \
 		"pytest:tests/e2e"
 
-check-long: deps ## the long proofs: hundreds of crashes, all sanitizers, fuzzing
+check-long: deps ## the long proofs: hundreds of crashes, without SIMD, ThreadSanitizer, fuzzing
 	@REPEAT=300 $(MAKE) --no-print-directory check-built
+	@$(MAKE) --no-print-directory -s -j2 BUILD=build/plain EXTRA=-DBREAKWATER_PLAIN unit
+	@$(PYTHON) tests/run.py unit:build/plain/unit
 	@$(MAKE) --no-print-directory tsan
 	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=60
 
