@@ -561,7 +561,7 @@ static void print_rows(const struct ctl *ctl, const json_t *rows)
     struct table t;
     table_begin(&t, ctl->arena, ctl->colour, heads);
     if (json_array_size(rows) == 0)
-        puts("No verdicts in the journal (it is written once a second).");
+        puts("No verdicts in the journal (it is written within a second).");
     for (size_t i = 0; i < json_array_size(rows); i++) {
         const json_t *w = json_array_get(rows, i);
         struct cell *row = table_row(&t);
@@ -653,7 +653,7 @@ int ctl_explain(const struct ctl *ctl)
         ctl_json_each(copies);
     } else if (rc == CTL_OK && json_array_size(rows) + json_array_size(copies) == 0) {
         puts("No such message: neither the journal nor the hold queue knows of one. The journal "
-             "is written once a second and kept for hold.journal_keep.");
+             "is written within a second and kept for hold.journal_keep.");
     } else if (rc == CTL_OK) {
         print_rows(ctl, rows);
         if (json_get_yes(r.json, "more"))

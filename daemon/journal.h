@@ -1,8 +1,8 @@
 /*
  * journal.h - every verdict of every recipient, pass included, in append-only segments beside the
- * hold database: "where is my mail?". A bounded queue, written once a second, never waited for; a
- * crash of the daemon loses at most one second of rows (one of the machine: what the kernel had not
- * written yet, there is no fsync); overflow is counted.
+ * hold database: "where is my mail?". A bounded queue, written four times a second, never waited
+ * for; a crash of the daemon loses at most that much of its rows (one of the machine: what the
+ * kernel had not written yet, there is no fsync); overflow is counted.
  *
  * Segment journal-YYYYMMDD-HHMMSS.bwj (UTC): blocks of [mark, length, crc32, rows]. Read to the
  * first bad block, then on from the next good one.

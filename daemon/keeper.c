@@ -28,7 +28,11 @@
 #include "id.h"
 #include "log.h"
 
-enum { GROUP = 500 };
+enum {
+    GROUP = 500,
+    TICKS_A_SECOND = 4, /* often enough that a second of verdicts is no long write at once */
+    TICK_US = 1000000 / TICKS_A_SECOND
+};
 
 struct keeper {
     pthread_t thread;
@@ -40,8 +44,8 @@ struct keeper {
     pthread_cond_t wake;
     struct job *first, **last;
     bool stopping;
-    void (*on_second)(void *);
-    void *on_second_arg;
+    void (*on_tick)(void *);
+    void *on_tick_arg;
     struct keeper_figures figures;
 };
 
@@ -200,11 +204,11 @@ static struct job *take(struct keeper *k, int64_t deadline, bool *stop)
     return group;
 }
 
-static void each_second(struct keeper *k)
+static void each_tick(struct keeper *k)
 {
     pthread_mutex_lock(&k->lock);
-    void (*fn)(void *) = k->on_second;
-    void *arg = k->on_second_arg;
+    void (*fn)(void *) = k->on_tick;
+    void *arg = k->on_tick_arg;
     pthread_mutex_unlock(&k->lock);
     if (fn)
         fn(arg);
@@ -213,21 +217,24 @@ static void each_second(struct keeper *k)
 static void *keeper_main(void *arg)
 {
     struct keeper *k = arg;
-    int64_t second = now_us() + 1000000;
+    int64_t tick = now_us() + TICK_US;
+    unsigned ticks = 0;
     bool stop = false, busy = false;
     while (!stop) {
-        struct job *group = take(k, second, &stop);
+        struct job *group = take(k, tick, &stop);
         if (group) {
             work(k, group);
             busy = true;
         }
-        if (now_us() < second)
+        if (now_us() < tick)
             continue;
-        if (!busy && k->hold)
-            hold_maintain(k->hold);
-        busy = false;
-        each_second(k);
-        second = now_us() + 1000000;
+        if (++ticks % TICKS_A_SECOND == 0) {
+            if (!busy && k->hold)
+                hold_maintain(k->hold);
+            busy = false;
+        }
+        each_tick(k);
+        tick = now_us() + TICK_US;
     }
     return NULL;
 }
@@ -323,11 +330,11 @@ void keeper_stop(struct keeper **kp)
     keeper_free(kp);
 }
 
-void keeper_on_second(struct keeper *k, void (*fn)(void *), void *arg)
+void keeper_on_tick(struct keeper *k, void (*fn)(void *), void *arg)
 {
     pthread_mutex_lock(&k->lock);
-    k->on_second_arg = arg;
-    k->on_second = fn;
+    k->on_tick_arg = arg;
+    k->on_tick = fn;
     pthread_mutex_unlock(&k->lock);
 }
 

@@ -32,9 +32,9 @@ struct keeper *keeper_start(const char *dir, char error[512]);
 void keeper_submit(struct keeper *, struct job *);
 /* Finishes what is queued, joins the thread. */
 void keeper_stop(struct keeper **);
-/* Called on the keeper thread about once a second (journal writing and the like); set before
+/* Called on the keeper thread about four times a second (journal writing and the like); set before
  * traffic. */
-void keeper_on_second(struct keeper *, void (*fn)(void *), void *arg);
+void keeper_on_tick(struct keeper *, void (*fn)(void *), void *arg);
 /* Figures: jobs waiting, commits so far, last commit's microseconds; any thread. */
 struct keeper_figures {
     uint64_t waiting, jobs, commits, failures, last_commit_us;

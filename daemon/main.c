@@ -71,8 +71,8 @@ static uint64_t size_of(const char *dir, const char *name)
     return stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
 }
 
-/* The keeper's once-a-second work beside holding. */
-static void each_second(void *arg)
+/* The keeper's work beside holding, four times a second. */
+static void each_tick(void *arg)
 {
     struct daemon *d = arg;
     const char *dir = d->config->hold_path;
@@ -125,7 +125,7 @@ static void start(struct daemon *d)
     p->store = c->store_none ? store_none_open() : store_memory_open(&c->site, c->store_memory);
     p->incidents = incidents_new(p->store, &c->site);
     atomic_store(&p->mode, mode_in_force(c));
-    keeper_on_second(p->keeper, each_second, d);
+    keeper_on_tick(p->keeper, each_tick, d);
     if (!(d->workers = workers_start(c, p, error)))
         log_die("%s", error);
     if (!(d->desk = desk_start(c, p, d->workers, error)))

@@ -144,20 +144,20 @@ static void test_stop_finishes(void **state)
     free(n);
 }
 
-static void on_second(void *arg)
+static void on_tick(void *arg)
 {
     int *end = arg;
     ssize_t n = write(*end, "", 1);
     assert_int_equal(n, 1);
 }
 
-static void test_second_when_idle(void **state)
+static void test_tick_when_idle(void **state)
 {
     (void)state;
     int ends[2];
     char c;
     assert_int_equal(pipe(ends), 0);
-    keeper_on_second(keeper, on_second, &ends[1]);
+    keeper_on_tick(keeper, on_tick, &ends[1]);
     assert_int_equal(read(ends[0], &c, 1), 1);
     keeper_stop(&keeper);
     close(ends[0]);
@@ -178,6 +178,6 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, make, unmake)
     const struct CMUnitTest tests[] = {T(test_groups), T(test_stop_finishes),
-                                       T(test_second_when_idle), T(test_refusal)};
+                                       T(test_tick_when_idle), T(test_refusal)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
