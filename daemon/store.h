@@ -3,7 +3,7 @@
  * in process), none (forgets everything), Redis (a later issue).
  *
  * Calls answer at once (STORE_DONE) or later through done (STORE_WAIT): done never runs before the
- * call has returned, and not at all after store_cancel().
+ * call has returned, and not at all after cancel.
  */
 #ifndef STORE_H
 #define STORE_H
