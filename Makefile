@@ -12,7 +12,7 @@ EXTRA ?=
 CFLAGS ?= $(OPT) $(HARDEN)
 LDFLAGS ?= -pie -Wl,-z,relro,-z,now
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
-LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lm -pthread
+LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lbloom -lm -pthread
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE $(WARN) $(CFLAGS) $(EXTRA) -Idetectors -Ipolicy -Idaemon \
 	$(PKG_CFLAGS) -MMD -MP -pthread
 

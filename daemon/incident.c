@@ -24,7 +24,8 @@ enum {
     TEXT = 256,   /* bytes kept of one field of the mail */
 };
 static const int64_t CLOSED_AFTER = 24 * 3600 * 1000LL;
-static const char *const kind_name[INCIDENT_KINDS] = {"replication", "loop"};
+static const char *const kind_name[INCIDENT_KINDS] = {"replication", "loop", "reply-all",
+                                                      "ping-pong", "flood"};
 
 /* One storm. */
 struct incident {

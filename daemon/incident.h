@@ -18,6 +18,9 @@ enum { INCIDENT_OPEN_MS = 3600 * 1000 }; /* without a copy, until it is quiet */
 enum incident_kind {
     INCIDENT_REPLICATION,
     INCIDENT_LOOP,
+    INCIDENT_REPLYALL,
+    INCIDENT_PINGPONG,
+    INCIDENT_FLOOD,
     INCIDENT_KINDS /* must be last */
 };
 

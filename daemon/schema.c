@@ -11,6 +11,8 @@
  *   copy       one recipient of it. changed NULL: since the mail's arrival
  *   attempt    (mail, number): one release attempt; used: its token has been seen
  *   incident, audit   documents and deeds
+ *   memory     packed records of storms, by K: what must not be forgotten for 400 days
+ *   relay      documents of relays that misbehave or did
  *   count      numbers kept (count.h); id 0: of everything
  *
  * Ids of mails and copies are stored by db_from_id. Invariant: what a row names is there
@@ -60,6 +62,13 @@ static const char *const steps[] = {
     " what TEXT NOT NULL, why TEXT NOT NULL);"
     "CREATE TABLE count(id INTEGER, what INTEGER, n INTEGER NOT NULL, PRIMARY KEY(id, what))"
     " WITHOUT ROWID;",
+    /* 1 -> 2 */
+    "CREATE TABLE memory(k BLOB PRIMARY KEY, key_id INTEGER NOT NULL, last INTEGER NOT NULL,"
+    " bytes BLOB NOT NULL);"
+    "CREATE INDEX memory_last ON memory(last);"
+    "CREATE TABLE relay(name TEXT PRIMARY KEY, last INTEGER NOT NULL, document TEXT NOT NULL)"
+    " WITHOUT ROWID;"
+    "CREATE INDEX relay_last ON relay(last);",
 };
 enum { VERSION = sizeof(steps) / sizeof(steps[0]) };
 

@@ -31,6 +31,9 @@ struct store_ops {
     enum store_state (*observe)(struct store *, const struct observation *,
                                 struct replication_signals *out, store_done_fn *, void *arg,
                                 struct store_op **);
+    /* One step of every state the message touches (detector.h), into signals. */
+    enum store_state (*step)(struct store *, const struct subject *, struct signals *,
+                             store_done_fn *, void *arg, struct store_op **);
     /* What became of each recipient's copy of K; fire and forget. */
     void (*settle)(struct store *, const struct key *, const uint64_t *rcpt, const enum fate *,
                    size_t n);

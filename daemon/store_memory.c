@@ -14,6 +14,7 @@
 
 #include "store.h"
 
+#include "states.h"
 #include "tallies.h"
 
 enum { SHARDS = 64, BUCKETS_FIRST = 16, EXPIRE_AT_ONCE = 512 };
@@ -46,6 +47,7 @@ struct memory {
     struct store store;
     const struct site *site;
     struct tally_table *tallies;
+    struct states *states;
     uint64_t budget;        /* bytes, for records */
     _Atomic uint64_t bytes; /* of all shards */
     struct shard shard[SHARDS];
@@ -263,6 +265,15 @@ static enum store_state memory_observe(struct store *st, const struct observatio
     abort(); /* the last identity holds F: its content is the same */
 }
 
+static enum store_state memory_step(struct store *st, const struct subject *s,
+                                    struct signals *signals, store_done_fn *done, void *arg,
+                                    struct store_op **op)
+{
+    (void)done, (void)arg, (void)op;
+    states_step(memory_of(st)->states, s, signals);
+    return STORE_DONE;
+}
+
 static void memory_settle(struct store *st, const struct key *k, const uint64_t *rcpt,
                           const enum fate *fate, size_t n)
 {
@@ -316,6 +327,7 @@ static void memory_tick(struct store *st, int64_t now)
         pthread_mutex_unlock(&m->shard[i].lock);
     }
     tally_table_tick(m->tallies, now);
+    states_tick(m->states, now);
 }
 
 static void memory_cancel(struct store *st, struct store_op **op)
@@ -336,6 +348,7 @@ static void memory_close(struct store *st)
         pthread_mutex_destroy(&s->lock);
     }
     tally_table_free(&m->tallies);
+    states_free(&m->states);
     free(m);
 }
 
@@ -346,6 +359,7 @@ struct store *store_memory_open(const struct site *site, uint64_t bytes)
         .tally_read = memory_read,
         .tally_add = memory_add,
         .observe = memory_observe,
+        .step = memory_step,
         .settle = memory_settle,
         .report = memory_report,
         .passed = memory_passed,
@@ -360,7 +374,8 @@ struct store *store_memory_open(const struct site *site, uint64_t bytes)
     m->store.ops = &ops;
     m->site = site;
     m->tallies = tally_table_new(bytes / 4);
-    m->budget = bytes - bytes / 4;
+    m->states = states_new(bytes / 4);
+    m->budget = bytes / 2;
     for (unsigned i = 0; i < SHARDS; i++)
         pthread_mutex_init(&m->shard[i].lock, NULL);
     return &m->store;

@@ -3,6 +3,7 @@
  * that a session leaks nothing, and for those who only want the loop detector.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "store.h"
 
@@ -29,6 +30,24 @@ static enum store_state none_observe(struct store *s, const struct observation *
     replication_observe(r, o, out); /* a new record takes any content */
     out->degraded = true;
     record_free(&r);
+    return STORE_DONE;
+}
+
+/* Every state is as if nothing was known. */
+static enum store_state none_step(struct store *st, const struct subject *s,
+                                  struct signals *signals, store_done_fn *done, void *arg,
+                                  struct store_op **op)
+{
+    (void)st, (void)done, (void)arg, (void)op;
+    _Alignas(16) uint8_t state[STATE_BYTES_MAX];
+    struct about about[ABOUT_MAX];
+    for (size_t i = 0; detectors[i]; i++) {
+        size_t n = detectors[i]->about ? detectors[i]->about(s, signals, about) : 0;
+        for (size_t k = 0; k < n; k++) {
+            memset(state, 0, sizeof state);
+            detectors[i]->step(state, s, &about[k], signals);
+        }
+    }
     return STORE_DONE;
 }
 
@@ -73,6 +92,7 @@ struct store *store_none_open(void)
         .tally_read = none_read,
         .tally_add = none_add,
         .observe = none_observe,
+        .step = none_step,
         .settle = none_settle,
         .report = none_report,
         .passed = none_passed,

@@ -3,7 +3,7 @@
  *
  *   begin -> [reversepath, recipients, fields, body] -> judge:
  *
- *     read -> token? -> count -> ask -> observe -> decide -> hold? -> finish
+ *     read -> token? -> count -> ask -> observe -> step -> decide -> hold? -> finish
  *               |                                              |
  *               +-- good: pass, not judged                     +-- not durable in time: see
  * tx_hold.c
@@ -33,6 +33,7 @@ struct token_check {
 
 static enum tx_state tx_count(struct tx *);
 static enum tx_state tx_observe(struct tx *);
+static enum tx_state tx_step(struct tx *);
 static enum tx_state tx_decide(struct tx *);
 
 struct tx *tx_begin(struct pipeline *pipeline, struct config *config, const struct keys *keys,
@@ -324,7 +325,7 @@ static void observed(void *arg)
 {
     struct tx *tx = arg;
     tx->op = NULL;
-    tx_answer(tx, tx_decide(tx));
+    tx_answer(tx, tx_step(tx));
 }
 
 static enum tx_state tx_observe(struct tx *tx)
@@ -338,6 +339,21 @@ static enum tx_state tx_observe(struct tx *tx)
     tx->observed = true;
     if (store->ops->observe(store, &tx->observation, &tx->signals.replication, observed, tx,
                             &tx->op) == STORE_WAIT)
+        return TX_WAIT;
+    return tx_step(tx);
+}
+
+static void stepped(void *arg)
+{
+    struct tx *tx = arg;
+    tx->op = NULL;
+    tx_answer(tx, tx_decide(tx));
+}
+
+static enum tx_state tx_step(struct tx *tx)
+{
+    struct store *store = tx->pipeline->store;
+    if (store->ops->step(store, &tx->subject, &tx->signals, stepped, tx, &tx->op) == STORE_WAIT)
         return TX_WAIT;
     return tx_decide(tx);
 }

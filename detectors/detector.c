@@ -52,6 +52,7 @@ void subject_read(struct subject *s, struct arena *a, const struct site *site,
     if (fp->message_id.n == 0 && fp->date.n == 0)
         bind_anonymous(s);
     visible_read(&s->visible, m, keys);
+    conversation_read(&s->talk, a, keys, m, fp, e);
     s->client_host = client_name(a, e);
     s->client_org = host_org(s->client_host);
     for (size_t i = 0; i < e->nrecipients; i++) {

@@ -1,12 +1,16 @@
 /*
  * detector.h - the table of detectors. A detector is pure: count says what it would like to know of
  * the past, the store answers, judge reads the answers and writes signals, learn says what to
- * remember. To add one: a file, a line in the table in table.c, its signals in signals.h.
- * (Next: replyall, pingpong, flood.)
+ * remember. What cannot be said in tallies is a state: about says which states a message touches
+ * (a conversation, a pair of correspondents, a relay), step changes one, atomically. To add one: a
+ * file, a line in the table in table.c, its signals in signals.h.
+ *
+ *   count -> tallies read -> replication observes -> about, step -> judge -> policy -> learn
  */
 #ifndef DETECTOR_H
 #define DETECTOR_H
 
+#include "conversation.h"
 #include "signals.h"
 #include "trace.h"
 
@@ -21,6 +25,7 @@ struct subject {
     struct path path;
     struct visible visible;
     struct fingerprints fp;
+    struct conversation talk;
     struct span client_host; /* client name if usable, else HELO */
     struct span client_org;
     int64_t now; /* ms */
@@ -55,11 +60,26 @@ struct tallies {
 /* Appends (no-op beyond TALLIES_MAX) and returns its index. */
 size_t tallies_add(struct tallies *, struct arena *, struct tally);
 
+/* One state a message touches. */
+struct about {
+    uint64_t key;     /* keyed hash of the conversation, pair, relay */
+    int64_t life;     /* ms it is kept untouched */
+    size_t recipient; /* of the envelope, where it is about one; else 0 */
+    unsigned use;     /* the detector's own */
+};
+enum { ABOUT_MAX = 4, STATE_BYTES_MAX = 2048 };
+
 struct detector {
     const char *name;
     void (*count)(const struct subject *, struct tallies *asks);
     void (*judge)(const struct subject *, const struct tallies *answers, struct signals *);
     void (*learn)(const struct subject *, const struct signals *, struct tallies *adds);
+    /* States: plain data without pointers, so that a store can keep, save and send it as bytes. */
+    size_t state_bytes; /* 0: none; else at most STATE_BYTES_MAX */
+    /* Which it touches; returns how many. */
+    size_t (*about)(const struct subject *, const struct signals *, struct about out[ABOUT_MAX]);
+    /* Goes one step. A state nothing is known of is all zero. */
+    void (*step)(void *state, const struct subject *, const struct about *, struct signals *);
 };
 /* NULL-ended, at most DETECTORS_MAX. Functions may be NULL. */
 enum { DETECTORS_MAX = 8 };

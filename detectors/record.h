@@ -114,11 +114,22 @@ struct dossier {
     uint16_t domain[QUICK_DOMAINS];
     uint32_t all, visible; /* recipients of its transactions; those in To or Cc */
     uint32_t turn;         /* the transaction counted last in all and visible */
+    int64_t since, until;  /* ms: its first and its latest detour */
     char name[DOSSIER_NAME];
     char addressee[DOSSIER_ADDRESS]; /* whose mail server it is, or for whom the mail was meant */
 };
 
+/* Where a message came from when it was seen first, and whom it showed: what a re-issue is judged
+ * against (alias.h). */
+struct origin {
+    uint64_t chain, text, theme; /* aliases it is found by; 0: none */
+    uint64_t visible;            /* XOR of the hashes of its To/Cc addresses */
+    uint32_t nvisible;
+    uint32_t oldest, peer; /* 32 bits of the hash of the organisation of its oldest hop, its peer */
+};
+
 struct record {
+    struct origin origin;
     int64_t first, last;             /* ms */
     uint64_t copies, passed, held;   /* (message, recipient) arrivals */
     uint64_t duplicates;             /* further copies among them */
@@ -130,6 +141,8 @@ struct record {
     uint8_t nvariants;
     uint8_t ring; /* variants replaced so far, modulo */
     bool storm;
+    bool changed;    /* since it was last packed: for the registry of storms */
+    uint32_t joined; /* copies that came under another K */
     struct addressee *addressee;
     struct place *place;
     struct more *more;
@@ -145,6 +158,10 @@ struct observation {
     const uint32_t *ordinary; /* per path node: messages seen through this host in normal flow */
     const bool *known; /* per path node: convicted in another storm, at most known_server ago */
     bool transit;      /* the peer is a transit relay: never "quick"-convicted */
+    unsigned join;     /* enum join: by which name the store found the record */
+    const char *join_why;
+    const struct bloomring *ring; /* the long memory of this record's K; NULL: there is none */
+    struct key k;                 /* of the record */
 };
 
 struct record *record_new(int64_t now);
@@ -167,6 +184,15 @@ enum fate {
 void record_settle(struct record *, const uint64_t *rcpt, const enum fate *, size_t n);
 /* Did a copy pass to this recipient (keyed address hash)? For "one per recipient". */
 bool record_passed(const struct record *, uint64_t rcpt);
+
+/* The whole record as bytes, for the disk; and back: NULL if the bytes are not whole or of another
+ * version. malloc'd. */
+uint8_t *record_pack(const struct record *, size_t *n);
+struct record *record_unpack(struct span);
+/* Forgets paths and dossiers: what a storm of long ago needs is who had it. */
+void record_retire(struct record *);
+/* What the long memory calls a copy of K for a recipient. Its low 6 bits are those of K. */
+uint64_t record_digest(const struct key *, uint64_t rcpt);
 
 /* ---- for blame.c and replication.c only ---- */
 

@@ -1,0 +1,32 @@
+/*
+ * states.h - what detectors keep of conversations, pairs and relays, in process: blocks of plain
+ * bytes by key, bounded; the longest untouched goes first. Thread-safe, sharded.
+ */
+#ifndef STATES_H
+#define STATES_H
+
+#include "detector.h"
+
+struct states;
+
+struct states *states_new(uint64_t bytes);
+void states_free(struct states **);
+/* All steps of all detectors for one message: each state atomically, no two locks at once. */
+void states_step(struct states *, const struct subject *, struct signals *);
+/* Forgets what has outlived its life; about once a second. */
+void states_tick(struct states *, int64_t now);
+uint64_t states_used(const struct states *, uint64_t *bytes);
+
+/* For snapshots: every state, and one put back (detector by name; an unknown one, or of another
+ * size, is skipped: false). */
+struct state_row {
+    const char *detector;
+    uint64_t key;
+    int64_t used, life; /* ms */
+    struct span bytes;
+};
+typedef void state_fn(void *arg, const struct state_row *);
+void states_each(struct states *, state_fn *, void *arg); /* fn runs under a shard lock */
+bool states_put(struct states *, const struct state_row *);
+
+#endif

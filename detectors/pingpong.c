@@ -1,0 +1,4 @@
+/* pingpong.c - see pingpong.h. */
+#include "pingpong.h"
+
+const struct detector pingpong_detector = {.name = "pingpong"};
