@@ -1,0 +1,157 @@
+/*
+ * config_table.c - every key of breakwater.conf: its type, default, limits and one sentence.
+ *
+ * Parser, `breakwaterd -k`, manual and sample are made from this table or checked against it.
+ */
+#include "config_table.h"
+
+#define AT(field) offsetof(struct config, field)
+#define RANGE(least, most) 0, least, most, NULL
+#define PLAIN RANGE(0, 0)
+#define WORDS(words) 0, 0, 0, words
+#define LIST(count) AT(count), 0, 0, NULL
+#define TINY 1e-3
+#define DAY 86400e3
+#define GB (1024.0 * 1024 * 1024)
+
+const struct key_row config_table[] = {
+    {"", "mode", KEY_CHOICE, "monitor", AT(mode), WORDS("monitor|enforce|bypass"),
+     "Mode of a fresh install; afterwards the hold database remembers it."},
+    {"", "workers", KEY_COUNT, "0", AT(workers), RANGE(0, 256),
+     "Mail threads; 0: as many as processors."},
+    {"", "exempt", KEY_RECIPIENTS, "postmaster@* abuse@*", AT(site.exempt), LIST(site.nexempt),
+     "Recipients who are counted but never held."},
+
+    {"node", "name", KEY_NAME, NULL, AT(site.node), PLAIN,
+     "Name of this machine in evidence and ids; default: its host name."},
+    {"node", "site_key", KEY_PATH, "/var/lib/breakwater/site.key", AT(site_key_file), PLAIN,
+     "File with the secret all hashes are keyed with; made if missing."},
+
+    {"own", "hosts", KEY_HOSTS, NULL, AT(site.own_hosts), LIST(site.nown_hosts),
+     "Our mail servers, by the names they write into Received fields."},
+    {"own", "nets", KEY_NETS, NULL, AT(site.own_nets), LIST(site.nown_nets),
+     "Our networks: their hosts are never blamed."},
+    {"own", "domains", KEY_HOSTS, NULL, AT(site.own_domains), LIST(site.nown_domains),
+     "Our domains: a host below one is ours."},
+    {"trusted", "relays", KEY_RELAYS, NULL, AT(site.trusted), LIST(site.ntrusted),
+     "Hosts, domains and networks of relays that are never blamed."},
+
+    {"milter", "socket", KEY_SOCKET, NULL, offsetof(struct listener, socket), PLAIN,
+     "Where the MTA connects to."},
+    {"milter", "mode", KEY_OCTAL, "0660", offsetof(struct listener, socket_mode), PLAIN,
+     "Permissions of a unix socket."},
+
+    {"detect", "a_extra", KEY_COUNT, "1", AT(site.a_extra), RANGE(0, 1000),
+     "Unexplained further copies that pass, per recipient and message."},
+    {"detect", "a_same", KEY_COUNT, "3", AT(site.a_same), RANGE(0, 1000),
+     "Repeated deliveries of one queue entry that pass."},
+    {"detect", "a_resend", KEY_COUNT, "1", AT(site.a_resend), RANGE(0, 1000),
+     "Second deliveries by one server to the next that pass."},
+    {"detect", "a_list", KEY_COUNT, "5", AT(site.a_list), RANGE(0, 1000),
+     "Mailing lists one message may come through."},
+    {"detect", "a_internal", KEY_COUNT, "2", AT(site.a_internal), RANGE(0, 1000),
+     "Passes through our own hosts that are no loop."},
+    {"detect", "quick_rcpts", KEY_COUNT, "3", AT(site.quick_rcpts), RANGE(1, 10000),
+     "Recipients a server must serve again to be convicted at once."},
+    {"detect", "quick_domains", KEY_COUNT, "2", AT(site.quick_domains), RANGE(1, 10000),
+     "Domains these recipients must be in."},
+    {"detect", "quick_visible", KEY_FACTOR, "0.9", AT(site.quick_visible), RANGE(0, 1),
+     "Share of the recipients that must stand in To or Cc."},
+    {"detect", "storm_dups", KEY_COUNT, "10", AT(site.storm_dups), RANGE(1, 1000000),
+     "Further copies that make a convicted message a storm."},
+    {"detect", "ttl_plain", KEY_DURATION, "24h", AT(site.ttl_plain), RANGE(60e3, 180 * DAY),
+     "How long a message without further copies is remembered."},
+    {"detect", "ttl_dup", KEY_DURATION, "7d", AT(site.ttl_dup), RANGE(60e3, 180 * DAY),
+     "How long one with further copies is."},
+    {"detect", "ttl_storm", KEY_DURATION, "45d", AT(site.ttl_storm), RANGE(60e3, 180 * DAY),
+     "How long a storm is."},
+    {"detect", "known_server", KEY_DURATION, "7d", AT(site.known_server), RANGE(0, 180 * DAY),
+     "How long a convicted server is known for the next storm."},
+    {"detect", "name_min_detours", KEY_COUNT, "3", AT(site.name_min_detours), RANGE(1, 10000),
+     "Detours needed before a server is named."},
+    {"detect", "name_min_score", KEY_FACTOR, "3", AT(site.name_min_score), RANGE(0, 1000),
+     "Score needed before a server is named."},
+    {"detect", "name_margin", KEY_FACTOR, "1", AT(site.name_margin), RANGE(0, 1000),
+     "Lead in score over the next suspect needed."},
+
+    {"release", "to", KEY_TARGET, NULL, AT(release_to), PLAIN,
+     "MTA that released mail is given to; without it nothing can be released."},
+    {"release", "helo", KEY_NAME, NULL, AT(release_helo), PLAIN,
+     "Name said in EHLO there; default: node.name."},
+    {"release", "rate", KEY_FACTOR, "10", AT(release_rate), RANGE(TINY, 100000),
+     "Released messages per second."},
+    {"release", "token", KEY_SWITCH, "yes", AT(release_token), WORDS("no|yes"),
+     "That MTA asks a breakwater milter, which lets marked mail pass once."},
+
+    {"hold", "path", KEY_PATH, "/var/lib/breakwater", AT(hold_path), PLAIN,
+     "Directory of the hold queue and the journal."},
+    {"hold", "max_bytes", KEY_SIZE, "10GB", AT(hold_max_bytes), RANGE(1 << 20, 1e6 * GB),
+     "Size of the hold queue at which holding stops."},
+    {"hold", "deadline", KEY_DURATION, "10s", AT(hold_deadline), RANGE(100, 60e3),
+     "How long a message waits for its hold to be durable."},
+    {"hold", "refuse_max", KEY_COUNT, "3", AT(refuse_max), RANGE(0, 100),
+     "When holding fails: refusals (4xx) of a further copy before it passes."},
+    {"hold", "message_memory", KEY_SIZE, "1MB", AT(message_memory), RANGE(64 << 10, GB),
+     "Bytes of one message kept in memory; the rest goes to a file."},
+    {"hold", "total_memory", KEY_SIZE, "256MB", AT(total_memory), RANGE(1 << 20, 1024 * GB),
+     "Bytes of all messages kept in memory."},
+    {"hold", "journal_keep", KEY_DURATION, "30d", AT(journal_keep), RANGE(3600e3, 3660 * DAY),
+     "How long the journal of verdicts is kept."},
+
+    {"store", "backend", KEY_SWITCH, "memory", AT(store_none), WORDS("memory|none"),
+     "Where the past is remembered; none: nowhere, for tests."},
+    {"store", "memory", KEY_SIZE, "256MB", AT(store_memory), RANGE(1 << 20, 1024 * GB),
+     "Bytes the past may use; the oldest is forgotten first."},
+
+    {"control", "socket", KEY_PATH, "/run/breakwater/control", AT(control_socket), PLAIN,
+     "Unix socket of breakwaterctl."},
+    {"control", "mode", KEY_OCTAL, "0660", AT(control_mode), PLAIN,
+     "Its permissions: who may write to it may release and discard."},
+
+    {"log", "to", KEY_WORD, "syslog", AT(log_to), WORDS("syslog|stderr"), "Where log lines go."},
+    {"log", "level", KEY_CHOICE, "notice", AT(log_level), WORDS("nothing|error|notice|info|debug"),
+     "How much is logged; info: every message."},
+
+    {"policy", "file", KEY_PATH, NULL, AT(policy_file), PLAIN,
+     "Rules, see policy.conf(5); default: the built-in ones."},
+};
+const size_t config_rows = sizeof config_table / sizeof *config_table;
+
+size_t key_find(const char *section, const char *name)
+{
+    for (size_t i = 0; i < config_rows; i++)
+        if (strcmp(config_table[i].section, section) == 0 &&
+            strcmp(config_table[i].name, name) == 0)
+            return i;
+    return config_rows;
+}
+
+/* "hold.path", or "mode" */
+const char *key_name(const struct key_row *row, char out[64])
+{
+    snprintf(out, 64, "%s%s%s", row->section, *row->section ? "." : "", row->name);
+    return out;
+}
+
+bool key_is_list(const struct key_row *row)
+{
+    return row->type >= KEY_HOSTS;
+}
+
+bool key_of_listener(const struct key_row *row)
+{
+    return strcmp(row->section, "milter") == 0;
+}
+
+void config_print_keys(FILE *out)
+{
+    static const char *const types[] = {
+        "name",  "path",   "address", "socket", "time",  "size",     "count",  "number",
+        "octal", "choice", "choice",  "choice", "hosts", "networks", "relays", "recipients"};
+    for (size_t i = 0; i < config_rows; i++) {
+        char key[64];
+        fprintf(out, "%s\t%s\t%s\t%s\n", key_name(&config_table[i], key),
+                config_table[i].words ? config_table[i].words : types[config_table[i].type],
+                config_table[i].value ? config_table[i].value : "-", config_table[i].sentence);
+    }
+}
