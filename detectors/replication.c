@@ -30,11 +30,21 @@ static struct tally ask_transit(const struct subject *s)
     return t;
 }
 
-static struct tally ask_known(const struct subject *s, uint32_t server)
+struct tally replication_known_tally(uint32_t server, int64_t life)
 {
     struct tally t = ask(TALLY_MARK, USE_KNOWN, server);
-    t.length = s->site->known_server;
+    t.length = life;
     return t;
+}
+
+struct tally replication_ordinary_tally(uint64_t host)
+{
+    return ask(TALLY_COUNT, USE_ORDINARY, host);
+}
+
+static struct tally ask_known(const struct subject *s, uint32_t server)
+{
+    return replication_known_tally(server, s->site->known_server);
 }
 
 /* Per foreign node: ordinary, known; then transit. replication_observation() reads this order. */
@@ -44,7 +54,7 @@ static void count(const struct subject *s, struct tallies *asks)
         const struct node *n = &s->path.node[i];
         if (n->own)
             continue;
-        tallies_add(asks, s->arena, ask(TALLY_COUNT, USE_ORDINARY, n->host_hash));
+        tallies_add(asks, s->arena, replication_ordinary_tally(n->host_hash));
         tallies_add(asks, s->arena, ask_known(s, n->server_id));
     }
     tallies_add(asks, s->arena, ask_transit(s));
@@ -79,7 +89,7 @@ static void learn(const struct subject *s, const struct signals *signals, struct
     if (r->duplicates || r->degraded)
         return;
     for (size_t i = 0; i < p->n; i++) {
-        struct tally t = ask(TALLY_COUNT, USE_ORDINARY, p->node[i].host_hash);
+        struct tally t = replication_ordinary_tally(p->node[i].host_hash);
         t.amount = 1;
         if (!p->node[i].own)
             tallies_add(adds, s->arena, t);

@@ -32,6 +32,14 @@ enum observed {
 enum observed replication_observe(struct record *, const struct observation *,
                                   struct replication_signals *out);
 
+/*
+ * What others may tell or ask the past in this detector's words: a server (its id) is a known
+ * replicator for the next `life` ms; how much ordinary mail came through a host (SIP_HOST of its
+ * name).
+ */
+struct tally replication_known_tally(uint32_t server, int64_t life);
+struct tally replication_ordinary_tally(uint64_t host);
+
 /* What is known of one message, for people. */
 struct report {
     int64_t first, last;           /* ms */
