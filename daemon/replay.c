@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "json.h"
+#include "outcome.h"
 #include "replay.h"
 #include "tracefile.h"
 #include "tx.h"
@@ -18,7 +18,7 @@ struct replay {
     struct pipeline pipeline;
     struct pipeline_counters counters;
     bool json;
-    uint64_t messages;
+    struct outcome outcome;
     int64_t started; /* monotonic ms */
 };
 
@@ -29,68 +29,7 @@ static int64_t virtual_clock(void)
     return virtual_now;
 }
 
-static void print_json(json_t *value)
-{
-    char *line = json_line(value);
-    puts(line);
-    free(line);
-    json_decref(value);
-}
-
 /* ---- one message ---- */
-
-/* The mildest disposition of all recipients: "hold" only when nobody gets it. */
-static enum disposition overall(const struct verdict *v)
-{
-    for (unsigned d = 0; d < DISP_COUNT; d++)
-        if (v->count[d])
-            return (enum disposition)d;
-    return DISP_PASS;
-}
-
-static json_t *signals_json(const struct signals *s)
-{
-    const struct replication_signals *r = &s->replication;
-    json_t *replication =
-        json_pack("{s:I,s:I,s:b,s:I,s:I,s:b}", "copies", (json_int_t)r->copies, "duplicates",
-                  (json_int_t)r->duplicates, "storm", r->storm, "convicted",
-                  (json_int_t)r->convicted, "variant", (json_int_t)r->variant, "known", r->known);
-    if (r->blamed.n)
-        json_object_set_new(replication, "blamed", json_text(r->blamed));
-    if (r->conviction)
-        json_object_set_new(replication, "conviction", json_string(r->conviction));
-    const struct loop_signals *l = &s->loop;
-    json_t *loop = json_pack("{s:i,s:i,s:i,s:i,s:i}", "visits", (int)l->visits, "edges",
-                             (int)l->edges, "own_visits", (int)l->own_visits, "delivered_to",
-                             (int)l->delivered_to, "hops", (int)l->hops);
-    if (l->evidence)
-        json_object_set_new(loop, "evidence", json_text(span_str(l->evidence)));
-    return json_pack("{s:o,s:o}", "replication", replication, "loop", loop);
-}
-
-static void print_message(struct replay *rp, struct tx *tx, const struct recording *rec)
-{
-    const struct verdict *v = tx_verdict(tx);
-    const struct signals *s = tx_signals(tx);
-    json_t *rcpt = json_object(), *relation = json_object();
-    const char *rule = NULL;
-    for (size_t i = 0; i < v->n; i++) {
-        char *address = arena_str(tx_arena(tx), rec->rcpts[i]);
-        json_object_set_new(rcpt, address, json_string(disposition_name(v->copy[i].disposition)));
-        json_object_set_new(relation, address,
-                            json_string(relation_name(s->replication.copy[i].relation)));
-        if (!rule && v->copy[i].rule)
-            rule = policy_rule_name(rp->config->policy, v->copy[i].rule - 1u);
-    }
-    char fp[2 * sizeof s->replication.k.byte + 1];
-    hex_print(span_of(s->replication.k.byte, sizeof s->replication.k.byte), fp);
-    json_t *o = json_pack("{s:I,s:f,s:o,s:s,s:o,s:o,s:s?,s:s?,s:s}", "n", (json_int_t)rp->messages,
-                          "t", rec->t, "label", rec->label.n ? json_text(rec->label) : json_null(),
-                          "verdict", disposition_name(overall(v)), "rcpt", rcpt, "relations",
-                          relation, "rule", rule, "incident", tx_incident(tx), "fp", fp);
-    json_object_set_new(o, "signals", v->n ? signals_json(s) : json_object());
-    print_json(o);
-}
 
 static void replay_message(struct replay *rp, const struct recording *rec)
 {
@@ -110,9 +49,7 @@ static void replay_message(struct replay *rp, const struct recording *rec)
     tx_raw(tx, rec->data);
     if (tx_judge(tx, NULL, NULL) != TX_DONE)
         abort(); /* the memory store never waits */
-    rp->messages++;
-    if (rp->json && rec->nrcpts)
-        print_message(rp, tx, rec);
+    outcome_message(&rp->outcome, tx, rec);
     tx_commit(tx);
     tx_end(&tx);
 }
@@ -121,10 +58,10 @@ static void replay_message(struct replay *rp, const struct recording *rec)
 
 static void progress(const struct replay *rp, const struct tracefile *t, const char *path)
 {
-    if (rp->json || !isatty(STDERR_FILENO) || rp->messages % 1000)
+    if (rp->json || !isatty(STDERR_FILENO) || rp->outcome.messages % 1000)
         return;
     fprintf(stderr, "\r%s: %3.0f %%, %llu messages", path, 100 * tracefile_progress(t),
-            (unsigned long long)rp->messages);
+            (unsigned long long)rp->outcome.messages);
 }
 
 static int replay_file(struct replay *rp, const char *path)
@@ -145,7 +82,7 @@ static int replay_file(struct replay *rp, const char *path)
         arena_free(&arena);
         progress(rp, t, path);
     } while (rc == 1);
-    if (isatty(STDERR_FILENO) && !rp->json && rp->messages >= 1000)
+    if (isatty(STDERR_FILENO) && !rp->json && rp->outcome.messages >= 1000)
         fputc('\n', stderr);
     if (rc < 0)
         fprintf(stderr, "breakwaterctl: %s\n", error);
@@ -153,52 +90,16 @@ static int replay_file(struct replay *rp, const char *path)
     return rc < 0 ? 1 : 0;
 }
 
-static void print_people(const struct replay *rp, const json_t *incidents, uint64_t passed)
-{
-    const struct pipeline_counters *c = &rp->counters;
-    printf("%llu messages, %llu copies: %llu pass, %llu held, %llu throttled, %llu rejected\n",
-           (unsigned long long)rp->messages, (unsigned long long)c->received,
-           (unsigned long long)passed, (unsigned long long)c->disposition[DISP_HOLD],
-           (unsigned long long)c->disposition[DISP_THROTTLE],
-           (unsigned long long)c->disposition[DISP_REJECT]);
-    size_t i, k;
-    json_t *o, *culprit;
-    json_array_foreach(incidents, i, o)
-    {
-        char subject[200];
-        escape_text(subject, sizeof subject, span_str(json_get_str(o, "subject")));
-        printf("\n%s %s: \"%s\", %lld copies, %lld held, %lld recipients\n", json_get_str(o, "id"),
-               json_get_str(o, "kind"), subject, (long long)json_get_num(o, "copies"),
-               (long long)json_get_num(o, "held"), (long long)json_get_num(o, "recipients"));
-        json_array_foreach(json_object_get(o, "culprits"), k, culprit)
-        {
-            char relay[400];
-            escape_text(relay, sizeof relay, span_str(json_get_str(culprit, "relay")));
-            printf("  %s %s (%s)\n", json_get_yes(culprit, "named") ? "faulty:" : "site:", relay,
-                   json_get_str(culprit, "grade"));
-        }
-    }
-}
-
 static void summary(struct replay *rp)
 {
-    struct pipeline_counters *c = &rp->counters;
-    double seconds = (double)(clock_mono() - rp->started) / 1000;
     json_t *incidents = incidents_list(rp->pipeline.incidents, virtual_now);
-    uint64_t passed = c->disposition[DISP_PASS] + c->disposition[DISP_TAG];
-    if (!rp->json) {
-        print_people(rp, incidents, passed);
-        json_decref(incidents);
-        return;
-    }
-    json_t *s = json_pack(
-        "{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:f,s:f}", "messages", (json_int_t)rp->messages, "copies",
-        (json_int_t)c->received, "pass", (json_int_t)passed, "tag",
-        (json_int_t)c->disposition[DISP_TAG], "hold", (json_int_t)c->disposition[DISP_HOLD],
-        "throttle", (json_int_t)c->disposition[DISP_THROTTLE], "reject",
-        (json_int_t)c->disposition[DISP_REJECT], "incidents", incidents, "seconds", seconds,
-        "messages_per_second", seconds > 0 ? (double)rp->messages / seconds : 0.0);
-    print_json(json_pack("{s:o}", "summary", s));
+    struct outcome_end end = {
+        .counters = &rp->counters,
+        .incidents = incidents,
+        .seconds = (double)(clock_mono() - rp->started) / 1000,
+    };
+    outcome_summary(&rp->outcome, &end);
+    json_decref(incidents);
 }
 
 /* --policy FILE replaces the rules of the configuration. */
@@ -246,6 +147,8 @@ static int open_replay(struct replay *rp, const char *conf, const char *policy)
     p->counters = &rp->counters;
     p->mode = MODE_ENFORCE;
     rp->started = clock_mono();
+    outcome_begin(&rp->outcome, rp->config->policy, MODE_ENFORCE,
+                  rp->json ? OUTCOME_JSON : OUTCOME_PEOPLE);
     clock_set(virtual_clock);
     log_open("stderr", LOG_LEVEL_ERROR);
     return 0;
@@ -254,6 +157,7 @@ static int open_replay(struct replay *rp, const char *conf, const char *policy)
 static void close_replay(struct replay *rp)
 {
     clock_set(NULL);
+    outcome_end(&rp->outcome);
     incidents_free(&rp->pipeline.incidents);
     store_close(&rp->pipeline.store);
     keys_close(&rp->keys);
@@ -292,6 +196,8 @@ int replay_main(int argc, char **argv, bool json, const char *conf)
     }
     if (open_replay(&rp, conf, policy) < 0)
         return 1;
+    for (int i = optind; i < argc; i++)
+        rp.outcome.at_once |= strcmp(argv[i], "-") == 0;
     for (int i = optind; i < argc && rc == 0; i++)
         rc = replay_file(&rp, argv[i]);
     summary(&rp);

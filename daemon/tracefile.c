@@ -23,7 +23,7 @@ struct tracefile {
 
 struct tracefile *tracefile_open(const char *path, char error[512])
 {
-    FILE *file = fopen(path, "rb");
+    FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
     struct stat st;
     if (!file || fstat(fileno(file), &st)) {
         snprintf(error, 512, "%.300s: %s", path, strerror(errno));
@@ -160,7 +160,6 @@ int tracefile_next(struct tracefile *t, struct arena *arena, struct recording *r
     json_error_t wrong;
     json_t *o = n < 0 ? NULL : json_loadb(t->text, (size_t)n, JSON_ALLOW_NUL, &wrong);
     memset(r, 0, sizeof *r);
-    r->line = t->line;
     const char *why = n < 0               ? strerror(errno)
                       : !o                ? wrong.text
                       : json_is_object(o) ? read_object(t, arena, o, r)

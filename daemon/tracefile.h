@@ -9,21 +9,9 @@
 #ifndef TRACEFILE_H
 #define TRACEFILE_H
 
-#include "arena.h"
-#include "span.h"
+#include "recording.h"
 
 struct tracefile;
-
-/* One recorded message; everything lies in the arena given to tracefile_next. */
-struct recording {
-    int64_t time; /* ms */
-    double t;     /* as written */
-    struct span client, helo, name, queue_id, from, label;
-    struct span *rcpts;
-    size_t nrcpts;
-    struct span data; /* the message */
-    unsigned line;
-};
 
 /* NULL after a sentence in error. */
 struct tracefile *tracefile_open(const char *path, char error[512]);
