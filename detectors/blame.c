@@ -192,6 +192,10 @@ static void dossier_add(const struct scene *sc, struct dossier *d, size_t i, siz
     long example = label >= 0 ? label : ended;
     d->ordinary = sc->o->ordinary[i];
     d->n++;
+    if (!d->since || s->now < d->since)
+        d->since = s->now;
+    if (s->now > d->until)
+        d->until = s->now;
     if (hop && hop->reinjected && i) {
         d->reinjected++;
         d->pickup |= span_case_starts(hop->line, SPAN("from mail pickup service"));
@@ -413,6 +417,8 @@ static bool site_judge(struct suspect *s, int head, const struct site *site, str
                  (n == 1 || s[best].score - second >= site->name_margin),
         .score = s[best].score,
         .detours = s[best].d->n,
+        .since = s[best].d->since,
+        .until = s[best].d->until,
         .grade = grade(a, s[best].d),
         .conviction = conviction_text((enum conviction)s[best].d->conviction),
     };
@@ -456,6 +462,8 @@ static size_t culprits_merge(struct culprit *c, size_t n)
         if (!same)
             continue;
         same->detours += c[i].detours;
+        same->since = c[i].since < same->since ? c[i].since : same->since;
+        same->until = c[i].until > same->until ? c[i].until : same->until;
         c[i].detours = 0;
     }
     for (size_t i = 0; i < n; i++)

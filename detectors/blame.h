@@ -46,6 +46,7 @@ struct culprit {
     bool named;        /* a name, not a site */
     double score;
     uint32_t detours;       /* copies through it on which this rests */
+    int64_t since, until;   /* ms: its first and its latest detour; 0: not known */
     const char *grade;      /* "seen directly", "reported by 3 independent relays", "claimed by one
                                relay only" */
     const char *conviction; /* or NULL */

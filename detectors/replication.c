@@ -547,6 +547,7 @@ static void name_blamed(struct turn *t)
         if (p->node[i].server_id != best->server)
             continue;
         t->out->blamed = p->node[i].server;
+        t->out->blamed_id = best->server;
         t->out->conviction = conviction_text((enum conviction)best->conviction);
         if (!t->out->conviction && t->o->known[i])
             t->out->conviction = "replicated other mail a short while ago";
@@ -564,6 +565,8 @@ enum observed replication_observe(struct record *r, const struct observation *o,
         return OBSERVED_CONFLICT;
     record_add_content(r, &s->fp);
     *out = (struct replication_signals){.k = s->fp.k, .known = r->copies > 0};
+    if (out->known && s->now > r->last)
+        out->rested = s->now - r->last;
     out->copy = arena_alloc(s->arena, e->nrecipients * sizeof *out->copy);
     t.copy = arena_alloc(s->arena, e->nrecipients * sizeof *t.copy);
     if (s->fp.list_id.n)

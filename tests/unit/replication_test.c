@@ -476,6 +476,7 @@ static void test_shropshire(void **state)
     assert_int_equal(held, 3 * 119);
     replication_report(r, &p.site, p.arena, &report);
     assert_true(report.storm);
+    assert_true(out.blamed_id && out.known);
     assert_int_equal(report.copies, 360);
     assert_int_equal(report.passed, 3);
     assert_int_equal(report.recipients, 3);
@@ -487,6 +488,7 @@ static void test_shropshire(void **state)
         assert_int_equal(c->named, i < 3);
         assert_int_equal(sbs, i < 3);
         assert_true(c->nevidence >= 1);
+        assert_true(c->since <= c->until);
         if (i < 3)
             assert_non_null(strstr(c->evidence[0], "delivered to a mailbox (100 % of its"));
     }
