@@ -3,7 +3,11 @@
  * the last 40 days? Generations of libbloom filters; the newest takes, all are asked, the oldest
  * is freed whole. Only ever "perhaps": a hit never holds anything.
  *
- *   newest [ 3 h so far ] [ 24 h ] [ 24 h, was full: split ] ... oldest [ 24 h, 40 days ago ]
+ *   newest [ 4 days so far ] [ 4 days ] [ the same, was full: split ] ... oldest [ 40 days ago ]
+ *
+ * A generation spans a tenth of what is kept: a lookup asks a dozen filters at a few cache misses
+ * each, and is on the way of every new message. So what is forgotten is forgotten 40 to 44 days
+ * after.
  *
  * Digests are keyed hashes: libbloom's own hash has a public seed.
  */
@@ -26,7 +30,7 @@ void bloomring_free(struct bloomring **);
  * back, newest first, while new ones arrive). */
 void bloomring_add(struct bloomring *, uint64_t digest, int64_t when);
 bool bloomring_has(const struct bloomring *, uint64_t digest);
-/* Closes, forgets; about once a second. */
+/* Forgets; about once a second. */
 void bloomring_tick(struct bloomring *, int64_t now);
 uint64_t bloomring_bytes(const struct bloomring *);
 /* The oldest time still remembered whole, ms; 0: nothing is. `early`: generations freed for want of
