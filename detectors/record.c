@@ -299,6 +299,14 @@ uint32_t record_walk(struct record *r, const struct path *path)
     return parent;
 }
 
+void record_put_place(struct record *r, const struct place *p)
+{
+    places_reserve(r, 1);
+    struct place *at = place_slot(r, p->id);
+    r->nplaces += !at->id;
+    *at = *p;
+}
+
 void record_direct(struct record *r, uint32_t id, size_t n)
 {
     struct place *p = place_find(r, id);

@@ -11,7 +11,7 @@
  * Prefix ids are keyed hashes of the whole chain, so a place is found without its parent.
  *
  * Bounded: ADDRESSEES_MAX, PLACES_MAX (places no addressee leads to are swept), 8 variants, 64
- * dossiers. Only record.c, blame.c and replication.c look inside.
+ * dossiers. Only record.c, record_pack.c, blame.c and replication.c look inside.
  */
 #ifndef RECORD_H
 #define RECORD_H
@@ -191,10 +191,13 @@ uint8_t *record_pack(const struct record *, size_t *n);
 struct record *record_unpack(struct span);
 /* Forgets paths and dossiers: what a storm of long ago needs is who had it. */
 void record_retire(struct record *);
+/* Copies still pending are as lost as an aborted one: for a record read from the disk, whose
+ * transactions ended with the process. */
+void record_abandon(struct record *);
 /* What the long memory calls a copy of K for a recipient. Its low 6 bits are those of K. */
 uint64_t record_digest(const struct key *, uint64_t rcpt);
 
-/* ---- for blame.c and replication.c only ---- */
+/* ---- for blame.c, replication.c and record_pack.c only ---- */
 
 /* Is this the content of the record (detection.md 2.2.6)? A record without content takes it. */
 bool record_same_content(const struct record *, const struct keys *, const struct fingerprints *);
@@ -207,6 +210,8 @@ struct more *record_more(struct record *, struct addressee *);
 const struct place *record_place(const struct record *, uint32_t id);
 /* Remembers a path and returns the id of its end, 0 if there is no room. */
 uint32_t record_walk(struct record *, const struct path *);
+/* Takes a place as it is; its parent has to be there in the end. For record_unpack. */
+void record_put_place(struct record *, const struct place *);
 /* n copies were handed to us from here. */
 void record_direct(struct record *, uint32_t id, size_t n);
 uint32_t place_id(const struct node *);
