@@ -177,6 +177,13 @@ int hold_each_incident(struct hold *, int64_t since, size_t limit, incident_fn *
                        void *arg) MUSTCHECK;
 int hold_incidents(struct hold *, uint64_t *n) MUSTCHECK; /* how many there are */
 
+/* Relays: one document each, by name (relays.h). */
+int hold_save_relay(struct hold *, const char *name, int64_t last, const char *json) MUSTCHECK;
+int hold_remove_relay(struct hold *, const char *name) MUSTCHECK;
+/* The latest first, at most `limit`. */
+typedef int relay_fn(void *arg, const char *name, const char *json); /* nonzero stops */
+int hold_each_relay(struct hold *, size_t limit, relay_fn *, void *arg) MUSTCHECK;
+
 int hold_audit(struct hold *, int64_t now, const char *who, const char *what,
                const char *why) MUSTCHECK;
 /* Settings: mode and the like. get: NUL-terminated into out, or -1. */

@@ -527,6 +527,21 @@ int hold_save_incident(struct hold *h, const char *id, int64_t first, int64_t la
                : 0;
 }
 
+int hold_save_relay(struct hold *h, const char *name, int64_t last, const char *json)
+{
+    return db_run(&h->db,
+                  "INSERT INTO relay(name, last, document) VALUES(?1, ?2, ?3)"
+                  " ON CONFLICT DO UPDATE SET last = ?2, document = ?3",
+                  "sls", name, last, json) < 0
+               ? -1
+               : 0;
+}
+
+int hold_remove_relay(struct hold *h, const char *name)
+{
+    return db_run(&h->db, "DELETE FROM relay WHERE name = ?", "s", name) < 0 ? -1 : 0;
+}
+
 int hold_audit(struct hold *h, int64_t now, const char *who, const char *what, const char *why)
 {
     return db_run(&h->db, "INSERT INTO audit(at, who, what, why) VALUES(?, ?, ?, ?)", "lsss", now,

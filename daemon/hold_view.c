@@ -288,6 +288,20 @@ int hold_each_incident(struct hold *h, int64_t since, size_t limit, incident_fn 
     return rc < 0 ? -1 : 0;
 }
 
+int hold_each_relay(struct hold *h, size_t limit, relay_fn *fn, void *arg)
+{
+    sqlite3_stmt *q =
+        db_bind(&h->db, "SELECT name, document FROM relay ORDER BY last DESC, name LIMIT ?", "l",
+                limit < INT32_MAX ? (int64_t)limit : INT32_MAX);
+    int rc = q ? 1 : -1, stop = 0;
+    while (rc == 1 && !stop && (rc = db_step(&h->db, q)) == 1)
+        stop = fn(arg, (const char *)sqlite3_column_text(q, 0),
+                  (const char *)sqlite3_column_text(q, 1));
+    if (q)
+        sqlite3_reset(q);
+    return rc < 0 ? -1 : 0;
+}
+
 int hold_incidents(struct hold *h, uint64_t *n)
 {
     int64_t count;
