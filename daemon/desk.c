@@ -1,7 +1,7 @@
 /*
  * desk.c - see desk.h. One thread, one loop, two timers:
  *
- *   1 s   the store forgets what is old; changed incidents go to the keeper
+ *   1 s   the store forgets what is old; changed incidents and relays go to the keeper
  *   1 h   the keeper empties the bin of what is older than 30 days
  */
 #include <pthread.h>
@@ -37,6 +37,10 @@ static void each_second(evutil_socket_t fd, short what, void *arg)
         p->store->ops->tick(p->store, now);
     if (p->incidents)
         incidents_save(p->incidents, p->keeper, d->mailbox, now);
+    if (p->relays) {
+        relays_tick(p->relays, now);
+        relays_save(p->relays, p->keeper, d->mailbox);
+    }
 }
 
 /* Each run is a bounded piece: goes round until there is nothing left to do. */
@@ -111,6 +115,8 @@ static void send_barrier(struct barrier *b)
     struct pipeline *p = b->desk->pipeline;
     if (p->incidents)
         incidents_save(p->incidents, p->keeper, b->desk->mailbox, clock_now());
+    if (p->relays)
+        relays_save(p->relays, p->keeper, b->desk->mailbox);
     b->job = (struct job){.run = barrier_run, .done = barrier_back, .home = b->desk->mailbox};
     b->rounds--;
     keeper_submit(p->keeper, &b->job);

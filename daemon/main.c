@@ -29,6 +29,7 @@ struct daemon {
     struct config *config;
     struct pipeline pipeline;
     struct pipeline_counters counters;
+    struct keys keys;
     struct workers *workers;
     struct desk *desk;
 };
@@ -105,6 +106,23 @@ static enum mode mode_in_force(const struct config *config)
     return mode;
 }
 
+/* Before any mail: the first further copy through a relay that is known is held. */
+static void know_relays(struct daemon *d)
+{
+    struct pipeline *p = &d->pipeline;
+    bool damaged;
+    char error[512];
+    if (keys_open(&d->keys, d->config->site_key) < 0)
+        abort();
+    p->relays = relays_new(p->store, &d->keys, &standing_defaults);
+    struct hold *view = hold_open(d->config->hold_path, false, &damaged, error);
+    if (!view || relays_load(p->relays, view) < 0)
+        log_say(LOG_LEVEL_ERROR, "the relays that misbehaved cannot be read: %s",
+                view ? "the hold database is damaged" : error);
+    hold_close(&view);
+    relays_tick(p->relays, clock_now());
+}
+
 static void start(struct daemon *d)
 {
     char error[512];
@@ -123,6 +141,7 @@ static void start(struct daemon *d)
     if (!(p->journal = journal_open(c->hold_path, c->journal_keep, error)))
         log_die("%s", error);
     p->store = c->store_none ? store_none_open() : store_memory_open(&c->site, c->store_memory);
+    know_relays(d);
     p->incidents = incidents_new(p->store, &c->site);
     atomic_store(&p->mode, mode_in_force(c));
     keeper_on_tick(p->keeper, each_tick, d);
@@ -201,6 +220,8 @@ static void stop(struct daemon *d)
     journal_flush(p->journal, clock_now());
     journal_close(&p->journal);
     incidents_free(&p->incidents);
+    relays_free(&p->relays);
+    keys_close(&d->keys);
     store_close(&p->store);
     log_say(LOG_LEVEL_NOTICE, "stopped");
     config_drop(&d->config);

@@ -14,15 +14,17 @@
 #include "incident.h"
 #include "journal.h"
 #include "keeper.h"
+#include "relays.h"
 #include "store.h"
 
 /* What every transaction of a process works with. Members may be NULL: no keeper = nothing can be
- * held (replay, bench), no journal, no incidents. */
+ * held (replay, bench), no journal, no incidents, no relays. */
 struct pipeline {
     struct store *store;
     struct keeper *keeper;
     struct journal *journal;
     struct incidents *incidents;
+    struct relays *relays;
     _Atomic int mode;       /* enum mode, as in force now */
     _Atomic bool hold_full; /* the hold database is at hold.max_bytes */
     _Atomic uint64_t late;  /* holds the keeper still has whose messages went another way */
