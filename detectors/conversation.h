@@ -17,15 +17,15 @@ struct conversation {
     uint64_t reference[CONVERSATION_REFERENCES]; /* distinct: the first of References, In-Reply-To,
                                                     then the last of References */
     size_t nreferences;
-    struct span base;   /* subject decoded as far as it matters here, lower case, without "Re:",
-                           "Fwd:",   "AW:", "[tag]" ..., blanks collapsed; in the arena */
+    struct span base;   /* the subject without "Re:", "Fwd:", "[tag]" ..., see topic.h */
     uint64_t base_hash; /* of base; 0: base is empty */
     unsigned prefixes;  /* how many reply, forward and auto-reply prefixes were taken off */
     bool reply;         /* References, In-Reply-To, a grown Thread-Index, or a reply prefix */
     bool automatic;     /* a machine says it wrote this (not X-Auto-Response-Suppress) */
     const char *automatic_why; /* "Auto-Submitted: auto-replied", "null reverse-path" ...; NULL: it
                                   is not */
-    bool noise; /* at most 12 words of its own, or a stop phrase ("remove me", "reply all" ...) */
+    bool noise; /* a reply to many with at most 12 words of its own, or a stop phrase ("remove me",
+                   "reply all" ...); not looked at where it goes to few */
 };
 
 void conversation_read(struct conversation *, struct arena *, const struct keys *,

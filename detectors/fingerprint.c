@@ -57,6 +57,10 @@ struct fingerprinter {
     uint32_t nattachments;
     struct choice choice[LIMIT_MIME_DEPTH];
     size_t depth;
+    bool opening_on;   /* bytes of the leaf being read belong to the opening */
+    bool opening_html; /* what the opening is */
+    uint8_t *opening;
+    size_t nopening, capopening;
     struct relaxed raw;
     uint64_t body_bytes;
 };
@@ -158,6 +162,36 @@ static bool decided(const struct fingerprinter *f)
     return false;
 }
 
+/* ---- the opening ---- */
+
+/* The first leaf that has words is the one people read first. HTML says little in many bytes: kept
+ * only of a reply, the only one whose own words are asked for. */
+static void opening_begin(struct fingerprinter *f)
+{
+    const uint32_t *first = f->message->first;
+    bool reply = first[FIELD_IN_REPLY_TO] || first[FIELD_REFERENCES] || first[FIELD_THREAD_INDEX];
+    f->opening_on =
+        f->words.n == 0 && (f->leaf.kind == MIME_TEXT || (f->leaf.kind == MIME_HTML && reply));
+    if (!f->opening_on)
+        return;
+    f->nopening = 0;
+    f->opening_html = f->leaf.kind == MIME_HTML;
+}
+
+static void opening_add(struct fingerprinter *f, struct span s)
+{
+    s = span_head(s, (f->opening_html ? OPENING_HTML : OPENING_PLAIN) - f->nopening);
+    if (s.n == 0)
+        return;
+    if (f->capopening - f->nopening < s.n) {
+        size_t cap = f->nopening + s.n < OPENING_PLAIN ? OPENING_PLAIN : OPENING_HTML;
+        f->opening = arena_grow(f->arena, f->opening, f->nopening, cap);
+        f->capopening = cap;
+    }
+    memcpy(f->opening + f->nopening, s.p, s.n);
+    f->nopening += s.n;
+}
+
 /* ---- what mime tells ---- */
 
 static void part_open(void *arg, bool alternative)
@@ -180,6 +214,7 @@ static bool leaf_begin(void *arg, const struct mime_leaf *leaf)
     struct fingerprinter *f = arg;
     f->leaf = *leaf;
     child_begin(f);
+    opening_begin(f);
     if (leaf->kind == MIME_ATTACHMENT) {
         f->digest = (struct digest){.exact = leaf->exact};
         sip_begin(&f->digest.sip, f->keys, SIP_PART);
@@ -196,6 +231,8 @@ static bool leaf_begin(void *arg, const struct mime_leaf *leaf)
 /* Text in a charset that is ASCII below 0x80. */
 static void narrow_text(struct fingerprinter *f, enum charset cs, struct span s)
 {
+    if (f->opening_on)
+        opening_add(f, s);
     if (f->leaf.kind == MIME_HTML)
         html_add(&f->html, s);
     else
@@ -507,6 +544,8 @@ void fingerprint_end(struct fingerprinter *f, struct fingerprints *out)
     out->nattachments = f->nattachments;
     out->word = w->hash;
     out->body_bytes = f->body_bytes;
+    out->opening = span_of(f->opening, f->nopening);
+    out->opening_html = f->opening_html;
     header_facts(out, f->arena, f->message);
     key_make(out, f->keys);
 }

@@ -15,6 +15,7 @@
 #include "keys.h"
 #include "message.h"
 
+enum { OPENING_PLAIN = 2 << 10, OPENING_HTML = 8 << 10 };
 enum { SKETCH_MAX = 32, MIN_WORDS = 8, MIN_SAMPLES = 4, K_VARIANTS = 8 };
 
 /* Bottom-k sketch of word 3-shingles: ascending distinct 32-bit values; n = 0 if < MIN_WORDS words.
@@ -34,6 +35,9 @@ struct fingerprints {
     uint32_t nattachments;
     const uint64_t *word; /* keyed hashes of the words, nwords of them, for the tiny-body rule */
     uint64_t body_bytes;
+    struct span opening; /* the first bytes of the first text part that has words, decoded but for
+                            its charset: OPENING_PLAIN, or OPENING_HTML of HTML in a reply */
+    bool opening_html;
     /* header facts that identity and evidence need, in the arena */
     struct span message_id; /* without <> and blanks; empty: none */
     struct span from;       /* first From addr-spec, lower case */

@@ -32,6 +32,8 @@ enum field_name {
     FIELD_LIST_OTHER, /* List-Post, List-Unsubscribe ...: any other List-* */
     FIELD_PRECEDENCE,
     FIELD_AUTO_SUBMITTED,
+    FIELD_AUTOREPLY, /* X-Autoreply, X-Autorespond */
+    FIELD_THREAD_INDEX,
     FIELD_DELIVERED_TO,
     FIELD_CONTENT_TYPE,
     FIELD_CONTENT_ENCODING, /* Content-Transfer-Encoding */

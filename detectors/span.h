@@ -7,6 +7,11 @@
 #include "breakwater.h"
 
 #define SPAN(literal) ((struct span){(const uint8_t *)(literal), sizeof(literal) - 1})
+/* the same in a static table */
+#define SPAN_INIT(literal)                                                                         \
+    {                                                                                              \
+        (const uint8_t *)(literal), sizeof(literal) - 1                                            \
+    }
 /* for printf("%.*s") */
 #define SPAN_ARG(s) (int)(s).n, (const char *)((s).p ? (s).p : (const uint8_t *)"")
 

@@ -117,6 +117,8 @@ static void every_known_name_is_known(void **state)
                                                    "List-Help",
                                                    "Precedence",
                                                    "Auto-Submitted",
+                                                   "X-Autoreply",
+                                                   "Thread-Index",
                                                    "Delivered-To",
                                                    "Content-Type",
                                                    "Content-Transfer-Encoding",
