@@ -63,7 +63,7 @@ const struct key_row config_table[] = {
      "How long a message without further copies is remembered."},
     {"detect", "ttl_dup", KEY_DURATION, "7d", AT(site.ttl_dup), RANGE(60e3, 180 * DAY),
      "How long one with further copies is."},
-    {"detect", "ttl_storm", KEY_DURATION, "45d", AT(site.ttl_storm), RANGE(60e3, 180 * DAY),
+    {"detect", "ttl_storm", KEY_DURATION, "400d", AT(site.ttl_storm), RANGE(60e3, 800 * DAY),
      "How long a storm is."},
     {"detect", "known_server", KEY_DURATION, "7d", AT(site.known_server), RANGE(0, 180 * DAY),
      "How long a convicted server is known for the next storm."},

@@ -11,6 +11,8 @@
 #include "replication.h"
 
 struct store;
+struct states;
+struct tally_table;
 
 enum store_state {
     STORE_DONE,
@@ -63,5 +65,47 @@ struct store_figures {
     uint64_t records, tallies, bytes, evicted, expired; /* bytes: records, with their index */
 };
 void store_memory_figures(struct store *, struct store_figures *);
+
+/* ---- what outlives the process; of the memory store only ---- */
+
+/* A recipient got a first copy: its digest, for the journal. Called under a lock: must be quick.
+ * Set before traffic. */
+typedef void store_digest_fn(void *arg, uint64_t digest);
+void store_memory_on_digest(struct store *, store_digest_fn *, void *arg);
+/* Puts digests of that time (ms) back into the long memory. */
+void store_memory_remember(struct store *, const uint64_t *digest, size_t n, int64_t when);
+struct store_long {
+    int64_t since;  /* ms: remembered whole since; 0: nothing is */
+    int64_t forgot; /* ms: what was freed early for want of room reached to here; 0: nothing was */
+    uint64_t bytes;
+    unsigned early; /* generations freed early */
+};
+void store_memory_long(struct store *, struct store_long *);
+
+/* A record as bytes (malloc'd). */
+struct packed {
+    struct key k;
+    int64_t last; /* ms */
+    uint8_t *bytes;
+    size_t n;
+};
+/* The storms that changed since they were last packed, each at most about once a second and large
+ * ones less often; returns how many. */
+size_t store_memory_changed(struct store *, int64_t now, struct packed *out, size_t cap);
+/* That could not be saved after all. */
+void store_memory_unsaved(struct store *, const struct key *);
+/* All records, some at a time: storms and duplicated ones first. Begin with a zeroed cursor; false:
+ * that was all. Mail goes on meanwhile; what changes may be seen twice or in its later form. */
+struct store_cursor {
+    unsigned pass, shard;
+    size_t bucket;
+};
+bool store_memory_pack(struct store *, struct store_cursor *, struct packed *out, size_t cap,
+                       size_t *n);
+/* Puts a packed record back; copies that were pending are lost. The later one of two stays; one
+ * that has outlived its life, or for which there is no room, is let go. false: no record. */
+bool store_memory_put(struct store *, const struct key *, struct span packed, int64_t now);
+struct tally_table *store_memory_tallies(struct store *);
+struct states *store_memory_states(struct store *);
 
 #endif

@@ -7,56 +7,12 @@
  * Invariant: the bytes of all records stay below the budget, whatever strangers invent; what goes
  * first is what was seen once, what goes last is a storm. No lock is held while taking another.
  */
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "store.h"
+#include "store_own.h"
 
-#include "states.h"
-#include "tallies.h"
-
-enum { SHARDS = 64, BUCKETS_FIRST = 16, EXPIRE_AT_ONCE = 512 };
-
-enum age { AGE_PLAIN, AGE_DUPLICATED, AGE_STORM, AGES };
-
-struct entry {
-    struct entry *next; /* in its bucket */
-    struct entry *older, *newer;
-    struct record *record;
-    uint32_t bytes; /* counted for it */
-    uint8_t age;    /* enum age: its list */
-    struct key key;
-};
-
-/* An ageing list. */
-struct ages {
-    struct entry *oldest, *newest;
-};
-
-struct shard {
-    pthread_mutex_t lock;
-    struct entry **bucket;
-    size_t nbuckets, n; /* nbuckets: a power of two */
-    uint64_t bytes, evicted, expired;
-    struct ages age[AGES];
-} __attribute__((aligned(64)));
-
-struct memory {
-    struct store store;
-    const struct site *site;
-    struct tally_table *tallies;
-    struct states *states;
-    uint64_t budget;        /* bytes, for records */
-    _Atomic uint64_t bytes; /* of all shards */
-    struct shard shard[SHARDS];
-};
-
-static struct memory *memory_of(struct store *s)
-{
-    return (struct memory *)s;
-}
+enum { BUCKETS_FIRST = 16, EXPIRE_AT_ONCE = 512 };
 
 /* ---- counting ---- */
 
@@ -73,16 +29,16 @@ static uint64_t key_word(const struct key *k)
     return w;
 }
 
-static struct shard *shard_lock(struct memory *m, const struct key *k)
+struct shard *shard_lock(struct memory *m, const struct key *k)
 {
-    struct shard *s = &m->shard[key_word(k) % SHARDS];
+    struct shard *s = &m->shard[key_word(k) % STORE_SHARDS];
     pthread_mutex_lock(&s->lock);
     return s;
 }
 
 static struct entry **bucket_of(const struct shard *s, const struct key *k)
 {
-    return &s->bucket[key_word(k) / SHARDS & (s->nbuckets - 1)];
+    return &s->bucket[key_word(k) / STORE_SHARDS & (s->nbuckets - 1)];
 }
 
 /* ---- lists ---- */
@@ -123,7 +79,7 @@ static enum age record_age(const struct record *r)
 
 /* ---- entries ---- */
 
-static struct entry *entry_find(const struct shard *s, const struct key *k)
+struct entry *entry_find(const struct shard *s, const struct key *k)
 {
     struct entry *e = s->nbuckets ? *bucket_of(s, k) : NULL;
     while (e && memcmp(&e->key, k, sizeof *k) != 0)
@@ -164,7 +120,8 @@ static void buckets_grow(struct memory *m, struct shard *s)
     account(m, s, (int64_t)((n - nold) * sizeof(struct entry *)));
 }
 
-static struct entry *entry_new(struct memory *m, struct shard *s, const struct key *k, int64_t now)
+struct entry *entry_add(struct memory *m, struct shard *s, const struct key *k,
+                        struct record *record, int64_t now)
 {
     struct entry *e = calloc(1, sizeof *e);
     if (!e)
@@ -172,7 +129,7 @@ static struct entry *entry_new(struct memory *m, struct shard *s, const struct k
     if (s->n >= s->nbuckets)
         buckets_grow(m, s);
     e->key = *k;
-    e->record = record_new(now);
+    e->record = record ? record : record_new(now);
     e->next = *bucket_of(s, k);
     *bucket_of(s, k) = e;
     list_append(s, e, AGE_PLAIN);
@@ -180,14 +137,34 @@ static struct entry *entry_new(struct memory *m, struct shard *s, const struct k
     return e;
 }
 
-/* After a change: counts its bytes anew and makes it the newest of its age. */
-static void entry_touch(struct memory *m, struct shard *s, struct entry *e)
+void entry_recount(struct memory *m, struct shard *s, struct entry *e)
 {
     uint32_t bytes = (uint32_t)(sizeof *e + 16 + record_bytes(e->record));
     account(m, s, (int64_t)bytes - (int64_t)e->bytes);
     e->bytes = bytes;
+}
+
+void entry_touch(struct memory *m, struct shard *s, struct entry *e)
+{
+    entry_recount(m, s, e);
     list_remove(s, e);
     list_append(s, e, record_age(e->record));
+}
+
+void entry_place(struct memory *m, struct shard *s, struct entry *e)
+{
+    entry_touch(m, s, e);
+    struct ages *a = &s->age[e->age];
+    struct entry *before = e->older;
+    while (before && before->record->last > e->record->last)
+        before = before->older;
+    if (before == e->older)
+        return;
+    list_remove(s, e);
+    e->older = before;
+    e->newer = before ? before->newer : a->oldest;
+    *(before ? &before->newer : &a->oldest) = e;
+    e->newer->older = e; /* there is one: it was not the newest */
 }
 
 static bool entry_expired(const struct memory *m, const struct entry *e, int64_t now)
@@ -205,7 +182,7 @@ static void shard_trim(struct memory *m, struct shard *s, const struct entry *ke
             if (e == keep && e)
                 e = e->newer;
             if (!e || atomic_load_explicit(&m->bytes, memory_order_relaxed) <= m->budget ||
-                (age != AGE_PLAIN && s->bytes <= m->budget / SHARDS))
+                (age != AGE_PLAIN && s->bytes <= m->budget / STORE_SHARDS))
                 break;
             entry_free(m, s, e);
             s->evicted++;
@@ -239,9 +216,13 @@ static enum observed observe_as(struct memory *m, const struct key *k, const str
         e = NULL;
     }
     if (!e)
-        e = entry_new(m, s, k, o->subject->now);
-    observed = replication_observe(e->record, o, out);
+        e = entry_add(m, s, k, NULL, o->subject->now);
+    struct observation here = *o;
+    here.ring = s->ring;
+    here.k = *k;
+    observed = replication_observe(e->record, &here, out);
     if (observed == OBSERVED_OK) {
+        e->record->changed = true;
         entry_touch(m, s, e);
         shard_trim(m, s, e);
     }
@@ -274,13 +255,31 @@ static enum store_state memory_step(struct store *st, const struct subject *s,
     return STORE_DONE;
 }
 
+/* The long memory takes who got his first copy by this. */
+static void entry_settle(struct memory *m, struct shard *s, struct entry *e, const uint64_t *rcpt,
+                         const enum fate *fate, size_t n)
+{
+    bool *had = malloc(n * sizeof *had);
+    if (!had)
+        abort();
+    for (size_t i = 0; i < n; i++)
+        had[i] = record_passed(e->record, rcpt[i]);
+    record_settle(e->record, rcpt, fate, n);
+    e->record->changed = true;
+    for (size_t i = 0; i < n; i++)
+        if (!had[i] && record_passed(e->record, rcpt[i]))
+            memory_remember(m, s, &e->key, rcpt[i], e->record->last);
+    free(had);
+}
+
 static void memory_settle(struct store *st, const struct key *k, const uint64_t *rcpt,
                           const enum fate *fate, size_t n)
 {
-    struct shard *s = shard_lock(memory_of(st), k);
+    struct memory *m = memory_of(st);
+    struct shard *s = shard_lock(m, k);
     struct entry *e = entry_find(s, k);
-    if (e)
-        record_settle(e->record, rcpt, fate, n);
+    if (e && n)
+        entry_settle(m, s, e, rcpt, fate, n);
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -320,12 +319,15 @@ static void shard_expire(struct memory *m, struct shard *s, int64_t now)
 static void memory_tick(struct store *st, int64_t now)
 {
     struct memory *m = memory_of(st);
-    for (unsigned i = 0; i < SHARDS; i++) {
+    for (unsigned i = 0; i < STORE_SHARDS; i++) {
         pthread_mutex_lock(&m->shard[i].lock);
         shard_expire(m, &m->shard[i], now);
         shard_trim(m, &m->shard[i], NULL);
+        if (m->shard[i].ring)
+            bloomring_tick(m->shard[i].ring, now);
         pthread_mutex_unlock(&m->shard[i].lock);
     }
+    memory_retire(m, now);
     tally_table_tick(m->tallies, now);
     states_tick(m->states, now);
 }
@@ -339,12 +341,13 @@ static void memory_cancel(struct store *st, struct store_op **op)
 static void memory_close(struct store *st)
 {
     struct memory *m = memory_of(st);
-    for (unsigned i = 0; i < SHARDS; i++) {
+    for (unsigned i = 0; i < STORE_SHARDS; i++) {
         struct shard *s = &m->shard[i];
         for (unsigned age = 0; age < AGES; age++)
             while (s->age[age].oldest)
                 entry_free(m, s, s->age[age].oldest);
         free(s->bucket);
+        bloomring_free(&s->ring);
         pthread_mutex_destroy(&s->lock);
     }
     tally_table_free(&m->tallies);
@@ -373,10 +376,11 @@ struct store *store_memory_open(const struct site *site, uint64_t bytes)
     memset(m, 0, sizeof *m);
     m->store.ops = &ops;
     m->site = site;
-    m->tallies = tally_table_new(bytes / 4);
-    m->states = states_new(bytes / 4);
+    m->tallies = tally_table_new(bytes / 8);
+    m->states = states_new(bytes / 8);
+    m->ring_budget = bytes / 4 / STORE_SHARDS;
     m->budget = bytes / 2;
-    for (unsigned i = 0; i < SHARDS; i++)
+    for (unsigned i = 0; i < STORE_SHARDS; i++)
         pthread_mutex_init(&m->shard[i].lock, NULL);
     return &m->store;
 }
@@ -385,7 +389,7 @@ void store_memory_figures(struct store *st, struct store_figures *f)
 {
     struct memory *m = memory_of(st);
     *f = (struct store_figures){.tallies = tally_table_used(m->tallies)};
-    for (unsigned i = 0; i < SHARDS; i++) {
+    for (unsigned i = 0; i < STORE_SHARDS; i++) {
         struct shard *s = &m->shard[i];
         pthread_mutex_lock(&s->lock);
         f->records += s->n;

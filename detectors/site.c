@@ -30,7 +30,7 @@ void site_defaults(struct site *s)
         .storm_dups = 10,
         .ttl_plain = day,
         .ttl_dup = 7 * day,
-        .ttl_storm = 45 * day,
+        .ttl_storm = 400 * day,
         .known_server = 7 * day,
         .name_min_detours = 3,
         .name_min_score = 3,

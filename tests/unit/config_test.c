@@ -103,7 +103,7 @@ static void mistakes_are_one_sentence_with_the_line(void **state)
         {"detect { ttl_plain = 24 h }" REST, 1, "a time with its unit"},
         {"detect { ttl_plain = 24hours }" REST, 1, "a time with its unit"},
         {"detect { ttl_plain = 59s }" REST, 1, "at least 1m and at most 180d"},
-        {"detect { ttl_storm = 181d }" REST, 1, "at most 180d"},
+        {"detect { ttl_storm = 801d }" REST, 1, "at most 800d"},
         {"detect { known_server = 181d }" REST, 1, "at least 0 and at most 180d"},
         {"hold { deadline = 99ms }", 1, "at least 100ms and at most 1m"},
         {"detect { quick_visible = 1.1 }" REST, 1, "at most 1"},

@@ -170,16 +170,16 @@ static void test_life(void **state)
         /* plain: one day */
         assert_int_equal(seen_after(&p, store, 2, "o isp", 16 * DAY, tick), REL_FIRST);
         assert_int_equal(seen_after(&p, store, 2, "o isp", 17 * DAY + 1, tick), REL_FIRST);
-        /* a convicted server: 45 days, so the queue frozen for 28 is held at once */
+        /* a convicted server: 400 days, so the queue frozen for 28 is held at once */
         assert_int_equal(seen_after(&p, store, 3, "o isp", 20 * DAY, tick), REL_FIRST);
         assert_int_equal(seen_after(&p, store, 3, "o isp sbs^ smart", 20 * DAY, tick), REL_DETOUR);
         assert_int_equal(seen_after(&p, store, 3, "o isp sbs^/2 smart", 65 * DAY, tick),
                          REL_DETOUR);
-        assert_int_equal(seen_after(&p, store, 3, "o isp sbs^/3 smart", 110 * DAY + 1, tick),
+        assert_int_equal(seen_after(&p, store, 3, "o isp sbs^/3 smart", 465 * DAY + 1, tick),
                          REL_FIRST);
         store_memory_figures(store, &f);
         assert_true(f.expired >= 3);
-        store->ops->tick(store, 1000000000000 + 400 * DAY);
+        store->ops->tick(store, 1000000000000 + 900 * DAY);
         store_memory_figures(store, &f);
         assert_int_equal(f.records, 0);
         store_close(&store);
