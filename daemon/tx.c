@@ -360,8 +360,9 @@ static enum tx_state tx_step(struct tx *tx)
 
 /* ---- the verdict ---- */
 
-/* One recipient's disposition is one reply away from the others: a 4xx or 5xx answers for the whole
- * message, so it is given only when all agree; else those copies are held like the rest. */
+/* A 4xx or 5xx answers for the whole message, so it is given only when all agree. Else what was to
+ * wait passes: the first copy of an innocent is not held because of a flood. What was to be refused
+ * for good is held. */
 static void agree_on_reply(struct tx *tx)
 {
     struct verdict *v = &tx->verdict;
@@ -374,12 +375,14 @@ static void agree_on_reply(struct tx *tx)
         tx->reply = arena_printf(tx->arena, all_reject ? "550 5.4.6 %s" : "451 4.7.0 %s", reason);
         return;
     }
-    for (size_t i = 0; i < v->n; i++)
-        if (v->copy[i].disposition >= DISP_THROTTLE && v->copy[i].disposition != DISP_HOLD) {
-            v->count[v->copy[i].disposition]--;
-            v->copy[i].disposition = DISP_HOLD;
-            v->count[DISP_HOLD]++;
-        }
+    for (size_t i = 0; i < v->n; i++) {
+        enum disposition *d = &v->copy[i].disposition;
+        if (*d != DISP_THROTTLE && *d != DISP_REJECT)
+            continue;
+        v->count[*d]--;
+        *d = *d == DISP_THROTTLE ? DISP_TAG : DISP_HOLD;
+        v->count[*d]++;
+    }
 }
 
 static void learn(struct tx *tx)

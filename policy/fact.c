@@ -12,6 +12,12 @@ const struct fact_entry fact_table[FACT_COUNT] = {
     {"message.visible", MESSAGE(TYPE_NUMBER, UNIT_NONE, "Different addresses in To and Cc.")},
     {"message.list",
      MESSAGE(TYPE_BOOL, UNIT_NONE, "It has a List-* field, or Precedence says list or bulk.")},
+    {"message.automatic",
+     MESSAGE(TYPE_BOOL, UNIT_NONE, "It says that a machine wrote it (RFC 3834 and customs).")},
+    {"message.reply", MESSAGE(TYPE_BOOL, UNIT_NONE, "It answers another message.")},
+    {"message.noise",
+     MESSAGE(TYPE_BOOL, UNIT_NONE,
+             "It adds at most 12 words, or one of the phrases such as remove me.")},
     {"message.from", MESSAGE(TYPE_STRING, UNIT_NONE, "First address of the From field.")},
     {"message.subject", MESSAGE(TYPE_STRING, UNIT_NONE, "The Subject field, not decoded.")},
     {"envelope.from",
@@ -34,6 +40,7 @@ const struct fact_entry fact_table[FACT_COUNT] = {
      MESSAGE(TYPE_NUMBER, UNIT_NONE, "Most times one address stands in a Delivered-To field.")},
     {"loop.hops", MESSAGE(TYPE_NUMBER, UNIT_NONE, "Received fields.")},
     {"loop.relay", MESSAGE(TYPE_STRING, UNIT_NONE, "The host visited most often.")},
+    {"loop.evidence", MESSAGE(TYPE_STRING, UNIT_NONE, "The circle in a sentence.")},
     {"replication.advice",
      EACH(TYPE_STRING, UNIT_NONE, "What the replication detector advises: pass, tag or hold.")},
     {"replication.relation",
@@ -53,6 +60,51 @@ const struct fact_entry fact_table[FACT_COUNT] = {
      MESSAGE(TYPE_NUMBER, UNIT_NONE, "Recipients of this transaction who had it before.")},
     {"replication.blamed",
      MESSAGE(TYPE_STRING, UNIT_NONE, "The server this transaction's detours point at.")},
+    {"replication.join",
+     MESSAGE(TYPE_STRING, UNIT_NONE,
+             "What it was recognised by: own (its Message-ID, Date and From; a new message too), "
+             "stamp, chain, text or theme.")},
+    {"replication.seen_before",
+     EACH(TYPE_BOOL, UNIT_NONE,
+          "A first copy, but the long memory thinks that this recipient had it (1 error in "
+          "1000).")},
+    {"replication.rested",
+     MESSAGE(TYPE_NUMBER, UNIT_TIME, "Time since the copy before this one; 0: there was none.")},
+    {"replyall.state",
+     MESSAGE(TYPE_STRING, UNIT_NONE, "Of its conversation: quiet, watch, storm or cooldown.")},
+    {"replyall.to_all",
+     MESSAGE(TYPE_BOOL, UNIT_NONE, "It is a reply to at least 80 % of the audience.")},
+    {"replyall.replies",
+     MESSAGE(TYPE_NUMBER, UNIT_NONE, "Replies to the audience in the last hour.")},
+    {"replyall.senders", MESSAGE(TYPE_NUMBER, UNIT_NONE, "Different people who wrote them.")},
+    {"replyall.audience",
+     MESSAGE(TYPE_NUMBER, UNIT_NONE, "People the conversation goes to, the most seen.")},
+    {"replyall.need",
+     MESSAGE(TYPE_NUMBER, UNIT_NONE, "Replies in an hour at which such an audience has a storm.")},
+    {"replyall.evidence",
+     MESSAGE(TYPE_STRING, UNIT_NONE, "The numbers of the conversation in a sentence.")},
+    {"pingpong.advice",
+     EACH(TYPE_STRING, UNIT_NONE, "What the ping-pong detector advises: pass, tag or hold.")},
+    {"pingpong.flips", MESSAGE(TYPE_NUMBER, UNIT_NONE,
+                               "Answers to each other in the last hour, of the slower side.")},
+    {"pingpong.automatic",
+     MESSAGE(TYPE_BOOL, UNIT_NONE, "It says that a machine wrote it, to one of its recipients.")},
+    {"pingpong.evidence",
+     MESSAGE(TYPE_STRING, UNIT_NONE, "What the two addresses do, in a sentence.")},
+    {"flood.level",
+     MESSAGE(TYPE_STRING, UNIT_NONE, "Of the relay that brought it: none, alert or throttle.")},
+    {"flood.rate",
+     MESSAGE(TYPE_NUMBER, UNIT_NONE, "Its messages in the last 5 minutes, as messages a minute.")},
+    {"flood.baseline",
+     MESSAGE(TYPE_NUMBER, UNIT_NONE, "Its usual messages a minute at this hour of the day.")},
+    {"flood.hour", MESSAGE(TYPE_NUMBER, UNIT_NONE, "Its messages in the last 60 minutes.")},
+    {"flood.defer",
+     MESSAGE(TYPE_BOOL, UNIT_NONE,
+             "A message that should wait: a first copy from a relay at level throttle, beyond "
+             "thrice its baseline, not deferred for 30 minutes yet.")},
+    {"flood.replicating",
+     MESSAGE(TYPE_BOOL, UNIT_NONE, "The relay brings further copies far beyond what is usual.")},
+    {"flood.evidence", MESSAGE(TYPE_STRING, UNIT_NONE, "The numbers of the relay in a sentence.")},
     {"store.degraded",
      MESSAGE(TYPE_BOOL, UNIT_NONE, "Judged without memory of the past: every copy looks first.")},
 };
@@ -72,9 +124,10 @@ static struct fact_value text(struct span s)
     return (struct fact_value){.type = TYPE_STRING, .text = span_head(s, FACT_TEXT_MAX)};
 }
 
+/* NULL: an empty text. */
 static struct fact_value word(const char *s)
 {
-    return text(span_str(s));
+    return text(s ? span_str(s) : (struct span){NULL, 0});
 }
 
 static void read_message(struct fact_value *v, const struct subject *s)
@@ -85,6 +138,9 @@ static void read_message(struct fact_value *v, const struct subject *s)
     v[FACT_MESSAGE_WORDS] = number(s->fp.nwords);
     v[FACT_MESSAGE_VISIBLE] = number((double)s->visible.n);
     v[FACT_MESSAGE_LIST] = yes_or_no(s->fp.list_marked);
+    v[FACT_MESSAGE_AUTOMATIC] = yes_or_no(s->talk.automatic);
+    v[FACT_MESSAGE_REPLY] = yes_or_no(s->talk.reply);
+    v[FACT_MESSAGE_NOISE] = yes_or_no(s->talk.noise);
     v[FACT_MESSAGE_FROM] = text(s->fp.from);
     v[FACT_MESSAGE_SUBJECT] = text(s->fp.subject);
     v[FACT_ENVELOPE_FROM] = text(e->reversepath);
@@ -119,11 +175,56 @@ static void read_signals(struct fact_value *v, const struct signals *signals)
     v[FACT_LOOP_DELIVERED_TO] = number(l->delivered_to);
     v[FACT_LOOP_HOPS] = number(l->hops);
     v[FACT_LOOP_RELAY] = text(l->relay);
+    v[FACT_LOOP_EVIDENCE] = word(l->evidence);
     v[FACT_REPLICATION_STORM] = yes_or_no(r->storm);
     v[FACT_REPLICATION_CONVICTED] = number(r->convicted);
     v[FACT_REPLICATION_DUPLICATES] = number(r->duplicates);
     v[FACT_REPLICATION_BLAMED] = text(r->blamed);
+    v[FACT_REPLICATION_JOIN] = word(r->join ? r->join : "own");
+    v[FACT_REPLICATION_RESTED] = number((double)r->rested);
     v[FACT_STORE_DEGRADED] = yes_or_no(r->degraded);
+}
+
+static const char *replyall_word(enum replyall_state s)
+{
+    static const char *const names[] = {"quiet", "watch", "storm", "cooldown"};
+    return s < sizeof names / sizeof *names ? names[s] : "unknown";
+}
+
+static void read_replyall(struct fact_value *v, const struct replyall_signals *r)
+{
+    v[FACT_REPLYALL_STATE] = word(replyall_word(r->state));
+    v[FACT_REPLYALL_TO_ALL] = yes_or_no(r->to_all);
+    v[FACT_REPLYALL_REPLIES] = number(r->replies);
+    v[FACT_REPLYALL_SENDERS] = number(r->senders);
+    v[FACT_REPLYALL_AUDIENCE] = number(r->audience);
+    v[FACT_REPLYALL_NEED] = number(r->need);
+    v[FACT_REPLYALL_EVIDENCE] = word(r->evidence);
+}
+
+static void read_pingpong(struct fact_value *v, const struct pingpong_signals *p)
+{
+    v[FACT_PINGPONG_FLIPS] = number(p->flips);
+    v[FACT_PINGPONG_AUTOMATIC] = yes_or_no(p->automatic);
+    v[FACT_PINGPONG_EVIDENCE] = word(p->evidence);
+}
+
+static void read_flood(struct fact_value *v, const struct flood_signals *f)
+{
+    v[FACT_FLOOD_LEVEL] = word(flood_level_name(f->level));
+    v[FACT_FLOOD_RATE] = number(f->rate);
+    v[FACT_FLOOD_BASELINE] = number(f->baseline);
+    v[FACT_FLOOD_HOUR] = number(f->hour);
+    v[FACT_FLOOD_DEFER] = yes_or_no(f->defer);
+    v[FACT_FLOOD_REPLICATING] = yes_or_no(f->replicating);
+    v[FACT_FLOOD_EVIDENCE] = word(f->evidence);
+}
+
+/* Ping-pong looks at the first few recipients only. */
+static enum advice pingpong_advice(const struct pingpong_signals *p, size_t i)
+{
+    bool looked = i < p->n && i < sizeof p->advice / sizeof *p->advice;
+    return looked ? (enum advice)p->advice[i] : ADVICE_PASS;
 }
 
 static void read_copy(struct fact_value *v, const struct copy_signal *c)
@@ -133,6 +234,7 @@ static void read_copy(struct fact_value *v, const struct copy_signal *c)
     v[FACT_REPLICATION_RELATION] = word(relation_name(c->relation));
     v[FACT_REPLICATION_COPIES] = number(c->copies);
     v[FACT_REPLICATION_PASSED] = number(c->passed);
+    v[FACT_REPLICATION_SEEN_BEFORE] = yes_or_no(c->seen_before);
     v[FACT_REPLICATION_RULE] = word(c->rule < sizeof rules / sizeof *rules ? rules[c->rule] : "");
 }
 
@@ -145,8 +247,12 @@ void facts_of_message(struct facts *facts, const struct subject *s, const struct
     read_message(facts->value, s);
     read_relay(facts, s, set);
     read_signals(facts->value, signals);
+    read_replyall(facts->value, &signals->replyall);
+    read_pingpong(facts->value, &signals->pingpong);
+    read_flood(facts->value, &signals->flood);
     facts->value[FACT_RECIPIENT_ADDRESS] = text((struct span){NULL, 0});
     facts->value[FACT_RECIPIENT_DOMAIN] = text((struct span){NULL, 0});
+    facts->value[FACT_PINGPONG_ADVICE] = word(advice_name(ADVICE_PASS));
     read_copy(facts->value, &unjudged);
 }
 
@@ -158,6 +264,7 @@ void facts_of_recipient(struct facts *facts, const struct subject *s, const stru
     size_t at = span_rfind(address, '@');
     facts->value[FACT_RECIPIENT_ADDRESS] = text(address);
     facts->value[FACT_RECIPIENT_DOMAIN] = text(span_from(address, at + 1));
+    facts->value[FACT_PINGPONG_ADVICE] = word(advice_name(pingpong_advice(&signals->pingpong, i)));
     read_copy(facts->value, copies ? &copies[i] : &unjudged);
 }
 
@@ -293,6 +400,12 @@ const char *advice_name(enum advice a)
 {
     static const char *const names[ADVICE_COUNT] = {"pass", "tag", "hold"};
     return a < ADVICE_COUNT ? names[a] : "unknown";
+}
+
+const char *flood_level_name(enum flood_level level)
+{
+    static const char *const names[] = {"none", "alert", "throttle"};
+    return level < sizeof names / sizeof *names ? names[level] : "unknown";
 }
 
 const char *disposition_name(enum disposition d)

@@ -36,8 +36,11 @@ struct fact_value {
 enum fact {
     FACT_MESSAGE_BYTES,
     FACT_MESSAGE_WORDS,
-    FACT_MESSAGE_VISIBLE, /* distinct To/Cc addresses */
-    FACT_MESSAGE_LIST,    /* bool: List-* or Precedence list/bulk */
+    FACT_MESSAGE_VISIBLE,   /* distinct To/Cc addresses */
+    FACT_MESSAGE_LIST,      /* bool: List-* or Precedence list/bulk */
+    FACT_MESSAGE_AUTOMATIC, /* bool */
+    FACT_MESSAGE_REPLY,     /* bool */
+    FACT_MESSAGE_NOISE,     /* bool */
     FACT_MESSAGE_FROM,
     FACT_MESSAGE_SUBJECT,
     FACT_ENVELOPE_FROM, /* reverse-path, "" for null */
@@ -54,6 +57,7 @@ enum fact {
     FACT_LOOP_DELIVERED_TO,
     FACT_LOOP_HOPS,
     FACT_LOOP_RELAY,
+    FACT_LOOP_EVIDENCE,
     FACT_REPLICATION_ADVICE,   /* "pass", "tag", "hold" */
     FACT_REPLICATION_RELATION, /* "first", "same", "detour", ... */
     FACT_REPLICATION_COPIES,   /* k: copies this recipient had before */
@@ -63,6 +67,27 @@ enum fact {
     FACT_REPLICATION_CONVICTED,
     FACT_REPLICATION_DUPLICATES,
     FACT_REPLICATION_BLAMED,
+    FACT_REPLICATION_JOIN,        /* "own", "stamp", "chain", "text", "theme" */
+    FACT_REPLICATION_SEEN_BEFORE, /* bool */
+    FACT_REPLICATION_RESTED,      /* ms */
+    FACT_REPLYALL_STATE,          /* "quiet", "watch", "storm", "cooldown" */
+    FACT_REPLYALL_TO_ALL,         /* bool */
+    FACT_REPLYALL_REPLIES,
+    FACT_REPLYALL_SENDERS,
+    FACT_REPLYALL_AUDIENCE,
+    FACT_REPLYALL_NEED,
+    FACT_REPLYALL_EVIDENCE,
+    FACT_PINGPONG_ADVICE, /* "pass", "tag", "hold" */
+    FACT_PINGPONG_FLIPS,
+    FACT_PINGPONG_AUTOMATIC, /* bool */
+    FACT_PINGPONG_EVIDENCE,
+    FACT_FLOOD_LEVEL,       /* "none", "alert", "throttle" */
+    FACT_FLOOD_RATE,        /* messages a minute */
+    FACT_FLOOD_BASELINE,    /* messages a minute */
+    FACT_FLOOD_HOUR,        /* messages */
+    FACT_FLOOD_DEFER,       /* bool */
+    FACT_FLOOD_REPLICATING, /* bool */
+    FACT_FLOOD_EVIDENCE,
     FACT_STORE_DEGRADED, /* bool */
     FACT_COUNT           /* must be last */
 };
@@ -85,7 +110,7 @@ struct facts {
 
 /* The facts of a message; then those of one recipient of it (overwrites the former recipient's).
  * Texts are cut at FACT_TEXT_MAX bytes. Costly ones that are not in the set (bits
- * 1 << FACT_X) are left out. */
+ * 1 << FACT_X, so there are at most 64 facts) are left out. */
 void facts_of_message(struct facts *, const struct subject *, const struct signals *, uint64_t set);
 void facts_of_recipient(struct facts *, const struct subject *, const struct signals *, size_t i);
 
@@ -108,6 +133,7 @@ size_t quantity_read(struct span text, double *value, enum unit *unit);
 
 const char *relation_name(enum relation);
 const char *advice_name(enum advice);
+const char *flood_level_name(enum flood_level);
 const char *disposition_name(enum disposition);
 const char *mode_name(enum mode);
 bool mode_find(const char *name, enum mode *); /* false: no mode is called so */

@@ -15,15 +15,15 @@ const char policy_default[] =
     "rule loop-own {\n"
     "    when loop.own_visits >= 4 or loop.hops > 30\n"
     "    do hold\n"
-    "    reason \"Mail loop: the message has been through our own servers {loop.own_visits} times "
-    "and through {loop.hops} servers in all.\"\n"
+    "    reason \"Mail loop: the message has been through our own servers {loop.own_visits} "
+    "times and through {loop.hops} servers in all.\"\n"
     "}\n"
     "rule loop-again {\n"
     "    when replication.copies >= 1\n"
     "         and (loop.visits >= 3 or loop.edges >= 2 or loop.delivered_to >= 2)\n"
     "    do hold\n"
-    "    reason \"Mail loop: its recipient already had this message, and this copy has been to "
-    "{loop.relay} {loop.visits} times.\"\n"
+    "    reason \"Mail loop: its recipient already had this message, and this copy has been "
+    "to {loop.relay} {loop.visits} times.\"\n"
     "}\n"
     "rule duplicate {\n"
     "    when replication.advice == \"hold\"\n"
@@ -31,17 +31,49 @@ const char policy_default[] =
     "    reason \"Further copy: its recipient already had this message. Brought back by: "
     "{replication.blamed}.\"\n"
     "}\n"
+    "rule reply-all {\n"
+    "    when replyall.state == \"storm\" and replyall.to_all\n"
+    "    do hold\n"
+    "    reason \"Reply-all storm: in the last hour {replyall.senders} people wrote "
+    "{replyall.replies} replies to {replyall.audience} people; {replyall.need} are a storm. "
+    "This one to everybody waits for a person to decide. There is no need to send it again.\"\n"
+    "}\n"
+    "rule ping-pong {\n"
+    "    when pingpong.advice == \"hold\"\n"
+    "    do hold\n"
+    "    reason \"Ping-pong: two addresses answer each other by themselves, {pingpong.flips} "
+    "times each in the last hour. This answer waits for a person to decide.\"\n"
+    "}\n"
+    "rule flood {\n"
+    "    when flood.defer\n"
+    "    do throttle\n"
+    "    reason \"Too much mail at once: this server sent {flood.rate} messages a minute in "
+    "the last 5 minutes, {flood.baseline} are usual. Try again later; within 30 minutes the "
+    "message is taken.\"\n"
+    "}\n"
     "rule loop-seen {\n"
     "    when loop.visits >= 3 or loop.edges >= 2 or loop.delivered_to >= 2\n"
     "    do tag\n"
-    "    reason \"First copy, but it has been in a circle: {loop.visits} times at {loop.relay}, "
-    "{loop.hops} servers in all.\"\n"
+    "    reason \"First copy, but it has been in a circle: {loop.visits} times at "
+    "{loop.relay}, {loop.hops} servers in all.\"\n"
     "}\n"
     "rule extra-copy {\n"
     "    when replication.advice == \"tag\"\n"
     "    do tag\n"
     "    reason \"Further copy, passed on: its recipient already had this message "
     "({replication.relation}).\"\n"
+    "}\n"
+    "rule seen-before {\n"
+    "    when replication.seen_before\n"
+    "    do tag\n"
+    "    reason \"First copy known of, passed on: but its recipient probably had this "
+    "message some time in the last weeks.\"\n"
+    "}\n"
+    "rule ping-pong-seen {\n"
+    "    when pingpong.advice == \"tag\"\n"
+    "    do tag\n"
+    "    reason \"Two addresses answer each other often, {pingpong.flips} times each in the "
+    "last hour; passed on.\"\n"
     "}\n";
 
 struct rule {
@@ -341,7 +373,35 @@ const char *policy_rule_name(const struct policy *p, size_t i)
 /* Words for a text that is empty: a sentence with a hole in it helps nobody. */
 static const char *empty_text(enum fact fact)
 {
-    return fact == FACT_ENVELOPE_FROM ? "<>" : "unknown";
+    switch (fact) {
+    case FACT_ENVELOPE_FROM:
+        return "<>";
+    case FACT_LOOP_EVIDENCE:
+    case FACT_REPLYALL_EVIDENCE:
+    case FACT_PINGPONG_EVIDENCE:
+    case FACT_FLOOD_EVIDENCE:
+        return "nothing odd";
+    default:
+        return "unknown";
+    }
+}
+
+/* Times with their unit; whole numbers as they are, others as precise as people need. */
+static int show_number(char *out, size_t size, enum unit unit, double n)
+{
+    static const struct {
+        double ms;
+        const char *name;
+    } units[] = {{86400e3, "days"}, {3600e3, "hours"}, {60e3, "minutes"}, {1000, "seconds"}};
+    for (size_t i = 0; unit == UNIT_TIME && i < sizeof units / sizeof *units; i++)
+        if (n >= 2 * units[i].ms)
+            return snprintf(out, size, "%.15g %s", (double)(int64_t)(n / units[i].ms),
+                            units[i].name);
+    if (unit == UNIT_TIME)
+        return snprintf(out, size, "%.15g ms", n);
+    if (n >= 10 && n < 1e15)
+        n = (double)(int64_t)(n + 0.5);
+    return snprintf(out, size, n < 10 ? "%.2g" : "%.15g", n);
 }
 
 /* One fact in words of at most SHOWN_BYTES; returns how many bytes. */
@@ -351,7 +411,7 @@ static size_t show_fact(char out[SHOWN_BYTES + 1], enum fact fact, const struct 
     int n = 0;
     switch (v->type) {
     case TYPE_NUMBER:
-        n = snprintf(out, SHOWN_BYTES + 1, "%.15g", v->number);
+        n = show_number(out, SHOWN_BYTES + 1, fact_table[fact].unit, v->number);
         break;
     case TYPE_STRING:
         text = v->text.n ? v->text : span_str(empty_text(fact));

@@ -18,6 +18,9 @@ static void the_table_is_in_the_order_of_the_enumeration(void **state)
         {FACT_MESSAGE_WORDS, "message.words"},
         {FACT_MESSAGE_VISIBLE, "message.visible"},
         {FACT_MESSAGE_LIST, "message.list"},
+        {FACT_MESSAGE_AUTOMATIC, "message.automatic"},
+        {FACT_MESSAGE_REPLY, "message.reply"},
+        {FACT_MESSAGE_NOISE, "message.noise"},
         {FACT_MESSAGE_FROM, "message.from"},
         {FACT_MESSAGE_SUBJECT, "message.subject"},
         {FACT_ENVELOPE_FROM, "envelope.from"},
@@ -34,6 +37,7 @@ static void the_table_is_in_the_order_of_the_enumeration(void **state)
         {FACT_LOOP_DELIVERED_TO, "loop.delivered_to"},
         {FACT_LOOP_HOPS, "loop.hops"},
         {FACT_LOOP_RELAY, "loop.relay"},
+        {FACT_LOOP_EVIDENCE, "loop.evidence"},
         {FACT_REPLICATION_ADVICE, "replication.advice"},
         {FACT_REPLICATION_RELATION, "replication.relation"},
         {FACT_REPLICATION_COPIES, "replication.copies"},
@@ -43,10 +47,31 @@ static void the_table_is_in_the_order_of_the_enumeration(void **state)
         {FACT_REPLICATION_CONVICTED, "replication.convicted"},
         {FACT_REPLICATION_DUPLICATES, "replication.duplicates"},
         {FACT_REPLICATION_BLAMED, "replication.blamed"},
+        {FACT_REPLICATION_JOIN, "replication.join"},
+        {FACT_REPLICATION_SEEN_BEFORE, "replication.seen_before"},
+        {FACT_REPLICATION_RESTED, "replication.rested"},
+        {FACT_REPLYALL_STATE, "replyall.state"},
+        {FACT_REPLYALL_TO_ALL, "replyall.to_all"},
+        {FACT_REPLYALL_REPLIES, "replyall.replies"},
+        {FACT_REPLYALL_SENDERS, "replyall.senders"},
+        {FACT_REPLYALL_AUDIENCE, "replyall.audience"},
+        {FACT_REPLYALL_NEED, "replyall.need"},
+        {FACT_REPLYALL_EVIDENCE, "replyall.evidence"},
+        {FACT_PINGPONG_ADVICE, "pingpong.advice"},
+        {FACT_PINGPONG_FLIPS, "pingpong.flips"},
+        {FACT_PINGPONG_AUTOMATIC, "pingpong.automatic"},
+        {FACT_PINGPONG_EVIDENCE, "pingpong.evidence"},
+        {FACT_FLOOD_LEVEL, "flood.level"},
+        {FACT_FLOOD_RATE, "flood.rate"},
+        {FACT_FLOOD_BASELINE, "flood.baseline"},
+        {FACT_FLOOD_HOUR, "flood.hour"},
+        {FACT_FLOOD_DEFER, "flood.defer"},
+        {FACT_FLOOD_REPLICATING, "flood.replicating"},
+        {FACT_FLOOD_EVIDENCE, "flood.evidence"},
         {FACT_STORE_DEGRADED, "store.degraded"},
     };
     assert_int_equal(sizeof t / sizeof *t, FACT_COUNT);
-    assert_true(FACT_COUNT <= 63);
+    assert_true(FACT_COUNT <= 64); /* sets of facts are uint64_t */
     for (size_t i = 0; i < FACT_COUNT; i++) {
         const struct fact_entry *e = &fact_table[t[i].fact];
         size_t n = strlen(e->sentence);
@@ -106,17 +131,39 @@ static void facts_are_what_was_seen(void **state)
                                .nwords = 7,
                                .list_marked = true,
                                .from = SPAN("f@example"),
-                               .subject = span_of(long_subject, sizeof long_subject)}};
+                               .subject = span_of(long_subject, sizeof long_subject)},
+                        .talk = {.automatic = true, .reply = true, .noise = true}};
     struct copy_signal copy[] = {
         {.relation = REL_DETOUR, .advice = ADVICE_HOLD, .rule = 6, .copies = 212, .passed = 2},
-        {.rule = 200}};
-    struct signals signals = {.loop = {1, 2, 3, 4, 5, SPAN("loop.example"), NULL},
+        {.rule = 200, .seen_before = true}};
+    struct signals signals = {.loop = {1, 2, 3, 4, 5, SPAN("loop.example"), "round and round"},
                               .replication = {.copy = copy,
                                               .storm = true,
                                               .convicted = 3,
                                               .duplicates = 9,
                                               .blamed = SPAN("sbs.example"),
-                                              .degraded = true}};
+                                              .join = "chain",
+                                              .rested = 86400000,
+                                              .degraded = true},
+                              .replyall = {.state = REPLYALL_STORM,
+                                           .to_all = true,
+                                           .replies = 19,
+                                           .senders = 12,
+                                           .need = 17,
+                                           .audience = 630,
+                                           .evidence = "everybody"},
+                              .pingpong = {.advice = {ADVICE_TAG, ADVICE_HOLD},
+                                           .n = 1,
+                                           .flips = 6,
+                                           .automatic = true,
+                                           .evidence = "to and fro"},
+                              .flood = {.level = FLOOD_THROTTLE,
+                                        .rate = 120,
+                                        .baseline = 2,
+                                        .hour = 700,
+                                        .defer = true,
+                                        .replicating = true,
+                                        .evidence = "a flood"}};
     struct facts f;
     facts_of_message(&f, &s, &signals, UINT64_MAX);
     assert_true(is_number(&f, FACT_MESSAGE_BYTES, 123));
@@ -142,6 +189,29 @@ static void facts_are_what_was_seen(void **state)
     assert_true(is_number(&f, FACT_REPLICATION_DUPLICATES, 9));
     assert_true(is_text(&f, FACT_REPLICATION_BLAMED, "sbs.example"));
     assert_true(is_bool(&f, FACT_STORE_DEGRADED, true));
+    assert_true(is_bool(&f, FACT_MESSAGE_AUTOMATIC, true));
+    assert_true(is_bool(&f, FACT_MESSAGE_REPLY, true));
+    assert_true(is_bool(&f, FACT_MESSAGE_NOISE, true));
+    assert_true(is_text(&f, FACT_LOOP_EVIDENCE, "round and round"));
+    assert_true(is_text(&f, FACT_REPLICATION_JOIN, "chain"));
+    assert_true(is_number(&f, FACT_REPLICATION_RESTED, 86400000));
+    assert_true(is_text(&f, FACT_REPLYALL_STATE, "storm"));
+    assert_true(is_bool(&f, FACT_REPLYALL_TO_ALL, true));
+    assert_true(is_number(&f, FACT_REPLYALL_REPLIES, 19));
+    assert_true(is_number(&f, FACT_REPLYALL_SENDERS, 12));
+    assert_true(is_number(&f, FACT_REPLYALL_NEED, 17));
+    assert_true(is_number(&f, FACT_REPLYALL_AUDIENCE, 630));
+    assert_true(is_text(&f, FACT_REPLYALL_EVIDENCE, "everybody"));
+    assert_true(is_number(&f, FACT_PINGPONG_FLIPS, 6));
+    assert_true(is_bool(&f, FACT_PINGPONG_AUTOMATIC, true));
+    assert_true(is_text(&f, FACT_PINGPONG_EVIDENCE, "to and fro"));
+    assert_true(is_text(&f, FACT_FLOOD_LEVEL, "throttle"));
+    assert_true(is_number(&f, FACT_FLOOD_RATE, 120));
+    assert_true(is_number(&f, FACT_FLOOD_BASELINE, 2));
+    assert_true(is_number(&f, FACT_FLOOD_HOUR, 700));
+    assert_true(is_bool(&f, FACT_FLOOD_DEFER, true));
+    assert_true(is_bool(&f, FACT_FLOOD_REPLICATING, true));
+    assert_true(is_text(&f, FACT_FLOOD_EVIDENCE, "a flood"));
     for (size_t i = 0; i < FACT_COUNT; i++) /* every fact has the type the table says */
         assert_int_equal(f.value[i].type, fact_table[i].type);
 
@@ -153,12 +223,28 @@ static void facts_are_what_was_seen(void **state)
     assert_true(is_number(&f, FACT_REPLICATION_COPIES, 212));
     assert_true(is_number(&f, FACT_REPLICATION_PASSED, 2));
     assert_true(is_text(&f, FACT_REPLICATION_RULE, "R6"));
+    assert_true(is_bool(&f, FACT_REPLICATION_SEEN_BEFORE, false));
+    assert_true(is_text(&f, FACT_PINGPONG_ADVICE, "tag"));
     facts_of_recipient(&f, &s, &signals, 1);
     assert_true(is_text(&f, FACT_RECIPIENT_ADDRESS, "postmaster"));
     assert_true(is_text(&f, FACT_RECIPIENT_DOMAIN, ""));
     assert_true(is_text(&f, FACT_REPLICATION_ADVICE, "pass"));
     assert_true(is_text(&f, FACT_REPLICATION_RELATION, "first"));
     assert_true(is_text(&f, FACT_REPLICATION_RULE, ""));
+    assert_true(is_bool(&f, FACT_REPLICATION_SEEN_BEFORE, true));
+    assert_true(is_text(&f, FACT_PINGPONG_ADVICE, "pass")); /* not looked at */
+
+    signals.pingpong.n = 9; /* more than there is room for */
+    facts_of_recipient(&f, &s, &signals, 1);
+    assert_true(is_text(&f, FACT_PINGPONG_ADVICE, "hold"));
+    struct signals quiet = {0};
+    facts_of_message(&f, &s, &quiet, UINT64_MAX);
+    facts_of_recipient(&f, &s, &quiet, 1);
+    assert_true(is_text(&f, FACT_REPLICATION_JOIN, "own"));
+    assert_true(is_text(&f, FACT_REPLYALL_STATE, "quiet"));
+    assert_true(is_text(&f, FACT_REPLYALL_EVIDENCE, ""));
+    assert_true(is_text(&f, FACT_PINGPONG_ADVICE, "pass"));
+    assert_true(is_text(&f, FACT_FLOOD_LEVEL, "none"));
 
     site.nown_nets = 0;
     facts_of_message(&f, &s, &signals, UINT64_MAX);

@@ -195,6 +195,115 @@ static void the_default_rules_decide(void **state)
     policy_free(&p);
 }
 
+static void the_default_rules_know_the_other_detectors(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *what;
+        struct copy_signal copy;
+        struct replyall_signals replyall;
+        struct pingpong_signals pingpong;
+        struct flood_signals flood;
+        enum disposition disposition;
+        const char *rule; /* "": none */
+        const char *says; /* part of the reason */
+    } t[] = {
+        {.what = "a reply to all in a storm is held",
+         .replyall = {.state = REPLYALL_STORM,
+                      .to_all = true,
+                      .replies = 19.4,
+                      .senders = 12,
+                      .need = 17,
+                      .audience = 630},
+         .disposition = DISP_HOLD,
+         .rule = "reply-all",
+         .says = "12 people wrote 19 replies to 630 people; 17 are a storm"},
+        {.what = "a reply to one of them is not",
+         .replyall = {.state = REPLYALL_STORM, .replies = 19},
+         .rule = ""},
+        {.what = "nor one while the conversation is watched",
+         .replyall = {.state = REPLYALL_WATCH, .to_all = true},
+         .rule = ""},
+        {.what = "nor one while it cools down",
+         .replyall = {.state = REPLYALL_COOLDOWN, .to_all = true},
+         .rule = ""},
+        {.what = "an answer of a machine to a machine is held",
+         .pingpong = {.advice = {ADVICE_HOLD}, .n = 1, .flips = 6},
+         .disposition = DISP_HOLD,
+         .rule = "ping-pong",
+         .says = "answer each other by themselves, 6 times each"},
+        {.what = "many answers are tagged",
+         .pingpong = {.advice = {ADVICE_TAG}, .n = 1, .flips = 20},
+         .disposition = DISP_TAG,
+         .rule = "ping-pong-seen",
+         .says = "20 times each"},
+        {.what = "a first copy of a flood waits",
+         .flood = {.level = FLOOD_THROTTLE, .rate = 123.4, .baseline = 2.25, .defer = true},
+         .disposition = DISP_THROTTLE,
+         .rule = "flood",
+         .says = "sent 123 messages a minute in the last 5 minutes, 2.2 are usual"},
+        {.what = "what is within thrice the baseline does not",
+         .flood = {.level = FLOOD_THROTTLE, .rate = 123},
+         .rule = ""},
+        {.what = "a further copy in a flood is held, not sent back",
+         .copy = {.relation = REL_DETOUR, .advice = ADVICE_HOLD, .rule = 6, .copies = 1},
+         .flood = {.level = FLOOD_THROTTLE, .defer = true},
+         .disposition = DISP_HOLD,
+         .rule = "duplicate"},
+        {.what = "what the long memory knows is tagged",
+         .copy = {.rule = 1, .seen_before = true},
+         .disposition = DISP_TAG,
+         .rule = "seen-before",
+         .says = "probably had this message"},
+        {.what = "an exempt recipient gets a reply to all",
+         .copy = {.relation = REL_EXEMPT},
+         .replyall = {.state = REPLYALL_STORM, .to_all = true},
+         .disposition = DISP_TAG,
+         .rule = "reply-all"},
+    };
+    struct policy *p = load(policy_default);
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+        struct world w;
+        struct verdict v;
+        world_open(&w, 1);
+        w.signals.replication.copy[0] = t[i].copy;
+        w.signals.replyall = t[i].replyall;
+        w.signals.pingpong = t[i].pingpong;
+        w.signals.flood = t[i].flood;
+        policy_judge(p, MODE_ENFORCE, &w.subject, &w.signals, &v);
+        const char *rule = v.copy[0].rule ? policy_rule_name(p, v.copy[0].rule - 1u) : "";
+        if (v.copy[0].disposition != t[i].disposition || strcmp(rule, t[i].rule) != 0)
+            fail_msg("%s: %s by '%s'", t[i].what, disposition_name(v.copy[0].disposition), rule);
+        if (t[i].says && !strstr(v.copy[0].reason, t[i].says))
+            fail_msg("%s: %s", t[i].what, v.copy[0].reason);
+        arena_free(&w.arena);
+    }
+    policy_free(&p);
+}
+
+/* Duplicate rules never hold a first copy: whatever else is known, advice and copies decide. */
+static void no_default_rule_of_duplicates_holds_a_first_copy(void **state)
+{
+    (void)state;
+    struct policy *p = load(policy_default);
+    for (unsigned bits = 0; bits < 64; bits++) {
+        struct world w;
+        struct verdict v;
+        world_open(&w, 1);
+        struct copy_signal *copy = &w.signals.replication.copy[0];
+        copy->seen_before = bits & 1;
+        w.signals.replication.storm = bits & 2;
+        w.signals.replication.convicted = bits & 4 ? 3 : 0;
+        w.signals.replication.known = bits & 8;
+        w.signals.flood.replicating = bits & 16;
+        w.signals.loop.visits = bits & 32 ? 9 : 0;
+        policy_judge(p, MODE_ENFORCE, &w.subject, &w.signals, &v);
+        assert_true(v.copy[0].disposition <= DISP_TAG);
+        arena_free(&w.arena);
+    }
+    policy_free(&p);
+}
+
 static void each_mode_does_what_it_says(void **state)
 {
     (void)state;
@@ -311,10 +420,20 @@ static void reasons_are_made_harmless(void **state)
     f.value[FACT_LOOP_HOPS] = (struct fact_value){.type = TYPE_NUMBER, .number = 31};
     f.value[FACT_MESSAGE_BYTES] = (struct fact_value){.type = TYPE_NUMBER, .number = 1e9};
     f.value[FACT_MESSAGE_LIST] = (struct fact_value){.type = TYPE_BOOL, .yes = true};
+    f.value[FACT_REPLYALL_EVIDENCE] = (struct fact_value){.type = TYPE_STRING};
+    f.value[FACT_REPLICATION_RESTED] =
+        (struct fact_value){.type = TYPE_NUMBER, .number = 28.9 * 86400e3};
+    f.value[FACT_REPLICATION_COPIES] = (struct fact_value){.type = TYPE_NUMBER, .number = 1e300};
+    f.value[FACT_FLOOD_RATE] = (struct fact_value){.type = TYPE_NUMBER, .number = 99.6};
+    f.value[FACT_FLOOD_BASELINE] = (struct fact_value){.type = TYPE_NUMBER, .number = 2.04};
+    f.value[FACT_FLOOD_HOUR] = (struct fact_value){.type = TYPE_NUMBER, .number = 0};
     static const struct {
         const char *text, *expanded;
     } t[] = {
         {"", ""},
+        {"{replyall.evidence}", "nothing odd"},
+        {"{replication.rested} {replication.copies}", "28 days 1e+300"},
+        {"{flood.rate} {flood.baseline} {flood.hour}", "100 2 0"},
         {"plain", "plain"},
         {"{loop.hops}", "31"},
         {"a{loop.hops}{loop.hops}b", "a3131b"},
@@ -372,6 +491,8 @@ int main(void)
         cmocka_unit_test(rules_are_read_in_order),
         cmocka_unit_test(mistakes_are_refused_with_their_place),
         cmocka_unit_test(the_default_rules_decide),
+        cmocka_unit_test(the_default_rules_know_the_other_detectors),
+        cmocka_unit_test(no_default_rule_of_duplicates_holds_a_first_copy),
         cmocka_unit_test(each_mode_does_what_it_says),
         cmocka_unit_test(recipients_are_judged_one_by_one),
         cmocka_unit_test(an_exempt_recipient_gets_the_copy_whatever_rules_say),
