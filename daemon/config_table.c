@@ -73,6 +73,13 @@ const struct key_row config_table[] = {
      "Score needed before a server is named."},
     {"detect", "name_margin", KEY_FACTOR, "1", AT(site.name_margin), RANGE(0, 1000),
      "Lead in score over the next suspect needed."},
+    {"detect", "bloom_days", KEY_COUNT, "40", AT(site.bloom_days), RANGE(1, 400),
+     "Days the long memory knows who had which message; it only ever tags."},
+    {"detect", "bloom_error", KEY_FACTOR, "0.001", AT(site.bloom_error), RANGE(1e-6, 0.1),
+     "Share of its answers that are wrong."},
+    {"detect", "relay_probation", KEY_DURATION, "30d", AT(site.relay_probation),
+     RANGE(3600e3, 400 * DAY),
+     "How long a relay that is said to be fixed gets no allowance for further copies."},
 
     {"release", "to", KEY_TARGET, NULL, AT(release_to), PLAIN,
      "MTA that released mail is given to; without it nothing can be released."},

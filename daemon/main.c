@@ -30,6 +30,7 @@ struct daemon {
     struct pipeline pipeline;
     struct pipeline_counters counters;
     struct keys keys;
+    struct standing_times times; /* of relays, while the daemon runs */
     struct workers *workers;
     struct desk *desk;
 };
@@ -114,7 +115,9 @@ static void know_relays(struct daemon *d)
     char error[512];
     if (keys_open(&d->keys, d->config->site_key) < 0)
         abort();
-    p->relays = relays_new(p->store, &d->keys, &standing_defaults);
+    d->times = standing_defaults;
+    d->times.probation = d->config->site.relay_probation;
+    p->relays = relays_new(p->store, &d->keys, &d->times);
     struct hold *view = hold_open(d->config->hold_path, false, &damaged, error);
     if (!view || relays_load(p->relays, view) < 0)
         log_say(LOG_LEVEL_ERROR, "the relays that misbehaved cannot be read: %s",

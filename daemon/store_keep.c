@@ -15,16 +15,17 @@ enum {
     SAVE_LOOK = 3600000, /* ms: a change is saved this long after the last copy, or later */
     RETIRE_PAUSE = 3600000
 };
-static const struct bloomring_size ring_size = {.keep = 40 * 86400000LL, .error = 1e-3};
-static const int64_t retire_after = 45 * 86400000LL;
+enum { DAY = 86400000 }; /* ms */
+static const int64_t retire_after = 45LL * DAY;
 
 /* ---- the long memory ---- */
 
 static void ring_add(struct memory *m, struct shard *s, uint64_t digest, int64_t when)
 {
     if (!s->ring) {
-        struct bloomring_size size = ring_size;
-        size.budget = m->ring_budget;
+        struct bloomring_size size = {.keep = (int64_t)DAY * m->site->bloom_days,
+                                      .error = m->site->bloom_error,
+                                      .budget = m->ring_budget};
         s->ring = bloomring_new(&size);
     }
     bloomring_add(s->ring, digest, when);

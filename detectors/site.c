@@ -35,6 +35,9 @@ void site_defaults(struct site *s)
         .name_min_detours = 3,
         .name_min_score = 3,
         .name_margin = 1,
+        .bloom_days = 40,
+        .bloom_error = 1e-3,
+        .relay_probation = 30 * day,
     };
 }
 

@@ -36,6 +36,9 @@ struct site {
     int64_t ttl_plain, ttl_dup, ttl_storm, known_server; /* ms */
     unsigned name_min_detours;
     double name_min_score, name_margin;
+    unsigned bloom_days;     /* the long memory */
+    double bloom_error;      /* of all its generations together */
+    int64_t relay_probation; /* ms */
 };
 
 /* Fills in the defaults of detection.md 12; lists empty but exempt = postmaster@*, abuse@*: a

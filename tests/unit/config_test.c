@@ -102,6 +102,11 @@ static void mistakes_are_one_sentence_with_the_line(void **state)
         {"detect { ttl_plain = 24MB }" REST, 1, "a time with its unit"},
         {"detect { ttl_plain = 24 h }" REST, 1, "a time with its unit"},
         {"detect { ttl_plain = 24hours }" REST, 1, "a time with its unit"},
+        {"detect { ttl_storm = 801d }" REST, 1, "at least 1m and at most 800d"},
+        {"detect { bloom_days = 0 }" REST, 1, "at least 1 and at most 400"},
+        {"detect { bloom_days = 40d }" REST, 1, "a whole number"},
+        {"detect { bloom_error = 0 }" REST, 1, "at least 1e-06 and at most 0.1"},
+        {"detect { relay_probation = 59m }" REST, 1, "at least 1h and at most 400d"},
         {"detect { ttl_plain = 59s }" REST, 1, "at least 1m and at most 180d"},
         {"detect { ttl_storm = 801d }" REST, 1, "at most 800d"},
         {"detect { known_server = 181d }" REST, 1, "at least 0 and at most 180d"},
@@ -207,22 +212,24 @@ static void a_mistake_in_the_policy_names_the_policy(void **state)
 static void values_arrive(void **state)
 {
     (void)state;
-    struct config *c = accept("mode = enforce workers = 4\n"
-                              "node { name = \"MX1.Example.NET\" site_key = good.key }\n"
-                              "own { hosts = { A.example, b.example } hosts += { c.example }\n"
-                              "  nets = { 192.0.2.0/24, 2001:db8::/32, 198.51.100.1 }\n"
-                              "  domains = example.net }\n"
-                              "trusted { relays = { Backup.example.org, 203.0.113.0/24 } }\n"
-                              "milter in { socket = \"inet6:8895@::1\" }\n"
-                              "milter out { socket = \"unix:/tmp/x\" mode = 600 }\n"
-                              "detect { a_extra = 0 quick_visible = 95% ttl_plain = 36h }\n"
-                              "exempt = { \"Postmaster@*\" }\n"
-                              "release { to = \"[::1]:10025\" rate = 2.5 token = no }\n"
-                              "hold { path = . max_bytes = 2GB deadline = 1500ms }\n"
-                              "store { backend = none }\n"
-                              "control { socket = c.sock mode = 0600 }\n"
-                              "log { to = stderr level = debug }\n"
-                              "policy { file = good.policy }\n");
+    struct config *c =
+        accept("mode = enforce workers = 4\n"
+               "node { name = \"MX1.Example.NET\" site_key = good.key }\n"
+               "own { hosts = { A.example, b.example } hosts += { c.example }\n"
+               "  nets = { 192.0.2.0/24, 2001:db8::/32, 198.51.100.1 }\n"
+               "  domains = example.net }\n"
+               "trusted { relays = { Backup.example.org, 203.0.113.0/24 } }\n"
+               "milter in { socket = \"inet6:8895@::1\" }\n"
+               "milter out { socket = \"unix:/tmp/x\" mode = 600 }\n"
+               "detect { a_extra = 0 quick_visible = 95% ttl_plain = 36h }\n"
+               "detect { bloom_days = 90 bloom_error = 0.0001 relay_probation = 7d }\n"
+               "exempt = { \"Postmaster@*\" }\n"
+               "release { to = \"[::1]:10025\" rate = 2.5 token = no }\n"
+               "hold { path = . max_bytes = 2GB deadline = 1500ms }\n"
+               "store { backend = none }\n"
+               "control { socket = c.sock mode = 0600 }\n"
+               "log { to = stderr level = debug }\n"
+               "policy { file = good.policy }\n");
     assert_int_equal(c->mode, MODE_ENFORCE);
     assert_int_equal(c->workers, 4);
     assert_true(span_eq(c->site.node, SPAN("mx1.example.net")));
@@ -246,6 +253,9 @@ static void values_arrive(void **state)
     assert_int_equal(c->site.a_same, 3);
     assert_true(c->site.quick_visible > 0.9499 && c->site.quick_visible < 0.9501);
     assert_int_equal(c->site.ttl_plain, 36 * 3600 * 1000);
+    assert_int_equal(c->site.bloom_days, 90);
+    assert_true(c->site.bloom_error > 0.99e-4 && c->site.bloom_error < 1.01e-4);
+    assert_int_equal(c->site.relay_probation, 7 * 86400 * 1000);
     assert_int_equal(c->site.nexempt, 1);
     assert_true(span_eq(c->site.exempt[0], SPAN("postmaster@*")));
     assert_string_equal(c->release_to, "[::1]:10025");
@@ -291,6 +301,9 @@ static void defaults_are_those_of_the_detectors(void **state)
         assert_int_equal(d->name_min_detours, s.name_min_detours);
         assert_true(d->name_min_score >= s.name_min_score && d->name_min_score <= s.name_min_score);
         assert_true(d->name_margin >= s.name_margin && d->name_margin <= s.name_margin);
+        assert_int_equal(d->bloom_days, s.bloom_days);
+        assert_true(d->bloom_error >= s.bloom_error && d->bloom_error <= s.bloom_error);
+        assert_int_equal(d->relay_probation, s.relay_probation);
         assert_int_equal(d->nexempt, s.nexempt);
         for (size_t j = 0; j < s.nexempt; j++)
             assert_true(span_eq(d->exempt[j], s.exempt[j]));
@@ -302,7 +315,7 @@ static void defaults_are_those_of_the_detectors(void **state)
         assert_int_equal(both[i]->journal_keep, INT64_C(30) * 86400 * 1000);
         assert_true(both[i]->release_token);
         assert_null(both[i]->release_to);
-        assert_int_equal(policy_rules(both[i]->policy), 5);
+        assert_int_equal(policy_rules(both[i]->policy), 10);
     }
     assert_int_equal(builtin->nlisteners, 0);
     assert_null(builtin->file);
