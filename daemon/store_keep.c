@@ -201,6 +201,9 @@ bool store_memory_put(struct store *st, const struct key *k, struct span bytes, 
                   atomic_load_explicit(&m->bytes, memory_order_relaxed) + record_bytes(r) <=
                       m->budget / 8 * 7 &&
                   !(e && e->record->last >= r->last);
+    struct origin origin = r->origin;
+    enum age age = record_age(r);
+    int64_t last = r->last;
     if (wanted && e) {
         record_free(&e->record);
         e->record = r;
@@ -211,6 +214,8 @@ bool store_memory_put(struct store *st, const struct key *k, struct span bytes, 
         record_free(&r);
     }
     pthread_mutex_unlock(&s->lock);
+    if (wanted)
+        aliases_put_record(m->aliases, k, &origin, (enum alias_worth)age, last);
     return true;
 }
 

@@ -3,6 +3,7 @@
  *
  *   K -> shard (lock) -> buckets -> entry -> record
  *                    \-> three ageing lists: plain, duplicated, storm (oldest first)
+ *   other names -> aliases -> K      which of them it is: store_resolve.c
  *
  * Invariant: the bytes of all records stay below the budget, whatever strangers invent; what goes
  * first is what was seen once, what goes last is a storm. No lock is held while taking another.
@@ -70,7 +71,7 @@ static void list_append(struct shard *s, struct entry *e, enum age age)
     a->newest = e;
 }
 
-static enum age record_age(const struct record *r)
+enum age record_age(const struct record *r)
 {
     if (r->storm || r->convicted)
         return AGE_STORM;
@@ -172,6 +173,16 @@ static bool entry_expired(const struct memory *m, const struct entry *e, int64_t
     return now - e->record->last > record_ttl(e->record, m->site);
 }
 
+struct entry *entry_live(struct memory *m, struct shard *s, const struct key *k, int64_t now)
+{
+    struct entry *e = entry_find(s, k);
+    if (!e || !entry_expired(m, e, now))
+        return e;
+    entry_free(m, s, e);
+    s->expired++;
+    return NULL;
+}
+
 /* Evicts while the whole store is over its budget: plain records of this shard first; duplicated
  * ones and storms only if this shard itself is over its share. Never `keep`. */
 static void shard_trim(struct memory *m, struct shard *s, const struct entry *keep)
@@ -189,6 +200,13 @@ static void shard_trim(struct memory *m, struct shard *s, const struct entry *ke
         }
 }
 
+void entry_observed(struct memory *m, struct shard *s, struct entry *e)
+{
+    e->record->changed = true;
+    entry_touch(m, s, e);
+    shard_trim(m, s, e);
+}
+
 /* ---- the interface ---- */
 
 static enum store_state memory_read(struct store *st, struct tallies *t, int64_t now,
@@ -202,48 +220,6 @@ static enum store_state memory_read(struct store *st, struct tallies *t, int64_t
 static void memory_add(struct store *st, const struct tallies *t, int64_t now)
 {
     tally_table_add(memory_of(st)->tallies, t, now);
-}
-
-static enum observed observe_as(struct memory *m, const struct key *k, const struct observation *o,
-                                struct replication_signals *out)
-{
-    struct shard *s = shard_lock(m, k);
-    struct entry *e = entry_find(s, k);
-    enum observed observed;
-    if (e && entry_expired(m, e, o->subject->now)) {
-        entry_free(m, s, e);
-        s->expired++;
-        e = NULL;
-    }
-    if (!e)
-        e = entry_add(m, s, k, NULL, o->subject->now);
-    struct observation here = *o;
-    here.ring = s->ring;
-    here.k = *k;
-    observed = replication_observe(e->record, &here, out);
-    if (observed == OBSERVED_OK) {
-        e->record->changed = true;
-        entry_touch(m, s, e);
-        shard_trim(m, s, e);
-    }
-    pthread_mutex_unlock(&s->lock);
-    return observed;
-}
-
-static enum store_state memory_observe(struct store *st, const struct observation *o,
-                                       struct replication_signals *out, store_done_fn *done,
-                                       void *arg, struct store_op **op)
-{
-    (void)done, (void)arg, (void)op;
-    for (unsigned step = 0; step < STORE_STEPS; step++) {
-        struct key k = store_identity(o->subject, step);
-        if (observe_as(memory_of(st), &k, o, out) == OBSERVED_CONFLICT)
-            continue;
-        out->k = k;
-        out->variant = step;
-        return STORE_DONE;
-    }
-    abort(); /* the last identity holds F: its content is the same */
 }
 
 static enum store_state memory_step(struct store *st, const struct subject *s,
@@ -352,6 +328,7 @@ static void memory_close(struct store *st)
     }
     tally_table_free(&m->tallies);
     states_free(&m->states);
+    aliases_free(&m->aliases);
     free(m);
 }
 
@@ -378,7 +355,8 @@ struct store *store_memory_open(const struct site *site, uint64_t bytes)
     m->site = site;
     m->tallies = tally_table_new(bytes / 8);
     m->states = states_new(bytes / 8);
-    m->ring_budget = bytes / 4 / STORE_SHARDS;
+    m->aliases = aliases_new(bytes / 16);
+    m->ring_budget = bytes / 16 * 3 / STORE_SHARDS;
     m->budget = bytes / 2;
     for (unsigned i = 0; i < STORE_SHARDS; i++)
         pthread_mutex_init(&m->shard[i].lock, NULL);

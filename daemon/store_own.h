@@ -1,6 +1,7 @@
 /*
- * store_own.h - the inside of the memory store, shared by store_memory.c (judging) and store_keep.c
- * (what outlives the process).
+ * store_own.h - the inside of the memory store, shared by store_memory.c (the records),
+ * store_resolve.c (which of them a message belongs to) and store_keep.c (what outlives the
+ * process).
  */
 #ifndef STORE_OWN_H
 #define STORE_OWN_H
@@ -8,6 +9,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "aliases.h"
 #include "bloomring.h"
 #include "states.h"
 #include "store.h"
@@ -46,6 +48,7 @@ struct memory {
     const struct site *site;
     struct tally_table *tallies;
     struct states *states;
+    struct aliases *aliases;
     uint64_t budget;        /* bytes, for records */
     uint64_t ring_budget;   /* bytes, for one shard's ring */
     _Atomic uint64_t bytes; /* of all shards */
@@ -62,6 +65,9 @@ static inline struct memory *memory_of(struct store *s)
 
 struct shard *shard_lock(struct memory *, const struct key *);
 struct entry *entry_find(const struct shard *, const struct key *);
+/* The same, unless it has been at rest for too long: then it is forgotten here. */
+struct entry *entry_live(struct memory *, struct shard *, const struct key *, int64_t now);
+enum age record_age(const struct record *);
 /* NULL record: a new one. Takes it over. */
 struct entry *entry_add(struct memory *, struct shard *, const struct key *, struct record *,
                         int64_t now);
@@ -71,6 +77,14 @@ void entry_touch(struct memory *, struct shard *, struct entry *);
 void entry_place(struct memory *, struct shard *, struct entry *);
 /* The same, but it stays where it is in its list. */
 void entry_recount(struct memory *, struct shard *, struct entry *);
+
+/* After a copy was observed: touched, to be saved; makes room if need be, but not of this one. */
+void entry_observed(struct memory *, struct shard *, struct entry *);
+
+/* store_resolve.c: struct store_ops.observe. */
+enum store_state memory_observe(struct store *, const struct observation *,
+                                struct replication_signals *out, store_done_fn *, void *arg,
+                                struct store_op **);
 
 /* store_keep.c: the digest of a copy that is its recipient's first, under the shard's lock. */
 void memory_remember(struct memory *, struct shard *, const struct key *, uint64_t rcpt,

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "alias.h"
 #include "blame.h"
 
 static bool few_add(struct few *f, uint32_t value)
@@ -56,6 +57,7 @@ struct scene *scene_new(struct record *r, const struct observation *o)
     struct scene *sc = arena_zero(s->arena, sizeof *sc);
     sc->o = o;
     sc->record = r;
+    sc->reissue = join_reissue((enum join)o->join);
     sc->helo_label = label_hash(s, s->envelope->helo);
     sc->peer_org = (uint32_t)sip_hash(s->keys, SIP_HOST, s->client_org);
     sc->names = arena_zero(s->arena, s->path.n * sizeof *sc->names);
@@ -196,7 +198,7 @@ static void dossier_add(const struct scene *sc, struct dossier *d, size_t i, siz
         d->since = s->now;
     if (s->now > d->until)
         d->until = s->now;
-    if (hop && hop->reinjected && i) {
+    if (hop && hop->reinjected && (i || sc->reissue)) {
         d->reinjected++;
         d->pickup |= span_case_starts(hop->line, SPAN("from mail pickup service"));
     }
@@ -232,7 +234,7 @@ int blame_enter(struct scene *sc, size_t from, uint64_t r, uint32_t rlabel)
         entered[n++] = at;
         dossier_add(sc, &record->dossier[at], i, from, r, rlabel);
         double score = blame_score(record, &record->dossier[at]);
-        if (best == NOBODY || score > top) {
+        if (best == NOBODY || (score > top && !sc->reissue)) {
             best = at;
             top = score;
         }

@@ -160,6 +160,8 @@ struct observation {
     bool transit;      /* the peer is a transit relay: never "quick"-convicted */
     unsigned join;     /* enum join: by which name the store found the record */
     const char *join_why;
+    bool join_weak;               /* it rests on whom the message shows and goes to alone */
+    const struct origin *origin;  /* kept if the record is new; NULL: nothing is */
     const struct bloomring *ring; /* the long memory of this record's K; NULL: there is none */
     struct key k;                 /* of the record */
 };

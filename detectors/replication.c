@@ -9,6 +9,7 @@
  */
 #include <string.h>
 
+#include "alias.h"
 #include "replication.h"
 
 /* ---- what is asked of the past, and remembered ---- */
@@ -182,6 +183,7 @@ struct turn {
     struct copy *copy; /* one per recipient */
     uint32_t end;      /* where the path ends in the record; 0: not remembered */
     uint32_t list;     /* hash of List-Id; 0: none */
+    bool reissue;      /* sent anew: what its path shares with others is not the same acceptance */
     size_t duplicates;
     struct replication_signals *out;
 };
@@ -227,7 +229,9 @@ static void relate_copies(struct turn *t)
             rel = relate(t->r, p, leaf);
         }
         c->rel = rel;
-        if (rel.relation == REL_DETOUR && all_own(p, rel.from))
+        if (t->reissue && rel.relation != REL_DETOUR && (rel.from == 0 || rel.from == p->n))
+            c->rel = (struct relating){REL_FORK, 0};
+        else if (rel.relation == REL_DETOUR && all_own(p, rel.from))
             c->rel.relation = REL_INTERNAL;
         else if (t->list && !has_list(t->r, c->a, t->list))
             c->rel.relation = REL_LIST;
@@ -267,24 +271,34 @@ static bool blamed_before(const struct record *r, const struct addressee *a, uin
     return false;
 }
 
+/* Was it taken out of a mailbox after it had left the way of the earlier copies? Where a message
+ * begins, a pickup is nothing odd; where one begins anew, it is. */
+static bool reinjected(const struct turn *t, size_t from)
+{
+    const struct path *p = &t->s->path;
+    for (size_t i = from ? from : t->reissue ? 0 : 1; i < p->n; i++)
+        if (p->node[i].hop && p->node[i].hop->reinjected)
+            return true;
+    return false;
+}
+
 static bool quick(const struct turn *t, const struct dossier *d)
 {
     const struct site *site = t->s->site;
     unsigned rcpts = site->quick_rcpts < QUICK_RCPTS ? site->quick_rcpts : QUICK_RCPTS;
     unsigned domains = site->quick_domains < QUICK_DOMAINS ? site->quick_domains : QUICK_DOMAINS;
-    return !t->s->fp.list_marked && !t->o->transit && d->nrcpts >= rcpts &&
+    return !t->s->fp.list_marked && !t->o->transit && !t->o->join_weak && d->nrcpts >= rcpts &&
            d->ndomains >= domains && d->visible >= site->quick_visible * d->all;
 }
 
-static enum conviction convict(const struct turn *t, const struct dossier *d,
-                               const struct addressee *a)
+static enum conviction convict(const struct turn *t, const struct dossier *d, const struct copy *c)
 {
     const struct subject *s = t->s;
-    if (blamed_before(t->r, a, d->server))
+    if (blamed_before(t->r, c->a, d->server))
         return CONVICTION_AGAIN;
     if (quick(t, d))
         return CONVICTION_QUICK;
-    if (!s->fp.list_marked && (s->path.reinjected || s->visible.connector.n))
+    if (!s->fp.list_marked && (reinjected(t, c->rel.from) || s->visible.connector.n))
         return CONVICTION_STRUCT;
     return s->path.cycle >= 2 ? CONVICTION_CYCLE : CONVICTION_NONE;
 }
@@ -305,7 +319,7 @@ static void blame_copy(struct turn *t, size_t i, size_t nvisible)
     }
     if (d->conviction)
         return;
-    d->conviction = (uint8_t)convict(t, d, c->a);
+    d->conviction = (uint8_t)convict(t, d, c);
     r->convicted += d->conviction != CONVICTION_NONE;
 }
 
@@ -555,18 +569,33 @@ static void name_blamed(struct turn *t)
     }
 }
 
+/* By which name it came; and where from, if it is new. */
+static void note_name(struct record *r, const struct observation *o,
+                      struct replication_signals *out)
+{
+    if (o->join) {
+        out->join = join_name((enum join)o->join);
+        out->join_why = o->join_why;
+        r->joined += (uint32_t)o->subject->envelope->nrecipients;
+    }
+    if (!out->known && o->origin)
+        r->origin = *o->origin;
+}
+
 enum observed replication_observe(struct record *r, const struct observation *o,
                                   struct replication_signals *out)
 {
     const struct subject *s = o->subject;
     const struct envelope *e = s->envelope;
-    struct turn t = {.r = r, .o = o, .s = s, .e = e, .out = out};
+    struct turn t = {
+        .r = r, .o = o, .s = s, .e = e, .reissue = join_reissue((enum join)o->join), .out = out};
     if (!record_same_content(r, s->keys, &s->fp))
         return OBSERVED_CONFLICT;
     record_add_content(r, &s->fp);
     *out = (struct replication_signals){.k = s->fp.k, .known = r->copies > 0};
     if (out->known && s->now > r->last)
         out->rested = s->now - r->last;
+    note_name(r, o, out);
     out->copy = arena_alloc(s->arena, e->nrecipients * sizeof *out->copy);
     t.copy = arena_alloc(s->arena, e->nrecipients * sizeof *t.copy);
     if (s->fp.list_id.n)
