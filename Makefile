@@ -110,6 +110,10 @@ fuzz: ## every parser under libFuzzer, FUZZ_SECONDS each
 			-artifact_prefix=build/ build/corpus/$$n $$(test -d tests/fuzz/$$n && echo tests/fuzz/$$n) \
 			>build/fuzz/$$n.log 2>&1 || { cat build/fuzz/$$n.log; exit 1; }; done
 
+storm-report: ## every storm and ordinary mail through replay, one table (STORM="--help" for more)
+	@$(MAKE) --no-print-directory -s -j2 all
+	@$(PYTHON) tests/storm/report.py --build $(BUILD) $(STORM)
+
 bench-engine: ## one thread, 4 KB text mails: parse, fingerprint, observe, judge, policy
 	@$(MAKE) --no-print-directory -s -j2 all $(BUILD)/bench/engine
 	@$(BUILD)/bench/engine
@@ -148,7 +152,7 @@ clean: ## remove build/
 	rm -rf build
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1 - \2/p' Makefile | sort
-.PHONY: all unit tools bench deps demo check check-built check-long asan tsan fuzz bench-engine \
+.PHONY: all unit tools bench deps demo check check-built check-long asan tsan fuzz storm-report bench-engine \
 	bench-milter lint format install clean help
 .SECONDARY:
 -include $(wildcard $(BUILD)/*/*.d)
