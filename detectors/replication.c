@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "alias.h"
+#include "bloomring.h"
 #include "replication.h"
 
 /* ---- what is asked of the past, and remembered ---- */
@@ -442,6 +443,18 @@ static enum advice decide_first(struct turn *t, struct addressee *a)
     return ADVICE_PASS;
 }
 
+/* The long memory thinks that a recipient this record knows nothing of had it: the copy passes, and
+ * no further one will. */
+static bool had_before(const struct turn *t, struct addressee *a)
+{
+    const struct observation *o = t->o;
+    if (a->seen || !o->ring || !bloomring_has(o->ring, record_digest(&o->k, a->hash)))
+        return false;
+    unsigned most = t->s->site->a_extra;
+    a->extra = (uint8_t)(most < UINT8_MAX ? most : UINT8_MAX);
+    return true;
+}
+
 /* R6. */
 static enum advice decide_extra(struct turn *t, struct copy *c)
 {
@@ -518,6 +531,7 @@ static void decide_copy(struct turn *t, size_t i)
                                 .at = (uint8_t)c->rel.from,
                                 .passed = a->passed + a->got};
     out->advice = decide(t, c, &out->rule);
+    out->seen_before = out->relation == REL_FIRST && had_before(t, a);
     if (out->relation != REL_FIRST && site_exempt(t->s->site, t->e->recipients[i].address)) {
         out->relation = REL_EXEMPT;
         out->rule = 0;

@@ -5,6 +5,7 @@
 
 #include <cmocka.h>
 
+#include "bloomring.h"
 #include "past.h"
 
 /*
@@ -295,6 +296,43 @@ static void test_who_got_one(void **state)
         record_free(&r);
         past_close(&p);
     }
+}
+
+/* The record of 24 hours is gone, the long memory is not: the copy passes, and no further one. */
+static void test_long_memory(void **state)
+{
+    static const struct bloomring_size size = {
+        .keep = 40 * 86400000LL, .error = 1e-3, .budget = 1 << 20};
+    static const struct step step[] = {{STEP("o isp gw", B " " C, "F+ F+")},
+                                       {STEP("o other gw", B " " C, "Kh Kt")}};
+    static const uint32_t ordinary[PATH_MAX_NODES];
+    static const bool known[PATH_MAX_NODES];
+    struct past p;
+    struct record *r = record_new(0);
+    struct bloomring *ring = bloomring_new(&size);
+    struct replication_signals out;
+    struct subject s;
+    struct observation o = {
+        .subject = &s, .ordinary = ordinary, .known = known, .ring = ring, .k = {{1, 2, 3}}};
+
+    (void)state;
+    past_open(&p);
+    bloomring_add(ring, record_digest(&o.k, keys_address(&p.keys, span_str(B), NULL)),
+                  INT64_C(999999999000));
+    for (size_t i = 0; i < 2; i++) {
+        char got[64];
+
+        past_subject(&p, &s, 1, 1, step[i].path, step[i].rcpts, "");
+        assert_int_equal(replication_observe(r, &o, &out), OBSERVED_OK);
+        assert_int_equal(out.copy[0].seen_before, i == 0);
+        assert_false(out.copy[1].seen_before);
+        describe(&out, 2, got);
+        assert_string_equal(got, step[i].expect);
+        settle(r, s.envelope, &out, 0);
+    }
+    bloomring_free(&ring);
+    record_free(&r);
+    past_close(&p);
 }
 
 static void test_signals(void **state)
@@ -727,6 +765,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stories),
         cmocka_unit_test(test_who_got_one),
+        cmocka_unit_test(test_long_memory),
         cmocka_unit_test(test_signals),
         cmocka_unit_test(test_conflict),
         cmocka_unit_test(test_tiny_text),
