@@ -24,6 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "crc.h"
 #include "id.h"
 #include "journal.h"
 #include "log.h"
@@ -54,49 +55,7 @@ struct journal {
     bool failing; /* the last write failed: said once */
 };
 
-/* ---- numbers and checksum ---- */
-
-static uint64_t get(const uint8_t *p, int bytes)
-{
-    uint64_t v = 0;
-    for (int i = 0; i < bytes; i++)
-        v |= (uint64_t)p[i] << 8 * i;
-    return v;
-}
-
-/* CRC-32 (IEEE 802.3), eight bytes at a time: what a byte does to it with i bytes behind it. */
-static uint32_t crc_slice[8][256];
-
-static void crc_prepare(void)
-{
-    for (uint32_t byte = 0; byte < 256; byte++) {
-        uint32_t crc = byte;
-        for (int bit = 0; bit < 8; bit++)
-            crc = crc >> 1 ^ (crc & 1 ? 0xedb88320 : 0);
-        crc_slice[0][byte] = crc;
-    }
-    for (int i = 1; i < 8; i++)
-        for (uint32_t byte = 0; byte < 256; byte++) {
-            uint32_t crc = crc_slice[i - 1][byte];
-            crc_slice[i][byte] = crc >> 8 ^ crc_slice[0][crc & 255];
-        }
-}
-
-static uint32_t crc32_add(uint32_t crc, const uint8_t *p, size_t n)
-{
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, crc_prepare);
-    crc = ~crc;
-    for (; n >= 8; n -= 8, p += 8) {
-        uint64_t w = get(p, 8) ^ crc;
-        crc = 0;
-        for (int i = 0; i < 8; i++)
-            crc ^= crc_slice[7 - i][w >> 8 * i & 255];
-    }
-    for (; n; n--, p++)
-        crc = crc >> 8 ^ crc_slice[0][(crc ^ *p) & 255];
-    return ~crc;
-}
+/* ---- checksum ---- */
 
 static uint32_t block_crc(const uint8_t *head, const uint8_t *rows, size_t n)
 {
@@ -158,22 +117,22 @@ static size_t row_write(uint8_t out[ROW_MAX], const struct journal_row *r)
 /* Reads the row at the start of s; its texts point into s. Returns its length, 0: not a row. */
 static size_t row_read(struct journal_row *r, struct span s)
 {
-    size_t n = s.n < 2 ? 0 : get(s.p, 2), at = 2 + ROW_FIXED;
+    size_t n = s.n < 2 ? 0 : bytes_get(s.p, 2), at = 2 + ROW_FIXED;
     if (n < at || n > s.n)
         return 0;
     const uint8_t *p = s.p + 2;
-    *r = (struct journal_row){.tx = get(p, 8), .time = (int64_t)get(p + 8, 8)};
+    *r = (struct journal_row){.tx = bytes_get(p, 8), .time = (int64_t)bytes_get(p + 8, 8)};
     memcpy(r->k.byte, p + 16, sizeof r->k.byte);
     p += 16 + sizeof r->k.byte;
     r->disposition = p[0];
     r->advised = p[1];
     r->relation = p[2];
     r->mode = p[3];
-    r->copies = (uint32_t)get(p + 4, 4);
+    r->copies = (uint32_t)bytes_get(p + 4, 4);
     for (int i = 0; i < ROW_TEXTS; i++) {
-        if (n - at < 2 || n - at - 2 < get(s.p + at, 2))
+        if (n - at < 2 || n - at - 2 < bytes_get(s.p + at, 2))
             return 0;
-        struct span text = span_of(s.p + at + 2, get(s.p + at, 2));
+        struct span text = span_of(s.p + at + 2, bytes_get(s.p + at, 2));
         memcpy((char *)r + row_texts[i].at, &text, sizeof text);
         at += 2 + text.n;
     }
@@ -309,7 +268,7 @@ static size_t block_cut(const uint8_t *rows, size_t n, uint64_t *nrows)
 {
     size_t used = 0;
     for (*nrows = 0; used < n; ++*nrows) {
-        size_t row = get(rows + used, 2);
+        size_t row = bytes_get(rows + used, 2);
         if (used + row > BLOCK_MAX)
             break;
         used += row;
@@ -432,7 +391,7 @@ static size_t block_seems(const struct segment *s, off_t at)
     if (pread(s->fd, head, sizeof head, at) != (ssize_t)sizeof head ||
         memcmp(head, mark, sizeof mark) != 0)
         return 0;
-    size_t n = get(head + 8, 4);
+    size_t n = bytes_get(head + 8, 4);
     return n <= BLOCK_MAX && at + BLOCK_HEAD + (off_t)n <= s->end ? n : 0;
 }
 
@@ -441,7 +400,7 @@ static bool block_load(struct segment *s, off_t at, size_t n)
 {
     if (pread(s->fd, s->block, BLOCK_HEAD + n, at) != (ssize_t)(BLOCK_HEAD + n))
         return false;
-    return block_crc(s->block, s->block + BLOCK_HEAD, n) == get(s->block + 12, 4);
+    return block_crc(s->block, s->block + BLOCK_HEAD, n) == bytes_get(s->block + 12, 4);
 }
 
 /* Where the next mark is, from `at` on; s->end: nowhere. */

@@ -233,13 +233,11 @@ struct reader {
 
 static uint64_t get(struct reader *in, unsigned n)
 {
-    uint64_t v = 0;
     if (in->rest.n < n) {
         in->bad = true;
         return 0;
     }
-    for (unsigned i = 0; i < n; i++)
-        v |= (uint64_t)in->rest.p[i] << 8 * i;
+    uint64_t v = bytes_get(in->rest.p, n);
     in->rest = span_from(in->rest, n);
     return v;
 }

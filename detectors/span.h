@@ -143,6 +143,15 @@ static inline uint8_t *bytes_put(uint8_t *p, uint64_t v, unsigned n)
     return p;
 }
 
+/* Reads n bytes, the lowest first. */
+static inline uint64_t bytes_get(const uint8_t *p, unsigned n)
+{
+    uint64_t v = 0;
+    for (unsigned i = 0; i < n; i++)
+        v |= (uint64_t)p[i] << 8 * i;
+    return v;
+}
+
 /* Position of byte c, or s.n. */
 static inline size_t span_find(struct span s, uint8_t c)
 {
