@@ -4,7 +4,6 @@
     mktrace.py [--seed N] [--copies N] [-o FILE] SCENARIO...      ("all": every one, interleaved on one time line)
 
 Deterministic: the same arguments give the same bytes. Everything is invented: example domains, documentation addresses.
-No scenario changes Message-ID, Date and From of a message on its way: those are re-issues, another matter.
 """
 import argparse
 import heapq
@@ -62,6 +61,18 @@ class Mail:
 
     def strip(self):
         self.received = []
+        return self
+
+    def rename(self, t, domain):
+        """What some servers write anew at each pass."""
+        self.mid, self.date = "<%08x$%08x$0300a8c0@intra.%s>" % (self.rng.getrandbits(32), self.rng.getrandbits(32), domain), formatdate(t)
+        return self
+
+    def signed(self, who):
+        """To as the POP3 connector of a small business server leaves it."""
+        name, domain = who.split("@")
+        mark = "<mspop3connector.%s@%s>" % (name, domain)
+        self.to = ["<%s>" % a.strip("<>") for a in self.to if a != mark] + [mark]
         return self
 
     def footer(self, text):
@@ -197,6 +208,33 @@ def cron(w, t0):
         w.deliver(t + 5, w.hop(m, "out.cron.example", t), ["ops@us0.example"], "conflict")
 
 
+def again(w, t0):
+    """Persons send a message again: at once, from home, with what was wrong put right."""
+    for i in range(w.copies // 10 + 1):
+        t, to = t0 + i * 500, w.ours(2)
+        m = w.mail(t, to + [w.person() for _ in range(w.rng.randrange(6))])
+        domain = m.frm.split("@")[1]
+        w.deliver(t, m, to, "again")
+        for n in range(1, 3):
+            c = m.copy().strip().rename(t + 300 * n, domain)
+            c.at = ("laptop." + domain, address(w.rng))
+            c = w.hop(c, "smtp.homeisp%d.example" % (i % 4) if n == 2 else "out." + domain, t + 300 * n)
+            w.deliver(t + 300 * n + 1, c, to, "again")
+
+
+def monitor(w, t0):
+    """The same words each time, out of a pickup, by a system that watches a customer's server; and the same newsletter by two providers."""
+    to = w.ours(2)
+    m = w.mail(t0, to + ["admin@watched.example"], frm="alarm@monitor.example", subject="disk is full")
+    news = w.mail(t0, to[:1], frm="news@shop.example", subject="news", words=200)
+    for i in range(w.copies // 5 + 2):
+        t = t0 + 300 * i
+        c = w.hop(m.copy().strip().rename(t, "watched.example"), "watch.watched.example", t, pickup=True)
+        w.deliver(t + 1, c, to, "monitor")
+        c = w.hop(news.copy().strip().rename(t, "shop.example"), "mta.provider%d.example" % (i % 2), t, pickup=i % 4 > 1)
+        w.deliver(t + 2, c, to[:1], "monitor")
+
+
 def tangle(w, t0):
     """Anything: copies go on from anywhere to anywhere, some by a list, some out of a mailbox, to anybody of ours."""
     for i in range(w.copies // 4 + 1):
@@ -238,8 +276,9 @@ def bounce(w, t0):
 class Storm:
     """Faulty servers among the addressees fetch the mail from a mailbox and send it to all of To: again."""
 
-    def __init__(self, w, label, faulty=3, addressees=40, ours=3, pickup=True, strip=False, footer=False, single=False):
+    def __init__(self, w, label, faulty=3, addressees=40, ours=3, pickup=True, strip=False, footer=False, single=False, rename=False, signed=False):
         self.w, self.label, self.pickup, self.strip, self.footer = w, label, pickup, strip, footer
+        self.rename, self.signed = rename, signed
         self.single = single
         self.faulty = ["office@%s%d.example" % (label.replace("-", ""), i) for i in range(faulty)]
         self.ours = w.ours(ours)
@@ -263,6 +302,10 @@ class Storm:
         domain = who.split("@")[1]
         if self.strip:
             mail.strip()
+        if self.rename:
+            mail.rename(t, domain)
+        if self.signed:
+            mail.signed(who)
         self.w.hop(mail, "sbs." + domain, t, pickup=self.pickup)
         if self.footer:
             mail.footer("this message was checked by the gateway of " + domain)
@@ -309,6 +352,36 @@ def footers(w, t0):
     storm(w, t0, "footers", footer=True)
 
 
+def renamed(w, t0):
+    """A new Message-ID and Date at each pass, the trace kept."""
+    storm(w, t0, "renamed", rename=True)
+
+
+def reissued(w, t0):
+    """As the servers of 2006 did it: new Message-ID, Date and To, no trace but the pickup."""
+    storm(w, t0, "reissued", rename=True, strip=True, signed=True)
+
+
+def anonymous(w, t0):
+    """The same without the connector's address in To."""
+    storm(w, t0, "anonymous", rename=True, strip=True)
+
+
+def reissued_footers(w, t0):
+    storm(w, t0, "refooted", rename=True, strip=True, signed=True, footer=True)
+
+
+def outbound(w, t0):
+    """We are the relay that one faulty server sends through: we never see the original."""
+    to = ["office@outfirm.example"] + ["desk%d@outcustomer%d.example" % (i, i) for i in range(39)]
+    m = w.mail(t0, to, frm="promo@county.example", words=120)
+    for i in range(w.copies // 4 + 2):
+        t = t0 + 900 * i
+        c = w.hop(m.copy().strip().rename(t, "outfirm.example").signed(to[0]), "sbs.outfirm.example", t, pickup=True)
+        for n in range(0, 40, 10):
+            w.deliver(t + n, c, to[n:n + 10], "outbound")
+
+
 def large(w, t0):
     """The storm of 2006: 630 addressees, three faulty servers."""
     storm(w, t0, "large", addressees=630)
@@ -327,8 +400,9 @@ def frozen(w, t0):
     s.run(w.copies // 2)
 
 
-SCENARIOS = {f.__name__: f for f in (persons, retry, resend, lists, newsletter, forwarder, backup, cron, tangle, stuck, bounce, storm, quick,
-                                     single, one, stripped, footers, large, frozen)}
+SCENARIOS = {f.__name__: f for f in (persons, retry, resend, lists, newsletter, forwarder, backup, cron, again, monitor, tangle, stuck, bounce,
+                                     storm, quick, single, one, stripped, footers, renamed, reissued, anonymous, reissued_footers, outbound,
+                                     large, frozen)}
 
 
 def make(scenarios, seed=1, copies=40):
