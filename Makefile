@@ -26,7 +26,7 @@ UNIT = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(wildcard tests/unit/*_test.c)
 TOOLS = $(patsubst tests/e2e/%.c,$(BUILD)/e2e/%,$(wildcard tests/e2e/*.c))
 BENCH = $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
 FUZZ = $(patsubst tests/fuzz/%.c,build/fuzz/fuzz/%,$(wildcard tests/fuzz/*_fuzz.c))
-MANUALS = $(wildcard daemon/*.[58] policy/*.[58])
+MANUALS = $(wildcard detectors/*.[578] policy/*.[578] daemon/*.[578])
 SANITIZE = HARDEN= LDFLAGS=
 ASAN = $(SANITIZE) EXTRA="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -DBREAKWATER_FAILPOINTS"
 TSAN = $(SANITIZE) EXTRA="-fsanitize=thread -fno-omit-frame-pointer -DBREAKWATER_FAILPOINTS"
@@ -117,6 +117,9 @@ storm-report: ## every storm and ordinary mail through replay, one table (STORM=
 bench-engine: ## one thread, 4 KB text mails: parse, fingerprint, observe, judge, policy
 	@$(MAKE) --no-print-directory -s -j2 all $(BUILD)/bench/engine
 	@$(BUILD)/bench/engine
+bench-memory: ## the memory of the past under 1.5 million copies, and under invented messages
+	@$(MAKE) --no-print-directory -s -j2 all $(BUILD)/bench/memory
+	@$(BUILD)/bench/memory
 bench-milter: ## the milter door beside libmilter's no-reply filter, in one run
 	@$(MAKE) --no-print-directory -s -j2 all bench
 	@sh tests/bench/milter.sh $(BUILD)
@@ -138,10 +141,11 @@ format: ## clang-format decides white space
 
 install: all ## into DESTDIR and PREFIX
 	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/man/man5 \
-		$(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/doc/breakwater \
+		$(DESTDIR)$(PREFIX)/share/man/man7 $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/doc/breakwater \
 		$(DESTDIR)$(SYSCONFDIR)/breakwater
 	install -m 755 $(BUILD)/breakwaterd $(BUILD)/breakwaterctl $(DESTDIR)$(PREFIX)/sbin/
 	install -m 644 $(filter %.5,$(MANUALS)) $(DESTDIR)$(PREFIX)/share/man/man5/
+	install -m 644 $(filter %.7,$(MANUALS)) $(DESTDIR)$(PREFIX)/share/man/man7/
 	install -m 644 $(filter %.8,$(MANUALS)) $(DESTDIR)$(PREFIX)/share/man/man8/
 	install -m 644 README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/breakwater/
 	for f in breakwater.conf policy.conf; do \
@@ -152,7 +156,7 @@ clean: ## remove build/
 	rm -rf build
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1 - \2/p' Makefile | sort
-.PHONY: all unit tools bench deps demo check check-built check-long asan tsan fuzz storm-report bench-engine \
-	bench-milter lint format install clean help
+.PHONY: all unit tools bench deps demo check check-built check-long asan tsan fuzz storm-report \
+	bench-engine bench-memory bench-milter lint format install clean help
 .SECONDARY:
 -include $(wildcard $(BUILD)/*/*.d)
