@@ -65,7 +65,9 @@ static const struct command {
      USES_JSON | USES_RCPT | USES_FROM, 0, 1},
     {"mode", "[monitor|enforce|bypass --reason TEXT]", "the mode in force, or change it", ctl_mode,
      USES_JSON | USES_DRY, 0, 1},
-    {"replay", "[--json] [--conf F] [--policy F] TRACE.jsonl...",
+    {"replay",
+     "[--json] [--summary-only] [--in-order] [--mode M] [--from T] [--until T]\n"
+     "         [--conf F] [--policy F] FILE|DIRECTORY|- ...",
      "run the engine over recorded mail, offline", NULL, 0, 0, 0},
     {"version", "", "print the version", run_version, USES_JSON, 0, 0},
     {"help", "[COMMAND]", "this", run_help, 0, 0, 1},

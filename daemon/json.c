@@ -49,6 +49,14 @@ json_t *json_text(struct span s)
     return text;
 }
 
+bool json_is_utf8(struct span s)
+{
+    for (size_t i = 0, n; i < s.n; i += n)
+        if ((n = sequence(s, i)) == 0)
+            return false;
+    return true;
+}
+
 json_t *json_text_of(const char *s)
 {
     return s ? json_text(span_str(s)) : json_null();

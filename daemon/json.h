@@ -9,6 +9,7 @@
 
 /* A string of somebody else's bytes: what is not UTF-8, and NUL, becomes U+FFFD. Never NULL. */
 json_t *json_text(struct span);
+bool json_is_utf8(struct span);     /* RFC 3629, and no NUL */
 json_t *json_text_of(const char *); /* NULL: null */
 json_t *json_time(int64_t ms);      /* 0: null */
 int64_t json_ms(const json_t *);    /* of such a time; 0 if it is none */

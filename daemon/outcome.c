@@ -264,6 +264,7 @@ static void print_summary(const struct outcome *o, const struct outcome_end *e)
     put_number(s, "skipped", e->skipped);
     put_number(s, "cut", e->cut);
     put_number(s, "clamped", e->clamped);
+    put_number(s, "left_out", e->left_out);
     json_object_set(s, "incidents", (json_t *)(uintptr_t)e->incidents);
     json_object_set_new(s, "seconds", json_real(e->seconds));
     json_object_set_new(s, "messages_per_second",
