@@ -174,43 +174,6 @@ static json_t *release_json(const struct api *api)
     return j;
 }
 
-static int read_former(void *arg, const char *id, const char *text)
-{
-    json_t *j = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
-    incident_restate(j, clock_now());
-    if (strcmp(json_get_str(j, "state"), "open") == 0)
-        json_object_set(arg, id, json_object_get(j, "last"));
-    json_decref(j);
-    return 0;
-}
-
-int api_begin(struct api *api)
-{
-    api->former = json_object();
-    return hold_each_incident(api->view, clock_now() - INCIDENT_OPEN_MS, PAGE_MAX, read_former,
-                              api->former);
-}
-
-void api_end(struct api *api)
-{
-    json_decref(api->former);
-    api->former = NULL;
-}
-
-/* Those in memory, and those of an earlier life that have not come back yet. */
-static size_t storms_open(const struct api *api)
-{
-    struct incidents *t = api->pipeline->incidents;
-    int64_t now = clock_now();
-    size_t n = t ? incidents_open(t, now) : 0;
-    json_t *former = api->former;
-    for (void *m = json_object_iter(former); m; m = json_object_iter_next(former, m)) {
-        int64_t last = json_ms(json_object_iter_value(m));
-        n += incident_is_open(last, now) && !(t && incidents_has(t, json_object_iter_key(m)));
-    }
-    return n;
-}
-
 static void get_status(struct api *api, struct http_request *r, const char *arg)
 {
     (void)arg;
@@ -229,7 +192,7 @@ static void get_status(struct api *api, struct http_request *r, const char *arg)
     set_num(j, "journal_lost", p->journal ? journal_lost(p->journal) : 0);
     set(j, "store", store_json(p->store));
     set(j, "release", release_json(api));
-    set_num(j, "storms_open", storms_open(api));
+    set_num(j, "storms_open", p->incidents ? incidents_open(p->incidents, clock_now()) : 0);
     http_reply(r, 200, j);
 }
 
@@ -262,7 +225,7 @@ static json_t *storms_by_id(struct api *api, size_t limit)
         return NULL;
     }
     struct incidents *incidents = api->pipeline->incidents;
-    json_t *live = incidents ? incidents_list(incidents, clock_now()) : json_array();
+    json_t *live = incidents ? incidents_latest(incidents, clock_now(), limit) : json_array();
     for (size_t i = 0; i < json_array_size(live); i++) {
         json_t *j = json_array_get(live, i);
         json_object_set(by_id, json_get_str(j, "id"), j);

@@ -19,12 +19,8 @@ struct api {
     struct release *release;
     struct mailbox *home;
     int64_t started; /* ms */
-    json_t *former;  /* storms of an earlier life that were open then: id -> time of last copy */
 };
 
-/* Reads what an earlier life left; -1: the hold database cannot be read. */
-int api_begin(struct api *) MUSTCHECK;
-void api_end(struct api *);
 /* An http_handler_fn; arg: struct api. */
 void api_handle(void *arg, struct http_request *);
 

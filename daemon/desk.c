@@ -93,8 +93,8 @@ struct farewell {
     struct desk *desk;
 };
 
-/* Goes to the keeper and back, behind every job the desk has sent. Twice: the first round may bring
- * back incidents that found a past of their own and want to be saved once more. */
+/* Goes to the keeper and back, behind every job the desk has sent. Twice: what
+ * changed while it was being saved is saved in the second round. */
 struct barrier {
     struct job job; /* must be first */
     struct desk *desk;
@@ -160,7 +160,6 @@ static void say_farewell(struct letter *letter)
 static void desk_free(struct desk *d)
 {
     close_for_people(d);
-    api_end(&d->api);
     mailbox_free(&d->mailbox);
     hold_close(&d->view);
     event_base_free(d->base);
@@ -208,10 +207,6 @@ static bool open_for_people(struct desk *d, struct workers *workers, char error[
                           .home = d->mailbox,
                           .started = clock_now()};
     d->api.release = release_new(d->base, c, d->pipeline->keeper, d->mailbox, d->view);
-    if (api_begin(&d->api) < 0) {
-        snprintf(error, 512, "the incidents in %s cannot be read", c->hold_path);
-        return false;
-    }
     d->http = http_open(d->base, c->control_socket, c->control_mode, api_handle, &d->api, error);
     return d->http;
 }

@@ -1,480 +1,531 @@
 /*
- * incident.c - see incident.h.
+ * incident.c - see incident.h: which message belongs to which incident, and its counts.
  *
- *   mail threads --note--> table (256 slots, one lock) --snapshot--> document <-- store's report
- *                                     |  once a second, if dirty         |
- *                                     +----> keeper: hold_save_incident --+--> desk: storms, show
+ *   note --> by id, K, conversation ... --> incident --> members, servers (each findable in turn)
+ *            (one hash table of handles)
  *
- * The lock is never held while the store or the keeper is asked. A slot is given to a newer
- * incident when all are taken, the longest quiet first; the saved document stays. When a storm
- * comes back (after a restart, or 28 days) its slot is fresh: the first save finds the saved
- * document and takes its past in, instead of writing over it.
+ * The lock is never held while the store or the keeper is asked. Invariant: every member, server
+ * and conversation of an incident has its handle, and a handle leads to an incident in the table.
  */
-#include <math.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "incident.h"
-#include "log.h"
+#include "incident_own.h"
 
-enum {
-    SLOTS = 256,
-    EVIDENCE = 8, /* sentences kept of one incident */
-    TEXT = 256,   /* bytes kept of one field of the mail */
-};
-static const int64_t CLOSED_AFTER = 24 * 3600 * 1000LL;
-static const char *const kind_name[INCIDENT_KINDS] = {"replication", "loop", "reply-all",
+enum { BUCKETS = 1 << 14 };
+static const int64_t CLOSED_AFTER = 24 * 3600 * 1000LL, JOIN_WITHIN = 7 * 24 * 3600 * 1000LL;
+
+const char *incident_kind_text(enum incident_kind kind)
+{
+    static const char *const names[INCIDENT_KINDS] = {"replication", "loop", "reply-all",
                                                       "ping-pong", "flood"};
-
-/* One storm. */
-struct incident {
-    char id[INCIDENT_TEXT]; /* "": the slot is free */
-    struct key k;
-    enum incident_kind kind;
-    int64_t first, last;                               /* ms, of further copies */
-    uint64_t copies, passed, tagged, held, would_hold; /* further copies, one per recipient */
-    uint32_t visible;             /* addresses in To and Cc, the largest seen */
-    uint32_t recipients, without; /* as the store last knew */
-    bool storm;
-    bool dirty;  /* changed since it was last handed to the keeper */
-    bool saving; /* the keeper has it */
-    bool fresh;  /* nobody has looked yet whether a document of it is saved */
-    char from[TEXT], subject[TEXT], message_id[TEXT], relay[TEXT];
-    char evidence[EVIDENCE][TEXT];
-    size_t nevidence;
-    json_t *culprits; /* as last known; NULL: nobody named */
-};
-
-struct incidents {
-    struct store *store;
-    const struct site *site;
-    pthread_mutex_t lock;
-    struct incident slot[SLOTS];
-};
+    return names[kind];
+}
 
 struct incidents *incidents_new(struct store *store, const struct site *site)
 {
     struct incidents *t = calloc(1, sizeof *t);
-    if (!t)
+    if (!t || !(t->bucket = calloc(BUCKETS, sizeof *t->bucket)))
         abort();
     t->store = store;
     t->site = site;
     pthread_mutex_init(&t->lock, NULL);
+    incidents_limit(t, INCIDENTS_DAEMON);
     return t;
 }
 
-void incidents_free(struct incidents **t)
+void incidents_limit(struct incidents *t, size_t limit)
 {
-    if (!*t)
+    pthread_mutex_lock(&t->lock);
+    t->limit = limit > t->n ? limit : t->n;
+    t->all = realloc(t->all, t->limit * sizeof(struct incident *));
+    if (!t->all)
+        abort();
+    pthread_mutex_unlock(&t->lock);
+}
+
+void incidents_tell(struct incidents *t, struct relays *relays)
+{
+    t->relays = relays;
+}
+
+void incident_clear(struct incident *i)
+{
+    free(i->member);
+    json_decref(i->culprits);
+    i->member = NULL;
+    i->culprits = NULL;
+}
+
+/* ---- handles ---- */
+
+static struct handle **bucket_of(const struct incidents *t, enum handle_of of, uint64_t value)
+{
+    uint64_t h = (value ^ (uint64_t)of << 56) * UINT64_C(0x9e3779b97f4a7c15); /* keyed already */
+    return &t->bucket[h >> 50];
+}
+
+static struct incident *find(const struct incidents *t, enum handle_of of, uint64_t value)
+{
+    struct handle *h = value || of == BY_ID ? *bucket_of(t, of, value) : NULL;
+    while (h && (h->value != value || h->of != of))
+        h = h->next;
+    return h ? h->incident : NULL;
+}
+
+static struct handle **handle_of(const struct incidents *t, const struct incident *i,
+                                 enum handle_of of, uint64_t value)
+{
+    struct handle **at = bucket_of(t, of, value);
+    while (*at && ((*at)->incident != i || (*at)->value != value || (*at)->of != of))
+        at = &(*at)->next;
+    return at;
+}
+
+static void handle_use(struct incidents *t, struct incident *i, enum handle_of of, uint64_t value)
+{
+    struct handle **at = handle_of(t, i, of, value), *h = *at;
+    if (!value && of != BY_ID)
         return;
-    for (size_t i = 0; i < SLOTS; i++)
-        json_decref((*t)->slot[i].culprits);
-    pthread_mutex_destroy(&(*t)->lock);
-    free(*t);
-    *t = NULL;
+    if (!h) {
+        h = calloc(1, sizeof *h);
+        if (!h)
+            abort();
+        at = bucket_of(t, of, value); /* the latest is found first */
+        *h = (struct handle){.next = *at, .incident = i, .value = value, .of = of};
+        *at = h;
+    }
+    h->uses++;
 }
 
-/* ---- noting ---- */
-
-static struct incident *find_key(struct incidents *t, const struct key *k)
+static void handle_drop(struct incidents *t, const struct incident *i, enum handle_of of,
+                        uint64_t value)
 {
-    for (size_t i = 0; i < SLOTS; i++)
-        if (t->slot[i].id[0] && memcmp(&t->slot[i].k, k, sizeof *k) == 0)
-            return &t->slot[i];
-    return NULL;
+    struct handle **at = handle_of(t, i, of, value), *h = *at;
+    if (!h || --h->uses)
+        return;
+    *at = h->next;
+    free(h);
 }
 
-static struct incident *find_id(struct incidents *t, const char *id)
+static uint64_t key_value(const struct key *k)
 {
-    for (size_t i = 0; i < SLOTS; i++)
-        if (t->slot[i].id[0] && strcmp(t->slot[i].id, id) == 0)
-            return &t->slot[i];
-    return NULL;
+    uint64_t v;
+    memcpy(&v, k->byte, sizeof v); /* K is a keyed hash */
+    return v;
 }
 
-/* Should a go before b? Free slots first, then saved ones, then the longest quiet. */
+/* An id's 8 digits as they are: it is only compared. */
+static uint64_t id_value(const char *id)
+{
+    uint64_t v;
+    memcpy(&v, id + 1, sizeof v);
+    return v;
+}
+
+static void member_handles(struct incidents *t, struct incident *i, const struct member *m,
+                           bool use)
+{
+    const struct {
+        enum handle_of of;
+        uint64_t value;
+    } all[] = {{BY_K, key_value(&m->k)},
+               {BY_CONTENT, m->content},
+               {BY_MESSAGE_ID, m->own},
+               {BY_VISIBLE, m->visible}};
+    for (size_t n = 0; n < sizeof all / sizeof *all; n++)
+        if (use)
+            handle_use(t, i, all[n].of, all[n].value);
+        else
+            handle_drop(t, i, all[n].of, all[n].value);
+}
+
+/* ---- the table ---- */
+
+struct incident *incident_find(struct incidents *t, const char *id)
+{
+    return find(t, BY_ID, id_value(id));
+}
+
+/* Should a go before b? Those that are no storm, then saved ones, then the longest quiet. */
 static bool expendable(const struct incident *a, const struct incident *b)
 {
-    if (!a->id[0] || !b->id[0])
-        return !a->id[0] && b->id[0];
+    if (a->storm != b->storm)
+        return b->storm;
     if (a->dirty != b->dirty)
         return b->dirty;
     return a->last < b->last;
 }
 
-static struct incident *open_slot(struct incidents *t, const struct incident_note *n)
+static void drop(struct incidents *t, struct incident *i)
 {
-    struct incident *worst = &t->slot[0];
-    for (size_t i = 1; i < SLOTS; i++)
-        if (expendable(&t->slot[i], worst))
-            worst = &t->slot[i];
-    json_decref(worst->culprits);
-    *worst = (struct incident){.k = n->k, .kind = n->kind, .first = n->now, .fresh = true};
-    incident_print(&n->k, worst->id);
-    return worst;
+    handle_drop(t, i, BY_ID, id_value(i->id));
+    for (size_t n = 0; n < i->nmembers; n++)
+        member_handles(t, i, &i->member[n], false);
+    for (size_t n = 0; n < i->nservers; n++)
+        handle_drop(t, i, BY_SERVER, i->server[n]);
+    for (size_t n = 0; n < i->nabouts; n++)
+        handle_drop(t, i, BY_ABOUT, i->about[n]);
+    incident_clear(i);
+    free(i);
 }
 
-/* Further copies that pass and alarm nobody (lists, resends) are no incident. */
-static bool opens(const struct incident_note *n)
+void incidents_free(struct incidents **tp)
 {
-    return n->held || n->would_hold || n->storm || (n->kind == INCIDENT_LOOP && n->evidence);
-}
-
-/* The first text seen stays: later copies of a storm are worse witnesses. */
-static void keep_text(char out[TEXT], struct span s)
-{
-    if (out[0])
+    struct incidents *t = *tp;
+    *tp = NULL;
+    if (!t)
         return;
-    s = span_head(s, TEXT - 1);
+    for (size_t i = 0; i < t->n; i++)
+        drop(t, t->all[i]);
+    pthread_mutex_destroy(&t->lock);
+    free(t->bucket);
+    free(t->all);
+    free(t);
+}
+
+static void make_room(struct incidents *t)
+{
+    size_t worst = 0;
+    for (size_t i = 1; i < t->n; i++)
+        if (expendable(t->all[i], t->all[worst]))
+            worst = i;
+    drop(t, t->all[worst]);
+    t->all[worst] = t->all[--t->n];
+    t->forgotten++;
+}
+
+struct incident *incident_add(struct incidents *t, const char *id)
+{
+    if (t->n == t->limit)
+        make_room(t);
+    struct incident *i = calloc(1, sizeof *i);
+    if (!i)
+        abort();
+    t->all[t->n++] = i;
+    memcpy(i->id, id, sizeof i->id);
+    handle_use(t, i, BY_ID, id_value(id));
+    return i;
+}
+
+struct member *incident_member(struct incident *i, const struct key *k)
+{
+    for (size_t n = i->nmembers; n-- > 0;)
+        if (memcmp(&i->member[n].k, k, sizeof *k) == 0)
+            return &i->member[n];
+    return NULL;
+}
+
+void incident_join(struct incidents *t, struct incident *i, const struct member *m)
+{
+    if (i->nmembers == MEMBERS) {
+        member_handles(t, i, &i->member[1], false);
+        i->gone += i->member[1].extra;
+        memmove(&i->member[1], &i->member[2], (MEMBERS - 2) * sizeof *i->member);
+        i->nmembers--;
+    }
+    if (i->nmembers == i->capmembers) {
+        i->capmembers = i->capmembers ? 2 * i->capmembers : 1;
+        i->member = realloc(i->member, i->capmembers * sizeof *i->member);
+        if (!i->member)
+            abort();
+    }
+    i->member[i->nmembers++] = *m;
+    member_handles(t, i, m, true);
+}
+
+void incident_convict(struct incidents *t, struct incident *i, uint32_t server)
+{
+    for (size_t n = 0; n < i->nservers; n++)
+        if (i->server[n] == server)
+            return;
+    if (i->nservers == SERVERS || !server)
+        return;
+    i->server[i->nservers++] = server;
+    handle_use(t, i, BY_SERVER, server);
+}
+
+void incident_about(struct incidents *t, struct incident *i, uint64_t about)
+{
+    if (!about || i->nabouts == ABOUTS || find(t, BY_ABOUT, about) == i)
+        return;
+    i->about[i->nabouts++] = about;
+    handle_use(t, i, BY_ABOUT, about);
+}
+
+/* ---- words ---- */
+
+void incident_keep(char *out, size_t size, struct span s)
+{
+    s = span_head(s, size - 1);
     if (s.n)
         memcpy(out, s.p, s.n);
     out[s.n] = '\0';
 }
 
-static void keep_evidence(struct incident *i, const char *sentence)
+void incident_slept(int64_t ms, char out[32])
 {
-    if (!sentence || !*sentence || i->nevidence == EVIDENCE)
-        return;
-    char cut[TEXT] = "";
-    keep_text(cut, span_str(sentence));
-    for (size_t e = 0; e < i->nevidence; e++)
-        if (strcmp(i->evidence[e], cut) == 0)
-            return;
-    memcpy(i->evidence[i->nevidence++], cut, TEXT);
+    long long hours = (ms + 1800 * 1000) / (3600 * 1000);
+    bool days = hours >= 48;
+    long long n = days ? (hours + 12) / 24 : hours;
+    snprintf(out, 32, "%lld %s%s", n, days ? "day" : "hour", n == 1 ? "" : "s");
 }
+
+/* The first text seen stays: later copies of a storm are worse witnesses. */
+static void keep_first(char out[INCIDENT_FIELD], struct span s)
+{
+    if (!out[0])
+        incident_keep(out, INCIDENT_FIELD, s);
+}
+
+/* Detectors that count say the same with other figures: the latest stands. */
+static struct sentence *place_for(struct incident *i, enum incident_kind kind, const char *text)
+{
+    for (size_t n = 0; n < i->nsentences; n++)
+        if ((kind >= INCIDENT_REPLYALL && i->sentence[n].of == kind) ||
+            strcmp(i->sentence[n].text, text) == 0)
+            return &i->sentence[n];
+    return i->nsentences < SENTENCES ? &i->sentence[i->nsentences++] : NULL;
+}
+
+void incident_say(struct incident *i, enum incident_kind kind, const char *text)
+{
+    char cut[INCIDENT_FIELD];
+    if (!text || !*text)
+        return;
+    incident_keep(cut, sizeof cut, span_str(text));
+    struct sentence *s = place_for(i, kind, cut);
+    if (!s)
+        return;
+    s->of = kind;
+    memcpy(s->text, cut, sizeof cut);
+}
+
+/* ---- which incident ---- */
+
+/* Further copies that pass and alarm nobody (lists, resends) are no incident. */
+static bool opens(const struct incident_note *n)
+{
+    return n->held || n->would_hold || n->storm || n->alert;
+}
+
+static bool recent(const struct incident *i, const struct incident_note *n)
+{
+    return i && n->now - i->last <= JOIN_WITHIN;
+}
+
+/* Writes why the message joins what it is found by; "": it needs no reason. */
+#define REASON sizeof((struct incident_news *)0)->joined
+
+static struct incident *by_server(const struct incidents *t, const struct incident_note *n,
+                                  const uint32_t *server, size_t nservers, char why[REASON])
+{
+    for (size_t s = 0; s < nservers; s++) {
+        struct incident *i = find(t, BY_SERVER, server[s]);
+        if (!recent(i, n))
+            continue;
+        snprintf(why, REASON, "it was brought back by a server convicted in this storm%s%.*s",
+                 n->relay.n ? ": " : "", SPAN_ARG(span_head(n->relay, 64)));
+        return i;
+    }
+    return NULL;
+}
+
+static struct incident *by_visible(const struct incidents *t, const struct incident_note *n,
+                                   char why[REASON])
+{
+    struct incident *i = find(t, BY_VISIBLE, n->visible);
+    snprintf(why, REASON, "it goes to the same %u addresses in To and Cc", n->recipients_visible);
+    return recent(i, n) ? i : NULL;
+}
+
+static struct incident *by_reference(const struct incidents *t, const struct incident_note *n,
+                                     char why[REASON])
+{
+    snprintf(why, REASON, "it answers a message of this storm (References)");
+    for (size_t r = 0; r < n->nreferences; r++) {
+        struct incident *i = find(t, BY_MESSAGE_ID, n->reference[r]);
+        if (recent(i, n))
+            return i;
+    }
+    return NULL;
+}
+
+static struct incident *by_content(const struct incidents *t, const struct incident_note *n,
+                                   char why[REASON])
+{
+    snprintf(why, REASON, "it has the same text as a message of this storm");
+    return find(t, BY_CONTENT, n->content);
+}
+
+/* An incident the message belongs to though nothing of it was there before. Two machines that
+ * answer each other, and a relay that floods, are cases of their own. */
+static struct incident *join_of(const struct incidents *t, const struct incident_note *n,
+                                char why[REASON])
+{
+    struct incident *i = NULL;
+    if (n->kind == INCIDENT_PINGPONG || n->kind == INCIDENT_FLOOD)
+        return NULL;
+    if (n->kind != INCIDENT_REPLYALL) {
+        i = by_content(t, n, why);
+        i = i ? i : by_server(t, n, n->convicted, n->nconvicted, why);
+        i = i ? i : by_server(t, n, n->server, n->nservers, why);
+    }
+    i = i ? i : by_reference(t, n, why);
+    return i ? i : by_visible(t, n, why);
+}
+
+/* The id of a new one: of its first message's K, or of what it is about. */
+static void name_it(const struct incident_note *n, char id[INCIDENT_TEXT])
+{
+    struct key k = n->k;
+    for (unsigned b = 0; n->about && b < 8; b++)
+        k.byte[b] = (uint8_t)(n->about >> 8 * b);
+    incident_print(&k, id);
+}
+
+static struct incident *open_one(struct incidents *t, const struct incident_note *n, const char *id)
+{
+    struct incident *i = incident_add(t, id);
+    i->kind = n->kind;
+    i->first = i->last = n->now;
+    i->news = 1u << INCIDENT_OPENED;
+    if (n->storm && n->rested >= CLOSED_AFTER) { /* a storm of long ago that nobody wrote down */
+        i->resurfaced = n->now;
+        i->slept = n->rested;
+        i->news |= 1u << INCIDENT_RESURFACED;
+    }
+    return i;
+}
+
+static void resurface(struct incident *i, const struct incident_note *n)
+{
+    int64_t slept = n->now - i->last;
+    if (slept < CLOSED_AFTER || i->resurfaced > i->last)
+        return;
+    i->resurfaced = n->now;
+    i->slept = slept;
+    i->history = i->last;
+    i->news |= 1u << INCIDENT_RESURFACED;
+}
+
+static void take_in(struct incidents *t, struct incident *i, const struct incident_note *n,
+                    const char *why)
+{
+    struct member m = {
+        .k = n->k, .content = n->content, .own = n->own, .visible = n->visible, .first = n->now};
+    incident_keep(m.message_id, sizeof m.message_id, n->message_id);
+    if (*why) {
+        char sentence[INCIDENT_FIELD];
+        incident_keep(m.why, sizeof m.why, span_str(why));
+        snprintf(sentence, sizeof sentence, "Another message belongs to it: %s.", why);
+        incident_say(i, INCIDENT_REPLICATION, sentence);
+        i->news |= 1u << INCIDENT_JOINED;
+    }
+    incident_join(t, i, &m);
+}
+
+/* The incident this belongs to, with the message among its members. NULL: none. */
+static struct incident *place(struct incidents *t, const struct incident_note *n)
+{
+    char why[REASON] = "", id[INCIDENT_TEXT];
+    struct incident *i = find(t, BY_ABOUT, n->about);
+    i = i ? i : find(t, BY_K, key_value(&n->k));
+    if (!i) {
+        name_it(n, id);
+        i = incident_find(t, id);
+    }
+    if (!i && !opens(n))
+        return NULL;
+    bool joins = !i && (i = join_of(t, n, why)) != NULL;
+    i = i ? i : open_one(t, n, id);
+    resurface(i, n);
+    if (n->kind != INCIDENT_FLOOD && !incident_member(i, &n->k))
+        take_in(t, i, n, joins ? why : "");
+    incident_about(t, i, n->about);
+    for (size_t c = 0; c < n->nconvicted; c++)
+        incident_convict(t, i, n->convicted[c]);
+    return i;
+}
+
+bool incidents_place(struct incidents *t, const struct incident_note *n, char id[INCIDENT_TEXT])
+{
+    pthread_mutex_lock(&t->lock);
+    const struct incident *i = place(t, n);
+    if (i)
+        memcpy(id, i->id, INCIDENT_TEXT);
+    pthread_mutex_unlock(&t->lock);
+    return i;
+}
+
+/* ---- counting ---- */
 
 static void add(struct incident *i, const struct incident_note *n)
 {
+    uint64_t copies = (uint64_t)n->passed + n->tagged + n->held;
+    struct member *m = incident_member(i, &n->k);
+    if (m)
+        m->noted += copies;
     if (n->kind == INCIDENT_REPLICATION) /* a loop that hands out copies is one */
         i->kind = n->kind;
     i->last = n->now > i->last ? n->now : i->last;
-    i->copies += (uint64_t)n->passed + n->tagged + n->held;
+    i->copies += copies;
     i->passed += n->passed;
     i->tagged += n->tagged;
     i->held += n->held;
     i->would_hold += n->would_hold;
     if (n->recipients_visible > i->visible)
         i->visible = n->recipients_visible;
+    if (n->storm && !i->storm)
+        i->news |= 1u << INCIDENT_STORM;
     i->storm |= n->storm;
-    keep_text(i->from, n->from);
-    keep_text(i->subject, n->subject);
-    keep_text(i->message_id, n->message_id);
-    keep_text(i->relay, n->relay);
-    keep_evidence(i, n->evidence);
-    i->dirty = true;
+    keep_first(i->from, n->from);
+    keep_first(i->subject, n->subject);
+    keep_first(i->message_id, n->message_id);
+    keep_first(i->relay, n->relay);
+    incident_say(i, n->kind, n->evidence);
+    i->noted = i->dirty = true;
 }
 
-bool incidents_note(struct incidents *t, const struct incident_note *n)
+static void tell(struct incident *i, const struct incident_note *n, struct incident_news *news)
 {
-    bool news = false;
-    pthread_mutex_lock(&t->lock);
-    struct incident *i = find_key(t, &n->k);
-    if (i || opens(n)) {
-        news = !i || (n->storm && !i->storm);
-        if (!i)
-            i = open_slot(t, n);
-        add(i, n);
-    }
-    pthread_mutex_unlock(&t->lock);
-    return news;
+    const struct member *m = incident_member(i, &n->k);
+    *news = (struct incident_news){
+        .events = i->news, .copies = i->copies, .messages = (unsigned)i->nmembers};
+    memcpy(news->id, i->id, sizeof news->id);
+    if (m)
+        memcpy(news->joined, m->why, sizeof news->joined);
+    incident_slept(i->slept, news->slept);
+    i->news = 0;
 }
 
-/* ---- documents ---- */
-
-bool incident_is_open(int64_t last, int64_t now)
-{
-    return now - last < INCIDENT_OPEN_MS;
-}
-
-static const char *state_at(int64_t last, int64_t now)
-{
-    if (incident_is_open(last, now))
-        return "open";
-    return now - last < CLOSED_AFTER ? "quiet" : "closed";
-}
-
-void incident_restate(json_t *document, int64_t now)
-{
-    int64_t last = json_ms(json_object_get(document, "last"));
-    json_object_set_new(document, "state", json_string(state_at(last, now)));
-}
-
-static json_t *culprit_json(const struct culprit *c)
-{
-    json_t *evidence = json_array();
-    for (size_t i = 0; i < c->nevidence; i++)
-        json_array_append_new(evidence, json_text_of(c->evidence[i]));
-    json_t *j = json_object();
-    json_object_set_new(j, "relay", json_text(c->relay));
-    json_object_set_new(j, "named", json_boolean(c->named));
-    json_object_set_new(j, "copies", json_integer(c->detours));
-    json_object_set_new(j, "score", json_real(isfinite(c->score) ? round(c->score * 10) / 10 : 0));
-    json_object_set_new(j, "grade", json_text_of(c->grade));
-    json_object_set_new(j, "conviction", json_text_of(c->conviction));
-    json_object_set_new(j, "evidence", evidence);
-    return j;
-}
-
-static json_t *culprits_json(const struct report *r)
-{
-    json_t *list = json_array();
-    for (size_t i = 0; i < r->nculprits; i++)
-        json_array_append_new(list, culprit_json(&r->culprits[i]));
-    return list;
-}
-
-static uint64_t larger(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
-/* What the store knows of the message goes into the snapshot. The store has seen the first copies
- * too, which passed, but forgets with the process; so the larger number is the better one. Copies
- * are always passed + tagged + held. */
-static void ask_store(struct incidents *t, struct incident *i)
-{
-    struct arena *arena = arena_new();
-    struct report r = {0};
-    if (t->store && t->store->ops->report(t->store, &i->k, arena, &r)) {
-        i->first = r.first && r.first < i->first ? r.first : i->first;
-        uint64_t first = r.copies > i->copies ? r.copies - i->copies : 0;
-        i->copies += first;
-        i->passed += first;
-        i->recipients = (uint32_t)larger(i->recipients, r.recipients);
-        i->without = r.without;
-        i->storm |= r.storm;
-        if (r.nculprits) {
-            json_decref(i->culprits);
-            i->culprits = culprits_json(&r);
-        }
-    }
-    arena_free(&arena);
-}
-
-/* Puts what only the store knew back into the slot, in case the store forgets. */
-static void remember(struct incidents *t, const struct incident *snap)
+bool incidents_note(struct incidents *t, const struct incident_note *n, struct incident_news *news)
 {
     pthread_mutex_lock(&t->lock);
-    struct incident *i = find_id(t, snap->id);
+    struct incident *i = place(t, n);
     if (i) {
-        i->recipients = snap->recipients;
-        i->without = snap->without;
-        json_decref(i->culprits);
-        i->culprits = json_deep_copy(snap->culprits);
+        add(i, n);
+        tell(i, n, news);
     }
     pthread_mutex_unlock(&t->lock);
-}
-
-static json_t *evidence_json(const struct incident *i)
-{
-    json_t *list = json_array();
-    for (size_t e = 0; e < i->nevidence; e++)
-        json_array_append_new(list, json_text_of(i->evidence[e]));
-    return list;
-}
-
-static void set_count(json_t *j, const char *name, uint64_t n)
-{
-    json_object_set_new(j, name, json_integer((json_int_t)n));
-}
-
-/* Consumes the snapshot's culprits. */
-static json_t *document(struct incidents *t, struct incident *i, int64_t now)
-{
-    ask_store(t, i);
-    remember(t, i);
-    json_t *j = json_object();
-    json_object_set_new(j, "id", json_string(i->id));
-    json_object_set_new(j, "kind", json_string(kind_name[i->kind]));
-    json_object_set_new(j, "state", json_string(state_at(i->last, now)));
-    json_object_set_new(j, "storm", json_boolean(i->storm));
-    json_object_set_new(j, "first", json_time(i->first));
-    json_object_set_new(j, "last", json_time(i->last));
-    set_count(j, "copies", i->copies);
-    set_count(j, "passed", i->passed);
-    set_count(j, "tagged", i->tagged);
-    set_count(j, "held", i->held);
-    set_count(j, "would_hold", i->would_hold);
-    set_count(j, "recipients", i->recipients);
-    set_count(j, "without", i->without);
-    set_count(j, "visible", i->visible);
-    json_object_set_new(j, "from", json_text_of(i->from));
-    json_object_set_new(j, "subject", json_text_of(i->subject));
-    json_object_set_new(j, "message_id", json_text_of(i->message_id));
-    json_object_set_new(j, "relay", json_text_of(i->relay));
-    json_object_set_new(j, "evidence", evidence_json(i));
-    json_object_set_new(j, "culprits", i->culprits ? i->culprits : json_array());
-    i->culprits = NULL;
-    return j;
-}
-
-static void snapshot(struct incident *out, const struct incident *i)
-{
-    *out = *i;
-    out->culprits = json_deep_copy(i->culprits);
-}
-
-static int later_first(const void *a, const void *b)
-{
-    const struct incident *x = a, *y = b;
-    return x->last < y->last ? 1 : x->last > y->last ? -1 : strcmp(x->id, y->id);
-}
-
-/* Snapshots of all (or only the dirty ones, which are marked as being saved); malloc'd. */
-static struct incident *snapshots(struct incidents *t, bool to_save, size_t *n)
-{
-    struct incident *snap = calloc(SLOTS, sizeof *snap);
-    if (!snap)
-        abort();
-    *n = 0;
-    pthread_mutex_lock(&t->lock);
-    for (struct incident *i = t->slot; i < t->slot + SLOTS; i++) {
-        if (!i->id[0] || (to_save && (!i->dirty || i->saving)))
-            continue;
-        snapshot(&snap[(*n)++], i);
-        if (to_save) {
-            i->dirty = false;
-            i->saving = true;
-        }
-    }
-    pthread_mutex_unlock(&t->lock);
-    qsort(snap, *n, sizeof *snap, later_first);
-    return snap;
-}
-
-json_t *incidents_list(struct incidents *t, int64_t now)
-{
-    size_t n;
-    struct incident *snap = snapshots(t, false, &n);
-    json_t *list = json_array();
-    for (size_t i = 0; i < n; i++)
-        json_array_append_new(list, document(t, &snap[i], now));
-    free(snap);
-    return list;
-}
-
-json_t *incident_document(struct incidents *t, const char *id, int64_t now)
-{
-    struct incident snap = {0};
-    pthread_mutex_lock(&t->lock);
-    const struct incident *i = find_id(t, id);
-    if (i)
-        snapshot(&snap, i);
-    pthread_mutex_unlock(&t->lock);
-    return i ? document(t, &snap, now) : NULL;
-}
-
-bool incidents_has(struct incidents *t, const char *id)
-{
-    pthread_mutex_lock(&t->lock);
-    bool has = find_id(t, id) != NULL;
-    pthread_mutex_unlock(&t->lock);
-    return has;
+    return i;
 }
 
 size_t incidents_open(struct incidents *t, int64_t now)
 {
     size_t n = 0;
     pthread_mutex_lock(&t->lock);
-    for (const struct incident *i = t->slot; i < t->slot + SLOTS; i++)
-        n += i->id[0] && incident_is_open(i->last, now);
+    for (size_t i = 0; i < t->n; i++)
+        n += t->all[i]->noted && incident_is_open(t->all[i]->last, now);
     pthread_mutex_unlock(&t->lock);
     return n;
 }
 
-/* ---- saving ---- */
-
-struct save {
-    struct job job; /* must be first */
-    struct incidents *table;
-    char id[INCIDENT_TEXT];
-    int64_t first, last;
-    char *json;
-    bool look;  /* is there a saved document of a former life? */
-    char *past; /* that document */
-};
-
-/* On the keeper thread. A past that is found must be taken in first: nothing is written. */
-static int save_run(struct hold *hold, struct job *job)
+uint64_t incidents_forgotten(struct incidents *t)
 {
-    struct save *s = (struct save *)job;
-    free(s->past); /* the keeper may have to run it twice */
-    s->past = NULL;
-    if (s->look && hold_incident(hold, s->id, &s->past) < 0)
-        return -1;
-    if (s->past)
-        return 0;
-    return hold_save_incident(hold, s->id, s->first, s->last, s->json);
-}
-
-/* Adds the saved document of a former life to a slot. */
-static void absorb(struct incident *i, const char *past)
-{
-    json_t *j = json_loads(past, JSON_REJECT_DUPLICATES, NULL);
-    int64_t first = json_ms(json_object_get(j, "first"));
-    i->first = first && first < i->first ? first : i->first;
-    i->copies += json_get_num(j, "copies");
-    i->passed += json_get_num(j, "passed");
-    i->tagged += json_get_num(j, "tagged");
-    i->held += json_get_num(j, "held");
-    i->would_hold += json_get_num(j, "would_hold");
-    i->recipients = (uint32_t)larger(i->recipients, json_get_num(j, "recipients"));
-    i->visible = (uint32_t)larger(i->visible, json_get_num(j, "visible"));
-    i->storm |= json_get_yes(j, "storm");
-    if (strcmp(json_get_str(j, "kind"), kind_name[INCIDENT_REPLICATION]) == 0)
-        i->kind = INCIDENT_REPLICATION;
-    const json_t *e = json_object_get(j, "evidence");
-    for (size_t n = 0; n < json_array_size(e); n++)
-        keep_evidence(i, json_string_value(json_array_get(e, n)));
-    if (!i->culprits && json_array_size(json_object_get(j, "culprits")))
-        i->culprits = json_deep_copy(json_object_get(j, "culprits"));
-    json_decref(j);
-}
-
-static void save_done(struct job *job)
-{
-    struct save *s = (struct save *)job;
-    pthread_mutex_lock(&s->table->lock);
-    struct incident *i = find_id(s->table, s->id);
-    if (i) {
-        i->saving = false;
-        if (job->result < 0 || s->past)
-            i->dirty = true;
-        if (s->past && i->fresh)
-            absorb(i, s->past);
-        if (job->result >= 0)
-            i->fresh = false;
-    }
-    pthread_mutex_unlock(&s->table->lock);
-    free(s->json);
-    free(s->past);
-    free(s);
-}
-
-static void save(struct incidents *t, struct incident *snap, struct keeper *keeper,
-                 struct mailbox *home, int64_t now)
-{
-    struct save *s = calloc(1, sizeof *s);
-    if (!s)
-        abort();
-    s->job = (struct job){.run = save_run, .done = save_done, .home = home};
-    s->table = t;
-    memcpy(s->id, snap->id, sizeof s->id);
-    s->look = snap->fresh;
-    json_t *j = document(t, snap, now);
-    s->first = json_ms(json_object_get(j, "first"));
-    s->last = snap->last;
-    s->json = json_line(j);
-    json_decref(j);
-    keeper_submit(keeper, &s->job);
-}
-
-void incidents_save(struct incidents *t, struct keeper *keeper, struct mailbox *home, int64_t now)
-{
-    size_t n;
-    struct incident *snap = snapshots(t, true, &n);
-    for (size_t i = 0; i < n; i++)
-        save(t, &snap[i], keeper, home, now);
-    free(snap);
+    pthread_mutex_lock(&t->lock);
+    uint64_t n = t->forgotten;
+    pthread_mutex_unlock(&t->lock);
+    return n;
 }

@@ -126,6 +126,21 @@ static void know_relays(struct daemon *d)
     relays_tick(p->relays, clock_now());
 }
 
+/* Storms of the last 400 days, by which one that comes back is known again. */
+static void know_incidents(struct daemon *d)
+{
+    char error[512];
+    bool damaged;
+    struct pipeline *p = &d->pipeline;
+    p->incidents = incidents_new(p->store, &d->config->site);
+    incidents_tell(p->incidents, p->relays);
+    struct hold *view = hold_open(d->config->hold_path, false, &damaged, error);
+    if (!view || incidents_load(p->incidents, view, clock_now()) < 0)
+        log_say(LOG_LEVEL_ERROR, "the storms of the past cannot be read: %s",
+                view ? "the hold database is damaged" : error);
+    hold_close(&view);
+}
+
 static void start(struct daemon *d)
 {
     char error[512];
@@ -145,7 +160,7 @@ static void start(struct daemon *d)
         log_die("%s", error);
     p->store = c->store_none ? store_none_open() : store_memory_open(&c->site, c->store_memory);
     know_relays(d);
-    p->incidents = incidents_new(p->store, &c->site);
+    know_incidents(d);
     atomic_store(&p->mode, mode_in_force(c));
     keeper_on_tick(p->keeper, each_tick, d);
     if (!(d->workers = workers_start(c, p, error)))

@@ -42,6 +42,7 @@ static void replay_message(struct replay *rp, const struct recording *rec)
     virtual_now = rec->time;
     struct store *store = rp->pipeline.store;
     store->ops->tick(store, rec->time);
+    incidents_save(rp->pipeline.incidents, NULL, NULL, rec->time);
     struct tx *tx = tx_begin(&rp->pipeline, rp->config, &rp->keys, NULL, "replay");
     struct envelope *e = tx_envelope(tx);
     ipaddr_parse(&e->client, rec->client);
@@ -237,6 +238,7 @@ static int open_replay(struct replay *rp, const struct asked *o)
                    ? store_none_open()
                    : store_memory_open(&rp->config->site, rp->config->store_memory);
     p->incidents = incidents_new(p->store, &rp->config->site);
+    incidents_limit(p->incidents, INCIDENTS_REPLAY);
     p->counters = &rp->counters;
     p->mode = o->mode;
     rp->started = clock_mono();

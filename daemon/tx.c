@@ -404,11 +404,9 @@ static enum tx_state tx_decide(struct tx *tx)
         }
     policy_judge(tx->config->policy, tx->mode, &tx->subject, &tx->signals, &tx->verdict);
     learn(tx);
-    const struct verdict *v = &tx->verdict;
-    if (v->advised[DISP_HOLD] || tx->signals.replication.storm)
-        incident_print(&tx->signals.replication.k, tx->incident);
+    tx_place(tx);
     agree_on_reply(tx);
-    return v->count[DISP_HOLD] ? tx_hold(tx) : tx_finish(tx);
+    return tx->verdict.count[DISP_HOLD] ? tx_hold(tx) : tx_finish(tx);
 }
 
 /* ---- the end ---- */

@@ -66,42 +66,6 @@ static void write_journal(struct tx *tx)
     }
 }
 
-static void note_incident(struct tx *tx)
-{
-    const struct verdict *v = &tx->verdict;
-    if (!tx->pipeline->incidents || !tx->incident[0])
-        return;
-    const struct replication_signals *r = &tx->signals.replication;
-    bool would = v->mode == MODE_MONITOR;
-    struct incident_note note = {
-        .k = r->k,
-        .kind = r->duplicates || r->storm ? INCIDENT_REPLICATION : INCIDENT_LOOP,
-        .now = tx->now,
-        .passed = v->count[DISP_PASS],
-        .tagged = v->count[DISP_TAG],
-        .held = v->count[DISP_HOLD],
-        .would_hold = would ? v->advised[DISP_HOLD] : 0,
-        .recipients_visible = (uint32_t)tx->subject.visible.n,
-        .from = tx->fp.from,
-        .subject = tx->fp.subject,
-        .message_id = tx->fp.message_id,
-        .relay = r->blamed.n ? r->blamed : tx->signals.loop.relay,
-        .evidence = tx->signals.loop.evidence,
-        .storm = r->storm,
-    };
-    if (!incidents_note(tx->pipeline->incidents, &note))
-        return;
-    struct logline l;
-    log_begin(&l, LOG_LEVEL_NOTICE, "incident", span_str(tx->incident));
-    log_str(&l, "event", r->storm ? "storm" : "opened");
-    log_span(&l, "from", tx->fp.from);
-    log_span(&l, "subject", tx->fp.subject);
-    log_span(&l, "relay", note.relay);
-    log_str(&l, "conviction", r->conviction);
-    log_num(&l, "copies", (long long)r->copies);
-    log_end(&l);
-}
-
 static void write_log(struct tx *tx)
 {
     const struct verdict *v = &tx->verdict;
@@ -167,7 +131,7 @@ void tx_account(struct tx *tx)
 {
     make_tag(tx);
     keep_balance(tx);
-    note_incident(tx);
+    tx_incident_note(tx);
     write_journal(tx);
     write_log(tx);
 }

@@ -1,7 +1,7 @@
 /*
  * tx_own.h - the inside of struct tx, shared by tx.c (the order), tx_hold.c (a hold on its way to
- * the disk, and what happens when it does not get there) and tx_account.c (what is written down
- * about a verdict). Include it after tx.h.
+ * the disk, and what happens when it does not get there), tx_incident.c (the storm it belongs to)
+ * and tx_account.c (what is written down about a verdict). Include it after tx.h.
  */
 #ifndef TX_OWN_H
 #define TX_OWN_H
@@ -72,6 +72,10 @@ void tx_end_deadline(struct tx *);
 /* The hold under way is no longer waited for. */
 void tx_give_up_put(struct tx *);
 
+/* Where its copies belong, before they are held: fills incident. */
+void tx_place(struct tx *);
+/* What became of them is counted there. */
+void tx_incident_note(struct tx *);
 /* Writes down what became of the message: tag, balance, incident, journal, log. */
 void tx_account(struct tx *);
 

@@ -45,6 +45,11 @@ static void start(struct house *h)
     h->pipeline.keeper = keeper_start(h->dir, error);
     assert_non_null(h->pipeline.keeper);
     h->pipeline.incidents = incidents_new(h->pipeline.store, &h->config->site);
+    bool damaged;
+    struct hold *view = hold_open(h->dir, false, &damaged, error);
+    assert_non_null(view);
+    assert_int_equal(incidents_load(h->pipeline.incidents, view, clock_now()), 0);
+    hold_close(&view);
     h->desk = desk_start(h->config, &h->pipeline, NULL, error);
     if (!h->desk)
         fail_msg("%s", error);
@@ -634,7 +639,8 @@ static void storms_outlive_the_process(void **state)
     struct incident_note n = {
         .k = the_key(), .now = clock_now(), .held = 2, .from = SPAN("j@a.example"), .storm = true};
     char *path = arena_printf(h->arena, "storms/%s", storm);
-    incidents_note(h->pipeline.incidents, &n);
+    struct incident_news news;
+    assert_true(incidents_note(h->pipeline.incidents, &n, &news));
     hold_mail(h, 2, false, REL_DETOUR);
     for (int life = 0; life < 2; life++) { /* live, then saved */
         json_t *j = ask_ok(h, path, NULL);
