@@ -63,7 +63,7 @@ const struct fact_entry fact_table[FACT_COUNT] = {
     {"replication.join",
      MESSAGE(TYPE_STRING, UNIT_NONE,
              "What it was recognised by: own (its Message-ID, Date and From; a new message too), "
-             "stamp, chain, text or theme.")},
+             "name, stamp, chain, text or theme; see breakwater-detectors(7).")},
     {"replication.seen_before",
      EACH(TYPE_BOOL, UNIT_NONE,
           "A first copy, but the long memory thinks that this recipient had it (1 error in "

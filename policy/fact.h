@@ -67,7 +67,7 @@ enum fact {
     FACT_REPLICATION_CONVICTED,
     FACT_REPLICATION_DUPLICATES,
     FACT_REPLICATION_BLAMED,
-    FACT_REPLICATION_JOIN,        /* "own", "stamp", "chain", "text", "theme" */
+    FACT_REPLICATION_JOIN,        /* "own", "name", "stamp", ... */
     FACT_REPLICATION_SEEN_BEFORE, /* bool */
     FACT_REPLICATION_RESTED,      /* ms */
     FACT_REPLYALL_STATE,          /* "quiet", "watch", "storm", "cooldown" */

@@ -500,10 +500,12 @@ static const char *rule_reason(struct judge *j, size_t i, size_t r)
     return reason;
 }
 
+/* A first copy is FIRST to the replication detector whoever gets it: so the list is asked too. */
 static bool exempt(const struct judge *j, size_t r)
 {
     const struct copy_signal *copies = j->signals->replication.copy;
-    return copies && copies[r].relation == REL_EXEMPT;
+    return (copies && copies[r].relation == REL_EXEMPT) ||
+           site_exempt(j->subject->site, j->subject->envelope->recipients[r].address);
 }
 
 /* What enforce mode does with recipient r's copy. */

@@ -387,6 +387,22 @@ static void an_exempt_recipient_gets_the_copy_whatever_rules_say(void **state)
     }
 }
 
+static void an_exempt_recipient_gets_first_copies_too(void **state)
+{
+    (void)state;
+    struct policy *p = load(policy_default);
+    struct world w;
+    struct verdict v;
+    world_open(&w, 2);
+    w.envelope.recipients[0].address = SPAN("Postmaster@a.example");
+    w.signals.replyall = (struct replyall_signals){.state = REPLYALL_STORM, .to_all = true};
+    policy_judge(p, MODE_ENFORCE, &w.subject, &w.signals, &v);
+    assert_int_equal(v.copy[0].disposition, DISP_TAG);
+    assert_int_equal(v.copy[1].disposition, DISP_HOLD);
+    arena_free(&w.arena);
+    policy_free(&p);
+}
+
 static void signals_may_be_missing(void **state)
 {
     (void)state;
@@ -496,6 +512,7 @@ int main(void)
         cmocka_unit_test(each_mode_does_what_it_says),
         cmocka_unit_test(recipients_are_judged_one_by_one),
         cmocka_unit_test(an_exempt_recipient_gets_the_copy_whatever_rules_say),
+        cmocka_unit_test(an_exempt_recipient_gets_first_copies_too),
         cmocka_unit_test(signals_may_be_missing),
         cmocka_unit_test(reasons_are_made_harmless),
         cmocka_unit_test(the_sample_is_the_default),
