@@ -30,8 +30,8 @@ static struct span id_next(struct span *s, bool bare)
     struct span id = {NULL, 0};
     while (s->n && id.n == 0) {
         struct span rest = bare ? span_trim(*s) : span_from(*s, span_find(*s, '<') + 1);
-        size_t end = 0;
-        while (end < rest.n && (bare ? !byte_space(rest.p[end]) : rest.p[end] != '>'))
+        size_t end = bare ? 0 : span_find(rest, '>');
+        while (bare && end < rest.n && !byte_space(rest.p[end]))
             end++;
         id = span_head(rest, end);
         *s = rest.n ? span_from(rest, end + 1) : rest;
@@ -41,13 +41,20 @@ static struct span id_next(struct span *s, bool bare)
     return id;
 }
 
+/* Is there a byte in it that does not belong to a Message-ID? A folded one has. */
+static bool id_littered(struct span id)
+{
+    static const uint8_t litter[] = {' ', '\t', '\n', '\r', '<'};
+    for (size_t i = 0; i < sizeof litter; i++)
+        if (span_find(id, litter[i]) < id.n)
+            return true;
+    return false;
+}
+
 /* The same as of the Message-ID field: without blanks and <. */
 static uint64_t id_hash(struct arena *a, const struct keys *k, struct span id)
 {
-    size_t at = 0;
-    while (at < id.n && !byte_space(id.p[at]) && id.p[at] != '<')
-        at++;
-    if (at < id.n) {
+    if (id_littered(id)) {
         uint8_t *p = arena_alloc(a, id.n);
         size_t n = 0;
         for (size_t i = 0; i < id.n; i++)
@@ -58,13 +65,30 @@ static uint64_t id_hash(struct arena *a, const struct keys *k, struct span id)
     return id.n ? sip_hash(k, SIP_MISC, id) : 0;
 }
 
-static void reference_add(struct conversation *c, uint64_t hash)
+/* What a message refers to, with the bytes of each: most are named twice. */
+struct reader {
+    struct conversation *c;
+    struct arena *arena;
+    const struct keys *keys;
+    struct span id[CONVERSATION_REFERENCES];
+};
+
+static void reference_add(struct reader *r, struct span id)
 {
+    struct conversation *c = r->c;
+    if (c->nreferences == CONVERSATION_REFERENCES)
+        return;
+    for (size_t i = 0; i < c->nreferences; i++)
+        if (span_eq(r->id[i], id))
+            return;
+    uint64_t hash = id_hash(r->arena, r->keys, id);
     for (size_t i = 0; i < c->nreferences; i++)
         if (c->reference[i] == hash)
             return;
-    if (hash && c->nreferences < CONVERSATION_REFERENCES)
-        c->reference[c->nreferences++] = hash;
+    if (hash == 0)
+        return;
+    r->id[c->nreferences] = id;
+    c->reference[c->nreferences++] = hash;
 }
 
 /* The ids of all fields of a kind: the first one, and the last so many in a ring. */
@@ -91,17 +115,18 @@ static void references_read(struct conversation *c, struct arena *a, const struc
                             const struct message *m)
 {
     struct ids in_reply_to, references;
+    struct reader r = {.c = c, .arena = a, .keys = k};
     if (!m->first[FIELD_REFERENCES] && !m->first[FIELD_IN_REPLY_TO])
         return;
     ids_read(&references, m, FIELD_REFERENCES);
     ids_read(&in_reply_to, m, FIELD_IN_REPLY_TO);
     if (references.n)
-        reference_add(c, id_hash(a, k, references.first));
+        reference_add(&r, references.first);
     if (in_reply_to.n)
-        reference_add(c, id_hash(a, k, in_reply_to.first));
+        reference_add(&r, in_reply_to.first);
     size_t n = references.n;
     for (size_t i = 0; i < n && i < CONVERSATION_REFERENCES; i++)
-        reference_add(c, id_hash(a, k, references.last[(n - 1 - i) % CONVERSATION_REFERENCES]));
+        reference_add(&r, references.last[(n - 1 - i) % CONVERSATION_REFERENCES]);
 }
 
 /* ---- Thread-Index ([MS-OXOMSG] 2.2.1.3) ---- */
