@@ -38,6 +38,11 @@ void site_defaults(struct site *s)
         .bloom_days = 40,
         .bloom_error = 1e-3,
         .relay_probation = 30 * day,
+        .replyall_audience = 30,
+        .replyall_lasts = day / 6,
+        .pingpong_marked = 3,
+        .pingpong_same = 4,
+        .pingpong_plain = 20,
     };
 }
 

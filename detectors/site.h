@@ -39,6 +39,15 @@ struct site {
     unsigned bloom_days;     /* the long memory */
     double bloom_error;      /* of all its generations together */
     int64_t relay_probation; /* ms */
+
+    /* reply-all (detection.md 8) */
+    unsigned replyall_audience; /* people from which on a conversation is watched */
+    int64_t replyall_lasts;     /* ms: the longest storm; and how long it counts as just over */
+
+    /* ping-pong (detection.md 9): answers of the slower side to the other's, in an hour */
+    unsigned pingpong_marked; /* both are marked as machines; twice as many if one is */
+    unsigned pingpong_same;   /* both say the same again */
+    unsigned pingpong_plain;  /* neither: the mail is tagged */
 };
 
 /* Fills in the defaults of detection.md 12; lists empty but exempt = postmaster@*, abuse@*: a

@@ -304,6 +304,11 @@ static void defaults_are_those_of_the_detectors(void **state)
         assert_int_equal(d->bloom_days, s.bloom_days);
         assert_true(d->bloom_error >= s.bloom_error && d->bloom_error <= s.bloom_error);
         assert_int_equal(d->relay_probation, s.relay_probation);
+        assert_int_equal(d->replyall_audience, s.replyall_audience);
+        assert_int_equal(d->replyall_lasts, s.replyall_lasts);
+        assert_int_equal(d->pingpong_marked, s.pingpong_marked);
+        assert_int_equal(d->pingpong_same, s.pingpong_same);
+        assert_int_equal(d->pingpong_plain, s.pingpong_plain);
         assert_int_equal(d->nexempt, s.nexempt);
         for (size_t j = 0; j < s.nexempt; j++)
             assert_true(span_eq(d->exempt[j], s.exempt[j]));
