@@ -253,6 +253,27 @@ static json_t *storm_by_id(struct api *api, const char *id)
     return j ? j : json_null();
 }
 
+/* What the relays named in a storm are held to be by now: culprits' "state". */
+static void add_states(const struct api *api, const json_t *storm, const json_t *relays)
+{
+    const json_t *list = json_object_get(storm, "culprits");
+    for (size_t i = 0; api->pipeline->relays && i < json_array_size(list); i++) {
+        json_t *culprit = json_array_get(list, i), *state = NULL;
+        const json_t *name = json_object_get(culprit, "relay");
+        for (size_t k = 0; !state && k < json_array_size(relays); k++) {
+            const json_t *relay = json_array_get(relays, k);
+            if (json_equal(json_object_get(relay, "relay"), name))
+                state = json_object_get(relay, "state");
+        }
+        set(culprit, "state", state ? json_incref(state) : json_null());
+    }
+}
+
+static json_t *relays_known(const struct api *api)
+{
+    return api->pipeline->relays ? relays_list(api->pipeline->relays) : json_array();
+}
+
 static int latest_first(const void *a, const void *b)
 {
     int64_t x = json_ms(json_object_get(*(json_t *const *)a, "last"));
@@ -276,12 +297,15 @@ static void get_storms(struct api *api, struct http_request *r, const char *arg)
     json_t **sorted = calloc(json_object_size(by_id) + 1, sizeof(json_t *));
     if (!sorted)
         abort();
-    json_t *list = json_array(), *reply = json_object();
+    json_t *list = json_array(), *reply = json_object(), *relays = relays_known(api);
     for (void *m = json_object_iter(by_id); m; m = json_object_iter_next(by_id, m))
         sorted[n++] = json_object_iter_value(m);
     qsort(sorted, n, sizeof(json_t *), latest_first);
-    for (size_t i = 0; i < n && i < limit; i++)
+    for (size_t i = 0; i < n && i < limit; i++) {
+        add_states(api, sorted[i], relays);
         json_array_append(list, sorted[i]);
+    }
+    json_decref(relays);
     set(reply, "storms", list);
     set_num(reply, "known", known > n ? known : n);
     free(sorted);
@@ -313,6 +337,9 @@ static void get_storm(struct api *api, struct http_request *r, const char *arg)
     } else {
         if (!known)
             j = json_pack("{ss}", "id", id); /* null needs no decref */
+        json_t *relays = relays_known(api);
+        add_states(api, j, relays);
+        json_decref(relays);
         set(j, "queue", json_incref(queue));
         http_reply(r, 200, json_incref(j));
     }

@@ -146,6 +146,22 @@ static bool is_named(const json_t *culprit)
     return json_get_yes(culprit, "named");
 }
 
+/* "open", "resurfaced after 28 days" ... */
+static const char *storm_state(const struct ctl *ctl, const json_t *s)
+{
+    const char *state = json_get_str(s, "state");
+    const char *after = json_get_str(json_object_get(s, "resurfaced"), "after");
+    if (strcmp(state, "resurfaced") != 0 || !*after)
+        return ctl_text(ctl, s, "state", 16);
+    return arena_printf(ctl->arena, "%s after %s", state, print_text(ctl->arena, after, 32));
+}
+
+static bool storm_is_on(const json_t *s)
+{
+    const char *state = json_get_str(s, "state");
+    return strcmp(state, "open") == 0 || strcmp(state, "resurfaced") == 0;
+}
+
 static void print_storms(const struct ctl *ctl, const json_t *storms)
 {
     static const char *const heads[] = {"STORM", "STATE", "KIND",    "LAST COPY", ">COPIES",
@@ -155,10 +171,9 @@ static void print_storms(const struct ctl *ctl, const json_t *storms)
     for (size_t i = 0; i < json_array_size(storms); i++) {
         const json_t *s = json_array_get(storms, i);
         const json_t *c = json_array_get(json_object_get(s, "culprits"), 0);
-        bool open = strcmp(json_get_str(s, "state"), "open") == 0;
         struct cell *row = table_row(&t);
         row[0].text = ctl_text(ctl, s, "id", 0);
-        row[1] = (struct cell){ctl_text(ctl, s, "state", 16), open ? PAINT_ALARM : PAINT_NONE};
+        row[1] = (struct cell){storm_state(ctl, s), storm_is_on(s) ? PAINT_ALARM : PAINT_NONE};
         row[2].text = ctl_text(ctl, s, "kind", 16);
         row[3].text = ctl_time(ctl, s, "last");
         row[4].text = ctl_count(ctl, s, "copies");
@@ -215,9 +230,30 @@ static const char *named_relays(const struct ctl *ctl, const json_t *culprits)
     return list ? arena_printf(ctl->arena, "%s and %s", list, last) : last;
 }
 
+/* New mail, not further copies of one message: people, machines or a relay. false: not that. */
+static bool say_new_mail(const struct ctl *ctl, const json_t *s)
+{
+    const char *kind = json_get_str(s, "kind"), *since = ctl_time(ctl, s, "first");
+    const char *copies = print_some(ctl->arena, json_get_num(s, "copies"), "copy", "copies");
+    if (strcmp(kind, "reply-all") == 0)
+        printf("People answer everybody: %s of their answers since %s. The first was from %s.",
+               copies, since, ctl_text(ctl, s, "from", 64));
+    else if (strcmp(kind, "ping-pong") == 0)
+        printf("Two machines answer each other: %s of their answers since %s. One of them is %s.",
+               copies, since, ctl_text(ctl, s, "from", 64));
+    else if (strcmp(kind, "flood") == 0)
+        printf("%s sends far more than it usually does: %s since %s.", ctl_text(ctl, s, "relay", 0),
+               copies, since);
+    else
+        return false;
+    return true;
+}
+
 static void say_what_happened(const struct ctl *ctl, const json_t *s)
 {
     struct arena *a = ctl->arena;
+    if (say_new_mail(ctl, s))
+        return;
     const char *relays = named_relays(ctl, json_object_get(s, "culprits"));
     const char *copies = print_some(a, further(s), "further copy", "further copies");
     const char *to = print_some(a, json_get_num(s, "visible"), "address", "addresses");
@@ -240,10 +276,15 @@ static void say_who_got_it(const struct ctl *ctl, const json_t *s)
 {
     uint64_t rcpts = json_get_num(s, "recipients"), without = json_get_num(s, "without");
     uint64_t monitored = json_get_num(s, "would_hold");
+    bool several = json_array_size(json_object_get(s, "members")) > 1;
     if (monitored && json_get_num(s, "held") == 0)
         printf(" Every copy was passed on.");
     else if (rcpts && without == 0)
-        printf(" Each recipient already got one copy.");
+        printf(" Each recipient already got one copy%s.", several ? " of each message" : "");
+    else if (rcpts && several)
+        printf(" %s still due: a recipient got none of a message yet%s.",
+               print_some(ctl->arena, without, "copy is", "copies are"),
+               monitored ? ", but for what passed in monitor mode" : "");
     else if (rcpts)
         printf(" %s of %s got none yet%s.", print_count(ctl->arena, without),
                print_some(ctl->arena, rcpts, "recipient", "recipients"),
@@ -262,30 +303,70 @@ static void print_evidence(const struct ctl *ctl, const json_t *list)
     }
 }
 
+/* "faulty since A, latest B; joined late; misbehaving". */
+static const char *culprit_times(const struct ctl *ctl, const json_t *c)
+{
+    struct arena *a = ctl->arena;
+    const char *state = ctl_text(ctl, c, "state", 32);
+    if (!when(c, "since"))
+        return *json_get_str(c, "state") ? arena_printf(a, "now %s", state) : NULL;
+    return arena_printf(
+        a, "since %s, latest %s%s%s%s", ctl_time(ctl, c, "since"), ctl_time(ctl, c, "until"),
+        json_get_yes(c, "late") ? "; joined a storm that was on for a day" : "",
+        *json_get_str(c, "state") ? "; now " : "", *json_get_str(c, "state") ? state : "");
+}
+
+static void print_culprit(const struct ctl *ctl, const json_t *c)
+{
+    const char *times = culprit_times(ctl, c);
+    printf("  %s: %s, %s, score %.1f%s%s\n",
+           print_paint(ctl->arena, ctl->colour, is_named(c) ? PAINT_ALARM : PAINT_NONE,
+                       ctl_text(ctl, c, "relay", 0)),
+           print_some(ctl->arena, json_get_num(c, "copies"), "copy", "copies"),
+           ctl_text(ctl, c, "grade", 0), json_number_value(json_object_get(c, "score")),
+           *json_get_str(c, "conviction") ? "; convicted: " : "",
+           *json_get_str(c, "conviction") ? ctl_text(ctl, c, "conviction", 0) : "");
+    if (times)
+        printf("    %s\n", times);
+    print_evidence(ctl, json_object_get(c, "evidence"));
+}
+
 static void print_culprits(const struct ctl *ctl, const json_t *s)
 {
     const json_t *list = json_object_get(s, "culprits"), *own = json_object_get(s, "evidence");
+    bool loop = strcmp(json_get_str(s, "kind"), "loop") == 0;
     if (json_array_size(list))
         printf("\nWho re-sends it%s\n", json_array_size(list) > 1
                                             ? " (a copy that went through several counts for each)"
                                             : "");
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        const json_t *c = json_array_get(list, i);
-        printf("  %s: %s, %s, score %.1f%s%s\n",
-               print_paint(ctl->arena, ctl->colour, is_named(c) ? PAINT_ALARM : PAINT_NONE,
-                           ctl_text(ctl, c, "relay", 0)),
-               print_some(ctl->arena, json_get_num(c, "copies"), "copy", "copies"),
-               ctl_text(ctl, c, "grade", 0), json_number_value(json_object_get(c, "score")),
-               *json_get_str(c, "conviction") ? "; convicted: " : "",
-               *json_get_str(c, "conviction") ? ctl_text(ctl, c, "conviction", 0) : "");
-        print_evidence(ctl, json_object_get(c, "evidence"));
-    }
+    for (size_t i = 0; i < json_array_size(list); i++)
+        print_culprit(ctl, json_array_get(list, i));
     if (json_array_size(own)) {
-        const char *turn = json_string_value(json_array_get(own, 0));
-        printf("\nThe circle it runs in\n    - %s\n", print_text(ctl->arena, turn ? turn : "", 0));
+        puts(loop ? "\nThe circle it runs in" : "\nEvidence");
+        print_evidence(ctl, own);
     }
-    if (json_array_size(own) > 1)
-        printf("    and %zu more like it, see --json\n", json_array_size(own) - 1);
+}
+
+/* The messages of a storm that has several: the first, and the latest few. */
+static void print_members(const struct ctl *ctl, const json_t *s)
+{
+    enum { SHOWN = 10 };
+    const json_t *list = json_object_get(s, "members");
+    size_t n = json_array_size(list), skip = n > SHOWN ? n - SHOWN : 0;
+    if (n < 2)
+        return;
+    printf("\nIts messages%s\n",
+           skip ? arena_printf(ctl->arena, " (%zu older ones left out, see --json)", skip) : "");
+    for (size_t i = 0; i < n; i++) {
+        const json_t *m = json_array_get(list, i);
+        const char *why = json_get_str(m, "joined");
+        if (i && i <= skip)
+            continue;
+        printf("  %s: %s since %s%s%s\n", ctl_text(ctl, m, "message_id", 0),
+               print_some(ctl->arena, json_get_num(m, "copies"), "copy", "copies"),
+               ctl_time(ctl, m, "first"), *why ? "; here because " : "",
+               *why ? ctl_text(ctl, m, "joined", 0) : "");
+    }
 }
 
 static void print_next(const struct ctl *ctl, const json_t *s)
@@ -313,7 +394,7 @@ static void print_storm(const struct ctl *ctl, const json_t *s)
     const json_t *q = json_object_get(s, "queue");
     struct arena *a = ctl->arena;
     printf("Storm %s, %s, %s\n\n", ctl_text(ctl, s, "id", 0), ctl_text(ctl, s, "kind", 16),
-           print_paint(a, ctl->colour, PAINT_BOLD, ctl_text(ctl, s, "state", 16)));
+           print_paint(a, ctl->colour, PAINT_BOLD, storm_state(ctl, s)));
     say_what_happened(ctl, s);
     say_who_got_it(ctl, s);
     putchar('\n');
@@ -321,6 +402,11 @@ static void print_storm(const struct ctl *ctl, const json_t *s)
     print_fact(stdout, "Message-ID", ctl_text(ctl, s, "message_id", 0));
     print_fact(stdout, "First, last",
                arena_printf(a, "%s, %s", ctl_time(ctl, s, "first"), ctl_time(ctl, s, "last")));
+    const json_t *back = json_object_get(s, "resurfaced");
+    if (json_is_object(back))
+        print_fact(stdout, "Resurfaced",
+                   arena_printf(a, "%s, after %s", ctl_time(ctl, back, "at"),
+                                ctl_text(ctl, back, "after", 32)));
     print_fact(stdout, "Copies",
                arena_printf(a, "%s seen, %s passed (%s with a tag), %s held",
                             ctl_count(ctl, s, "copies"),
@@ -330,6 +416,7 @@ static void print_storm(const struct ctl *ctl, const json_t *s)
                arena_printf(a, "%s held, %s on the way out, %s released, %s in the bin",
                             ctl_count(ctl, q, "held"), ctl_count(ctl, q, "releasing"),
                             ctl_count(ctl, q, "released"), ctl_count(ctl, q, "discarded")));
+    print_members(ctl, s);
     print_culprits(ctl, s);
     print_next(ctl, s);
 }
