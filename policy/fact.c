@@ -2,6 +2,7 @@
  * fact.c - the table of facts, how each is read, and the words for our enumerations.
  */
 #include "fact.h"
+#include "replyall.h"
 
 #define MESSAGE(type, unit, text) type, unit, false, text
 #define EACH(type, unit, text) type, unit, true, text
@@ -185,15 +186,9 @@ static void read_signals(struct fact_value *v, const struct signals *signals)
     v[FACT_STORE_DEGRADED] = yes_or_no(r->degraded);
 }
 
-static const char *replyall_word(enum replyall_state s)
-{
-    static const char *const names[] = {"quiet", "watch", "storm", "cooldown"};
-    return s < sizeof names / sizeof *names ? names[s] : "unknown";
-}
-
 static void read_replyall(struct fact_value *v, const struct replyall_signals *r)
 {
-    v[FACT_REPLYALL_STATE] = word(replyall_word(r->state));
+    v[FACT_REPLYALL_STATE] = word(replyall_state_name(r->state));
     v[FACT_REPLYALL_TO_ALL] = yes_or_no(r->to_all);
     v[FACT_REPLYALL_REPLIES] = number(r->replies);
     v[FACT_REPLYALL_SENDERS] = number(r->senders);

@@ -1,7 +1,7 @@
 #!/bin/sh
 # options.sh - what the manuals and the sample say about keys and facts is what the program knows:
 # every key of `breakwaterd -k` is in breakwater.conf(5), with its default, and in the sample, every
-# fact of policy/fact.c is in policy.conf(5), and neither names one that does not exist. Run from the
+# fact of policy/fact.c is in policy.conf(5), and no manual names one that does not exist. Run from the
 # top of the sources, after a build.
 build=${BREAKWATER_BUILD:-${BUILD:-build}}
 tmp=$(mktemp -d) && trap 'rm -rf "$tmp"' EXIT
@@ -42,6 +42,18 @@ sed -n 's/^    {"\([a-z_]*\.[a-z_]*\)".*/\1/p' policy/fact.c >"$tmp/facts"
 [ -s "$tmp/facts" ] || { echo "options.sh: found no facts in policy/fact.c"; exit 1; }
 sed -n 's/^\.It Va //p' policy/policy.conf.5 >"$tmp/factmanual"
 differ "policy.conf(5)" "$tmp/facts" "$tmp/factmanual"
+
+# What breakwater-detectors(7) sets as a variable is a key, with its section or without, or a fact;
+# a number in brackets behind one is its default.
+{ cat "$tmp/keys" "$tmp/facts"; sed 's/.*\.//' "$tmp/keys"; } | sort -u >"$tmp/known"
+sed -n 's/^\.\(Pq \)\{0,1\}Va \([a-z_.]*[a-z]\).*/\2/p' detectors/breakwater-detectors.7 | sort -u |
+	comm -23 - "$tmp/known" | sed 's/^/breakwater-detectors(7): does not exist: /' >"$tmp/out"
+awk -F'\t' 'FNR == NR { sub(/.*\./, "", $1); value[$1] = $3; next }
+	/^\.(Pq )?Va / { name = $0; sub(/^\.(Pq )?Va /, "", name); sub(/ .*/, "", name) }
+	/^\[/ && (name in value) { said = $0; sub(/^\[/, "", said); sub(/\].*/, "", said)
+		if (said != value[name]) print "breakwater-detectors(7): " name " is " value[name] ", not " said }
+	!/^\.(Pq )?Va / { name = "" }' "$tmp/table" detectors/breakwater-detectors.7 >>"$tmp/out"
+[ -s "$tmp/out" ] && { cat "$tmp/out"; bad=1; }
 
 # The sample, with everything in it switched on, is a configuration.
 mkdir "$tmp/hold" && cp contrib/policy.conf "$tmp/policy.conf"
