@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "alias.h"
 #include "blame.h"
 
 static bool few_add(struct few *f, uint32_t value)
@@ -57,7 +56,6 @@ struct scene *scene_new(struct record *r, const struct observation *o)
     struct scene *sc = arena_zero(s->arena, sizeof *sc);
     sc->o = o;
     sc->record = r;
-    sc->reissue = join_reissue((enum join)o->join);
     sc->helo_label = label_hash(s, s->envelope->helo);
     sc->peer_org = (uint32_t)sip_hash(s->keys, SIP_HOST, s->client_org);
     sc->names = arena_zero(s->arena, s->path.n * sizeof *sc->names);
@@ -184,7 +182,7 @@ static bool branches(const struct record *r, const struct node *node)
 
 /* Adds one detour through node i to its dossier. */
 static void dossier_add(const struct scene *sc, struct dossier *d, size_t i, size_t from,
-                        uint64_t r, uint32_t rlabel)
+                        bool begins, uint64_t r, uint32_t rlabel)
 {
     const struct subject *s = sc->o->subject;
     const struct path *p = &s->path;
@@ -198,7 +196,7 @@ static void dossier_add(const struct scene *sc, struct dossier *d, size_t i, siz
         d->since = s->now;
     if (s->now > d->until)
         d->until = s->now;
-    if (hop && hop->reinjected && (i || sc->reissue)) {
+    if (hop && hop->reinjected && (i || begins)) {
         d->reinjected++;
         d->pickup |= span_case_starts(hop->line, SPAN("from mail pickup service"));
     }
@@ -217,7 +215,7 @@ static void dossier_add(const struct scene *sc, struct dossier *d, size_t i, siz
         span_show(s->visible.address[example], d->addressee, sizeof d->addressee);
 }
 
-int blame_enter(struct scene *sc, size_t from, uint64_t r, uint32_t rlabel)
+int blame_enter(struct scene *sc, size_t from, bool begins, uint64_t r, uint32_t rlabel)
 {
     const struct path *p = &sc->o->subject->path;
     struct record *record = sc->record;
@@ -232,9 +230,9 @@ int blame_enter(struct scene *sc, size_t from, uint64_t r, uint32_t rlabel)
         if (at == NOBODY || again)
             continue;
         entered[n++] = at;
-        dossier_add(sc, &record->dossier[at], i, from, r, rlabel);
+        dossier_add(sc, &record->dossier[at], i, from, begins, r, rlabel);
         double score = blame_score(record, &record->dossier[at]);
-        if (best == NOBODY || (score > top && !sc->reissue)) {
+        if (best == NOBODY || (score > top && !begins)) {
             best = at;
             top = score;
         }

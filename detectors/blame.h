@@ -15,7 +15,6 @@
 struct scene {
     const struct observation *o;
     struct record *record;
-    bool reissue; /* sent anew by the first server of its path */
     uint32_t helo_label, peer_org;
     uint32_t *label;  /* organisation label of each visible address, in their order */
     struct labelled { /* the same, sorted by label */
@@ -34,8 +33,10 @@ struct scene *scene_new(struct record *, const struct observation *);
 uint32_t scene_label(const struct scene *, const struct recipient *);
 
 /* Enters the servers of node[from..] in their dossiers for a copy to r, whose label is rlabel;
- * returns the index of the best-scored dossier, of a re-issue the first one, or NOBODY. */
-int blame_enter(struct scene *, size_t from, uint64_t r, uint32_t rlabel);
+ * returns the index of the best-scored dossier, or NOBODY. begins: the message was sent anew or its
+ * trace was cut off there; then a pickup that is the oldest hop counts as well, and the first
+ * server is the one returned. */
+int blame_enter(struct scene *, size_t from, bool begins, uint64_t r, uint32_t rlabel);
 /* The first convicted server of node[from..], or NOBODY; enters nothing. */
 int blame_convicted(const struct record *, const struct path *, size_t from);
 double blame_score(const struct record *, const struct dossier *);

@@ -110,10 +110,12 @@ const struct detector replication_detector = {
 
 /* ---- relations ---- */
 
-/* How one copy relates to those before it; from: where its segment starts in the path. */
+/* How one copy relates to those before it; from: where its segment starts in the path; begins: it
+ * begins anew, of a message that its recipient had first from further away. */
 struct relating {
     enum relation relation;
     size_t from;
+    bool begins;
 };
 
 /* How many nodes our path and the path to leaf have in common. *length: nodes to leaf, 0 if it is
@@ -131,32 +133,49 @@ static size_t common(const struct record *r, const struct path *p, uint32_t leaf
     return at ? at->depth + 1u : 0;
 }
 
+/* Has the copy no more in common with another than the name of the machine it came from, which is
+ * no acceptance, and with the first copy, whose first place is given, not even that? Then the trace
+ * before it was cut off, and it is neither the same queue entry nor the same delivery again. */
+static bool cut_off(const struct path *p, const struct place *first, size_t with_any)
+{
+    return first && first->depth == 0 && first->host != (uint32_t)p->node[0].host_hash &&
+           with_any <= (p->node[0].hop ? 0 : 1);
+}
+
+enum { FAR = 3 }; /* nodes of a path that tells where a message came from */
+
 static struct relating relate(const struct record *r, const struct path *p, const uint32_t leaf[2])
 {
-    size_t top = 0, from = 0, from_length = SIZE_MAX;
-    const struct place *next = NULL;
+    size_t top = 0, from = 0, from_length = SIZE_MAX, first_length = 0;
+    const struct place *next = NULL, *first = NULL;
     for (unsigned i = 0; i < 2; i++) {
         const struct place *below;
         size_t length, k = common(r, p, leaf[i], &length, &below), rank;
+        if (i == 0) {
+            first = below;
+            first_length = length;
+        }
         if (!length)
             continue;
-        if (k == p->n && k == length)
-            return (struct relating){REL_SAME, k};
-        rank = 1 + 2 * k + (k == length); /* handed over on our own path: preferred */
-        if (rank <= top)
+        rank = k == p->n && k == length ? SIZE_MAX : 1 + 2 * k + (k == length);
+        if (rank <= top) /* handed over on our own path: preferred */
             continue;
         top = rank;
         from = k;
         from_length = length;
         next = below;
     }
+    if (cut_off(p, first, from))
+        return (struct relating){REL_FORK, 0, first_length >= FAR};
+    if (top == SIZE_MAX)
+        return (struct relating){.relation = REL_SAME, .from = from};
     if (from == from_length)
-        return (struct relating){REL_DETOUR, from};
+        return (struct relating){.relation = REL_DETOUR, .from = from};
     if (from == p->n)
-        return (struct relating){REL_LATE, from};
+        return (struct relating){.relation = REL_LATE, .from = from};
     if (next && next->host == (uint32_t)p->node[from].host_hash)
-        return (struct relating){REL_RESEND, from};
-    return (struct relating){REL_FORK, from};
+        return (struct relating){.relation = REL_RESEND, .from = from};
+    return (struct relating){.relation = REL_FORK, .from = from};
 }
 
 static bool all_own(const struct path *p, size_t from)
@@ -220,7 +239,7 @@ static void relate_copies(struct turn *t)
 {
     const struct path *p = &t->s->path;
     uint32_t leaf[2] = {0, 0};
-    struct relating rel = {REL_FORK, 0};
+    struct relating rel = {.relation = REL_FORK};
     for (size_t i = 0; i < t->e->nrecipients; i++) {
         struct copy *c = &t->copy[i];
         if (!c->a || c->twin >= 0 || !(c->a->pending + c->a->passed))
@@ -231,7 +250,7 @@ static void relate_copies(struct turn *t)
         }
         c->rel = rel;
         if (t->reissue && rel.relation != REL_DETOUR && (rel.from == 0 || rel.from == p->n))
-            c->rel = (struct relating){REL_FORK, 0};
+            c->rel = (struct relating){REL_FORK, 0, true};
         else if (rel.relation == REL_DETOUR && all_own(p, rel.from))
             c->rel.relation = REL_INTERNAL;
         else if (t->list && !has_list(t->r, c->a, t->list))
@@ -274,10 +293,10 @@ static bool blamed_before(const struct record *r, const struct addressee *a, uin
 
 /* Was it taken out of a mailbox after it had left the way of the earlier copies? Where a message
  * begins, a pickup is nothing odd; where one begins anew, it is. */
-static bool reinjected(const struct turn *t, size_t from)
+static bool reinjected(const struct turn *t, const struct relating *rel)
 {
     const struct path *p = &t->s->path;
-    for (size_t i = from ? from : t->reissue ? 0 : 1; i < p->n; i++)
+    for (size_t i = rel->from || rel->begins ? rel->from : 1; i < p->n; i++)
         if (p->node[i].hop && p->node[i].hop->reinjected)
             return true;
     return false;
@@ -299,7 +318,7 @@ static enum conviction convict(const struct turn *t, const struct dossier *d, co
         return CONVICTION_AGAIN;
     if (quick(t, d))
         return CONVICTION_QUICK;
-    if (!s->fp.list_marked && (reinjected(t, c->rel.from) || s->visible.connector.n))
+    if (!s->fp.list_marked && (reinjected(t, &c->rel) || s->visible.connector.n))
         return CONVICTION_STRUCT;
     return s->path.cycle >= 2 ? CONVICTION_CYCLE : CONVICTION_NONE;
 }
@@ -354,7 +373,7 @@ static void blame_copies(struct turn *t)
         }
         uint32_t label = i < ENTRIES_EACH ? scene_label(scene, &t->e->recipients[i]) : 0;
         if (label || !cached[c->rel.from]) {
-            c->blamed = blame_enter(scene, c->rel.from, c->a->hash, label);
+            c->blamed = blame_enter(scene, c->rel.from, c->rel.begins, c->a->hash, label);
             cached[c->rel.from] |= !label;
             if (!label)
                 cache[c->rel.from] = c->blamed;

@@ -137,7 +137,7 @@ def test_ordinary_life(tmp_path, scenario):
 @pytest.mark.parametrize("scenario", STORMS)
 def test_storm(tmp_path, scenario):
     expected, got = both(tmp_path, [scenario], 2, 60)
-    assert named(got) == named(expected)
+    assert set(named(got)) == set(named(expected))  # the reference has no incidents: a message each
     assert all(relay.startswith("sbs.") for relay in named(got))
     assert len(set(named(got))) == (2 if scenario == "one" else 3)
 
