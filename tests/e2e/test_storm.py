@@ -15,8 +15,9 @@ import report  # noqa: E402
 
 SCENARIOS = {s.name: s for s in report.all_scenarios("small")}
 # Those whose traces are one file whatever the engine says.
-OPEN = ["A-kept-same", "A1-lost-reissue-footer", "G-stripped-newid", "A-mixed"]
-KEPT = ["A-kept-same", "A1-kept-same-footer", "C-kept-same", "G-kept-same"]
+OPEN = ["A-kept-same", "A1-lost-reissue-footer", "G-stripped-newid", "A-mixed", "reply-all-50-isp", "forged-smarthost", "ordinary"]
+KEPT = ["A-kept-same", "A1-kept-same-footer", "C-kept-same", "G-kept-same", "stuck-client", "circle-own-exchange",
+        "forward-ring-delivered-to", "forged-pickup", "ordinary"]
 
 
 def digest(name, seed):

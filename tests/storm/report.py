@@ -18,6 +18,8 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
+import faults  # noqa: E402
+import ordinary  # noqa: E402
 import replication  # noqa: E402
 from score import Engine, EngineFailed, ROOT, Score  # noqa: E402
 
@@ -26,7 +28,7 @@ COLUMNS = (("scenario", 31), ("copies made", 11), ("delivered: median p99 max", 
 
 
 def all_scenarios(scale):
-    return replication.scenarios(scale)
+    return replication.scenarios(scale) + faults.scenarios(scale) + ordinary.scenarios(scale)
 
 
 def chosen(scenarios, patterns):
@@ -87,6 +89,9 @@ def row(scenario, score, culprits, seconds):
     delivered = " | ".join("{} {} {}".format(*score.phase(p)) for p in phases) if storm else "-"
     if score.throttled:
         delivered += f" ({score.throttled} deferred)"
+    note = getattr(scenario, "note", None)
+    if note:
+        delivered = note
     contained = "-"
     if storm:
         contained = "at the first copy" if score.leak is None else f"{score.leak[0]:,} in {score.leak[1]:,.0f} s"
@@ -112,7 +117,10 @@ def results(scenarios, run, jobs):
         yield from map(work, todo)
         return
     with multiprocessing.Pool(jobs) as pool:
-        yield from pool.imap(work, todo)
+        # The last takes longest: it is begun first.
+        begun = [pool.apply_async(work, (job,)) for job in reversed(todo)]
+        for result in reversed(begun):
+            yield result.get()
 
 
 def main():
