@@ -185,12 +185,18 @@ static const char *auto_submitted(struct arena *a, const struct message *m)
     return arena_printf(a, "Auto-Submitted: %s", shown);
 }
 
-static const char *precedence(const struct message *m)
+/* What the mail of a list says as well, which people wrote: a list marks itself, or sends by an
+ * address of its own. */
+static const char *precedence(const struct message *m, const struct fingerprints *fp,
+                              const struct envelope *e)
 {
     const struct field *f = message_first(m, FIELD_PRECEDENCE);
     struct span word = f ? keyword(f->value) : span_of(NULL, 0);
     if (span_case_eq(word, SPAN("auto_reply")))
         return "Precedence: auto_reply";
+    if (m->first[FIELD_LIST_ID] || m->first[FIELD_LIST_OTHER] ||
+        !span_case_eq(e->reversepath, fp->from))
+        return NULL;
     if (span_case_eq(word, SPAN("bulk")))
         return "Precedence: bulk";
     return span_case_eq(word, SPAN("junk")) ? "Precedence: junk" : NULL;
@@ -208,14 +214,14 @@ static bool report(const struct message *m)
     return f && span_case_eq(keyword(f->value), SPAN("multipart/report"));
 }
 
-static const char *machine(struct arena *a, const struct message *m, const struct envelope *e,
-                           const struct topic *topic)
+static const char *machine(struct arena *a, const struct message *m, const struct fingerprints *fp,
+                           const struct envelope *e, const struct topic *topic)
 {
     const char *why = auto_submitted(a, m);
     if (!why && e->reversepath.n == 0)
         why = "null reverse-path";
     if (!why)
-        why = precedence(m);
+        why = precedence(m, fp, e);
     if (!why && autoreply(m))
         why = "X-Autoreply";
     if (!why && report(m))
@@ -264,7 +270,7 @@ void conversation_read(struct conversation *c, struct arena *a, const struct key
     c->root = c->nreferences ? c->reference[0] : c->own;
     c->reply = c->nreferences || topic.reply;
     index_read(c, keys, m);
-    c->automatic_why = machine(a, m, e, &topic);
+    c->automatic_why = machine(a, m, fp, e, &topic);
     c->automatic = c->automatic_why != NULL;
     c->noise = c->reply && to_many(m, e) && says_little(fp);
 }

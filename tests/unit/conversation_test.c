@@ -206,8 +206,11 @@ static void test_machines(void **state)
         {"Auto-Submitted: \x01\xff", "Auto-Submitted: \?\?"},
         {"Auto-Submitted:", NULL},
         {"Precedence: list", NULL},
-        {"Precedence: bulk", "Precedence: bulk"},
-        {"Precedence: JUNK", "Precedence: junk"},
+        {"From: A@a.example\nPrecedence: bulk", "Precedence: bulk"},
+        {"From: a@a.example\nPrecedence: JUNK", "Precedence: junk"},
+        {"From: writer@b.example\nPrecedence: bulk", NULL}, /* a list's own reverse-path */
+        {"From: a@a.example\nList-Id: <l.a.example>\nPrecedence: bulk", NULL},
+        {"From: a@a.example\nList-Post: <mailto:l@a.example>\nPrecedence: bulk", NULL},
         {"Precedence: auto_reply", "Precedence: auto_reply"},
         {"X-Auto-Response-Suppress: All", NULL},
         {"X-Autoreply: yes", "X-Autoreply"},

@@ -56,6 +56,7 @@ struct mail {
     const char *from, *to; /* NULL: a@x and b@y */
     const char *id, *answers, *subject, *text;
     bool automatic;
+    const char *head, *reversepath; /* more fields; NULL: from */
 };
 
 /* Two addresses, and the message read last. */
@@ -80,19 +81,20 @@ static void read_mail(struct game *g, const struct mail *m)
 {
     const char *from = m->from ? m->from : "a@x.example", *to = m->to ? m->to : "b@y.example";
     struct message *message = message_new(arena);
-    const char *head =
-        arena_printf(arena, "From: <%s>\nSubject: %s\nMessage-ID: <%s>\n%s%s%s%s\n", from,
-                     m->subject ? m->subject : "s", m->id ? m->id : "none@x",
-                     m->answers ? "In-Reply-To: <" : "", m->answers ? m->answers : "",
-                     m->answers ? ">\n" : "", m->automatic ? "Auto-Submitted: auto-replied\n" : "");
+    const char *head = arena_printf(
+        arena, "From: <%s>\nSubject: %s\nMessage-ID: <%s>\n%s%s%s%s%s\n", from,
+        m->subject ? m->subject : "s", m->id ? m->id : "none@x", m->answers ? "In-Reply-To: <" : "",
+        m->answers ? m->answers : "", m->answers ? ">\n" : "",
+        m->automatic ? "Auto-Submitted: auto-replied\n" : "", m->head ? m->head : "");
     message_add_raw(message, span_str(head));
     message_end_header(message);
     struct fingerprinter *f = fingerprint_begin(arena, &keys, message);
     struct fingerprints fp;
     fingerprint_body(f, span_str(m->text ? m->text : ""));
     fingerprint_end(f, &fp);
-    g->envelope = (struct envelope){
-        .reversepath = span_str(from), .recipients = g->recipient, .nrecipients = 1};
+    g->envelope = (struct envelope){.reversepath = span_str(m->reversepath ? m->reversepath : from),
+                                    .recipients = g->recipient,
+                                    .nrecipients = 1};
     g->recipient[0] = (struct recipient){.address = span_str(to)};
     subject_read(&g->s, arena, &site, &keys, &g->envelope, message, &fp, g->now);
     g->signals.pingpong = (struct pingpong_signals){0};
@@ -231,6 +233,23 @@ static void test_people_who_quote_everything_are_no_machines(void **state)
                                           "when", "monday", "tuesday", "ten", "noon", "never"};
     quote_everything(words);
     quote_everything(terse);
+}
+
+/* Two subscribers of a list that says Precedence: bulk, in a lively mood. */
+static void test_people_on_a_list_are_no_machines(void **state)
+{
+    (void)state;
+    struct game *g = game_new();
+    for (unsigned i = 0; i < 20; i++, g->now += 3 * MINUTE) {
+        struct mail m = {.from = i % 2 ? "b@y.example" : "a@x.example",
+                         .to = i % 2 ? "a@x.example" : "b@y.example",
+                         .id = arena_printf(arena, "%u@x", i),
+                         .answers = i ? arena_printf(arena, "%u@x", i - 1) : NULL,
+                         .head = "Precedence: bulk\n",
+                         .reversepath = "owner-list@l.example"};
+        assert_int_equal(play(g, &m), ADVICE_PASS);
+    }
+    assert_true(g->signals.pingpong.flips > 8);
 }
 
 static void test_who_is_looked_at(void **state)
@@ -474,6 +493,7 @@ int main(void)
         CASE(test_what_is_an_answer),
         CASE(test_borders),
         CASE(test_people_who_quote_everything_are_no_machines),
+        CASE(test_people_on_a_list_are_no_machines),
         CASE(test_who_is_looked_at),
         CASE(test_each_recipient_has_its_advice),
         CASE(test_person_gets_through_a_loop_of_machines),
