@@ -74,7 +74,8 @@ static bool add_recipient(void *arg, struct span address)
 /* Of the first field of this name that stands above (or not above) the top Received. */
 static bool delivered_to(struct stored *s, struct span name, bool above)
 {
-    for (const struct field *f = s->m->fields; f < s->m->fields + s->m->nfields; f++) {
+    for (size_t i = 0; i < s->m->nfields; i++) {
+        const struct field *f = &s->m->fields[i];
         if (!span_case_eq(f->name, name) || (s->top ? f < s->top : true) != above)
             continue;
         address_each(s->arena, f->value, add_recipient, s);
@@ -178,7 +179,7 @@ static bool of_final_delivery(const struct field *f)
 /* Where a field ends in the head: where the next begins. */
 static size_t field_end(const struct message *m, const struct field *f)
 {
-    return f + 1 < m->fields + m->nfields ? (size_t)(f[1].name.p - m->head) : m->nhead;
+    return f + 1 < &m->fields[m->nfields] ? (size_t)(f[1].name.p - m->head) : m->nhead;
 }
 
 /* The message without the top Received and what the final delivery wrote above it; without any

@@ -222,7 +222,7 @@ static bool leaf_begin(void *arg, const struct mime_leaf *leaf)
     }
     memset(&f->decoder, 0, sizeof f->decoder);
     memset(&f->utf16, 0, sizeof f->utf16);
-    bool wide = leaf->charset >= CHARSET_UTF16;
+    bool wide = leaf->charset >= CHARSET_WIDE;
     if (leaf->kind == MIME_HTML)
         html_begin(&f->html, &f->words, wide ? CHARSET_UTF8 : leaf->charset);
     return !decided(f);
@@ -239,7 +239,7 @@ static void narrow_text(struct fingerprinter *f, enum charset cs, struct span s)
         words_text(&f->words, cs, &f->decoder, s, false);
 }
 
-/* UTF-16 becomes UTF-8 first, so that HTML and words see ASCII as ASCII. */
+/* UTF-16 and ISO-2022-JP become UTF-8 first, so that HTML and words see ASCII as ASCII. */
 static void wide_text(struct fingerprinter *f, struct span s, bool final)
 {
     while (s.n || (final && f->utf16.npending)) {
@@ -259,7 +259,7 @@ static void leaf_bytes(void *arg, struct span s)
     struct fingerprinter *f = arg;
     if (f->leaf.kind == MIME_ATTACHMENT)
         digest_add(&f->digest, s);
-    else if (f->leaf.charset >= CHARSET_UTF16)
+    else if (f->leaf.charset >= CHARSET_WIDE)
         wide_text(f, s, false);
     else
         narrow_text(f, f->leaf.charset, s);
@@ -273,7 +273,7 @@ static void leaf_end(void *arg)
         child_end(f, RANK_NONE);
         return;
     }
-    if (f->leaf.charset >= CHARSET_UTF16)
+    if (f->leaf.charset >= CHARSET_WIDE)
         wide_text(f, SPAN(""), true);
     if (f->leaf.kind == MIME_HTML)
         html_end(&f->html);

@@ -31,8 +31,8 @@ struct words {
 /* Takes nothing yet; all memory comes from the arena. */
 void words_begin(struct words *, struct arena *, const struct keys *);
 
-/* Text in a charset that is ASCII below 0x80 (not UTF-16). final: flush what the decoder waits
- * for. */
+/* Text in a charset that is ASCII below 0x80, but for trail bytes (below CHARSET_WIDE). final:
+ * flush what the decoder waits for. */
 void words_text(struct words *, enum charset, struct charset_state *, struct span, bool final);
 /* One code point. */
 void words_point(struct words *, uint32_t point);
