@@ -156,6 +156,14 @@ def test_throttle_and_reject_are_replies_with_a_code(daemon):
     assert ask(daemon, "never") == [("y", b"550 5.4.6 no\0")]
 
 
+def test_what_should_wait_for_some_recipients_passes_and_what_is_refused_for_some_is_held(daemon):
+    (letter, data), final = ask(daemon, "busy", "b")
+    assert (letter, final) == ("h", ("c", b"")) and data.startswith(b"X-Breakwater\0 act=tag; rule=busy; ")
+    assert ask(daemon, "never", "b") == [("-", b"<never@rcpt.example>\0"), ("c", b"")]
+    assert ask(daemon, "busy", "held-both")[-1] == ("c", b"")
+    assert ask(daemon, "busy", "never")[-1][1].startswith(b"451 ")
+
+
 def test_a_tag_is_one_header(daemon):
     (letter, data), final = ask(daemon, "tagged")
     assert letter == "h" and final == ("c", b"")
