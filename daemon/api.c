@@ -41,6 +41,13 @@ static json_t *json_id(uint64_t id)
     return json_string(text);
 }
 
+static json_t *json_key(const struct key *k)
+{
+    char hex[2 * sizeof k->byte + 1];
+    hex_print(span_of(k->byte, sizeof k->byte), hex);
+    return json_string(hex);
+}
+
 /* The limit a request wants. false: refused. */
 static bool page_limit(struct http_request *r, size_t *limit)
 {
@@ -371,6 +378,7 @@ static json_t *copy_json(const struct copy_row *c)
     set(j, "subject", json_text_of(c->subject));
     set(j, "message_id", json_text_of(c->message_id));
     set(j, "storm", json_text_of(c->incident));
+    set(j, "k", json_key(&c->k));
     set(j, "rule", json_text_of(c->rule));
     set(j, "reason", json_text_of(c->reason));
     set(j, "blamed", json_text_of(c->blamed));
@@ -595,6 +603,10 @@ static json_t *row_json(const struct journal_row *w)
     set(j, "rule", json_text(w->rule));
     set(j, "message_id", json_text(w->message_id));
     set(j, "storm", json_text(w->incident));
+    set(j, "blamed", json_text(w->blamed));
+    set(j, "conviction", json_text(w->conviction));
+    set(j, "joined", json_text(w->joined));
+    set(j, "k", json_key(&w->k));
     return j;
 }
 

@@ -295,9 +295,9 @@ static void say_who_got_it(const struct ctl *ctl, const json_t *s)
                print_some(ctl->arena, monitored, "copy", "copies"));
 }
 
-static void print_evidence(const struct ctl *ctl, const json_t *list)
+static void print_evidence(const struct ctl *ctl, const json_t *list, size_t most)
 {
-    for (size_t i = 0; i < json_array_size(list); i++) {
+    for (size_t i = 0; i < json_array_size(list) && i < most; i++) {
         const char *sentence = json_string_value(json_array_get(list, i));
         printf("    - %s\n", print_text(ctl->arena, sentence ? sentence : "", 0));
     }
@@ -328,7 +328,7 @@ static void print_culprit(const struct ctl *ctl, const json_t *c)
            *json_get_str(c, "conviction") ? ctl_text(ctl, c, "conviction", 0) : "");
     if (times)
         printf("    %s\n", times);
-    print_evidence(ctl, json_object_get(c, "evidence"));
+    print_evidence(ctl, json_object_get(c, "evidence"), SIZE_MAX);
 }
 
 static void print_culprits(const struct ctl *ctl, const json_t *s)
@@ -343,8 +343,10 @@ static void print_culprits(const struct ctl *ctl, const json_t *s)
         print_culprit(ctl, json_array_get(list, i));
     if (json_array_size(own)) {
         puts(loop ? "\nThe circle it runs in" : "\nEvidence");
-        print_evidence(ctl, own);
+        print_evidence(ctl, own, 3);
     }
+    if (json_array_size(own) > 3)
+        printf("    and %zu more like it, see --json\n", json_array_size(own) - 3);
 }
 
 /* The messages of a storm that has several: the first, and the latest few. */
@@ -482,6 +484,7 @@ static void print_copy(const struct ctl *ctl, const json_t *c)
                arena_printf(a, "%s (rule %s; copy %s for this recipient, relation %s)",
                             ctl_text(ctl, c, "reason", 0), ctl_text(ctl, c, "rule", 0),
                             ctl_count(ctl, c, "number"), ctl_text(ctl, c, "relation", 0)));
+    print_fact(stdout, "Brought by", ctl_text(ctl, c, "blamed", 0));
     print_fact(stdout, "Storm", ctl_text(ctl, c, "storm", 0));
     if (json_get_yes(c, "may_be_only"))
         puts("This may be the only copy: whether an earlier one arrived is not known for certain.");
@@ -666,6 +669,27 @@ static void print_rows(const struct ctl *ctl, const json_t *rows)
         table_print(&t, stdout);
 }
 
+/* How the further copies among them came about. */
+static void print_ways(const struct ctl *ctl, const json_t *rows)
+{
+    bool first = true;
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const json_t *w = json_array_get(rows, i);
+        const char *convicted = json_get_str(w, "conviction"), *joined = json_get_str(w, "joined");
+        if (!*json_get_str(w, "blamed") && !*joined)
+            continue;
+        if (first)
+            puts("\nHow further copies came");
+        first = false;
+        printf("  %s for %s: relation %s, brought by %s%s%s (mode %s)\n", ctl_text(ctl, w, "tx", 0),
+               ctl_text(ctl, w, "rcpt", 0), ctl_text(ctl, w, "relation", 16),
+               ctl_text(ctl, w, "blamed", 0), *convicted ? ", which " : "",
+               *convicted ? ctl_text(ctl, w, "conviction", 0) : "", ctl_text(ctl, w, "mode", 16));
+        if (*joined)
+            printf("    known under another name: %s\n", ctl_text(ctl, w, "joined", 0));
+    }
+}
+
 /* What became of the copies that were held. */
 static void print_fates(const struct ctl *ctl, const json_t *copies)
 {
@@ -745,6 +769,7 @@ int ctl_explain(const struct ctl *ctl)
         print_rows(ctl, rows);
         if (json_get_yes(r.json, "more"))
             puts("There are more: narrow the search with --since or a second address.");
+        print_ways(ctl, rows);
         print_fates(ctl, copies);
     }
     ctl_reply_free(&r);

@@ -279,14 +279,16 @@ static void keep_first(char out[INCIDENT_FIELD], struct span s)
         incident_keep(out, INCIDENT_FIELD, s);
 }
 
-/* Detectors that count say the same with other figures: the latest stands. */
+/* Detectors that count say the same with other figures: the latest stands, and each has its place.
+ */
 static struct sentence *place_for(struct incident *i, enum incident_kind kind, const char *text)
 {
     for (size_t n = 0; n < i->nsentences; n++)
         if ((kind >= INCIDENT_REPLYALL && i->sentence[n].of == kind) ||
             strcmp(i->sentence[n].text, text) == 0)
             return &i->sentence[n];
-    return i->nsentences < SENTENCES ? &i->sentence[i->nsentences++] : NULL;
+    size_t most = kind >= INCIDENT_REPLYALL ? SENTENCES : SENTENCES_OF_TURNS;
+    return i->nsentences < most ? &i->sentence[i->nsentences++] : NULL;
 }
 
 void incident_say(struct incident *i, enum incident_kind kind, const char *text)
@@ -319,14 +321,16 @@ static bool recent(const struct incident *i, const struct incident_note *n)
 #define REASON sizeof((struct incident_news *)0)->joined
 
 static struct incident *by_server(const struct incidents *t, const struct incident_note *n,
-                                  const uint32_t *server, size_t nservers, char why[REASON])
+                                  const struct incident_server *server, size_t nservers,
+                                  char why[REASON])
 {
     for (size_t s = 0; s < nservers; s++) {
-        struct incident *i = find(t, BY_SERVER, server[s]);
+        struct incident *i = find(t, BY_SERVER, server[s].id);
+        struct span name = span_head(server[s].name, 64);
         if (!recent(i, n))
             continue;
         snprintf(why, REASON, "it was brought back by a server convicted in this storm%s%.*s",
-                 n->relay.n ? ": " : "", SPAN_ARG(span_head(n->relay, 64)));
+                 name.n > 1 ? ": " : "", SPAN_ARG(span_head(name, name.n > 1 ? name.n : 0)));
         return i;
     }
     return NULL;
@@ -445,7 +449,7 @@ static struct incident *place(struct incidents *t, const struct incident_note *n
         take_in(t, i, n, joins ? why : "");
     incident_about(t, i, n->about);
     for (size_t c = 0; c < n->nconvicted; c++)
-        incident_convict(t, i, n->convicted[c]);
+        incident_convict(t, i, n->convicted[c].id);
     return i;
 }
 

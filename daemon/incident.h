@@ -52,6 +52,12 @@ void incidents_free(struct incidents **);
  * -1: unreadable. */
 int incidents_load(struct incidents *, struct hold *view, int64_t now) MUSTCHECK;
 
+/* A server on a message's path. */
+struct incident_server {
+    uint32_t id;      /* keyed hash */
+    struct span name; /* "host[address]"; empty: unknown */
+};
+
 /* What one transaction adds. Copied. Any thread; short lock. */
 struct incident_note {
     struct key k;
@@ -70,9 +76,9 @@ struct incident_note {
     uint64_t content, own, visible;
     const uint64_t *reference;
     size_t nreferences;
-    const uint32_t *server; /* on its path and said to replicate: is one convicted in a storm? */
+    const struct incident_server *server; /* said to replicate: is one convicted in a storm? */
     size_t nservers;
-    const uint32_t *convicted; /* for this message: who they are belongs to its incident */
+    const struct incident_server *convicted; /* for this message */
     size_t nconvicted;
 };
 

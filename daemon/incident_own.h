@@ -9,10 +9,11 @@
 #include <pthread.h>
 
 enum {
-    MEMBERS = 64,        /* messages of one incident: the first, and the newest */
-    SERVERS = 64,        /* convicted ones */
-    ABOUTS = 8,          /* conversations, pairs, relays */
-    SENTENCES = 8,       /* of evidence */
+    MEMBERS = 64,  /* messages of one incident: the first, and the newest */
+    SERVERS = 64,  /* convicted ones */
+    ABOUTS = 8,    /* conversations, pairs, relays */
+    SENTENCES = 8, /* of evidence */
+    SENTENCES_OF_TURNS = SENTENCES - (INCIDENT_KINDS - INCIDENT_REPLYALL), /* of loops and joins */
     INCIDENT_FIELD = 256 /* bytes kept of one field of the mail */
 };
 

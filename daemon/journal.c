@@ -36,7 +36,7 @@ enum {
     SEGMENT_MAX = 64 << 20,
     NAME_SIZE = sizeof "journal-YYYYMMDD-HHMMSS.bwj",
     ROW_FIXED = 8 + 8 + 12 + 4 + 4, /* tx, time, k, four bytes, copies */
-    ROW_TEXTS = 8,
+    ROW_TEXTS = 11,
     ROW_MAX = 4 << 10,
 };
 static const int64_t segment_age = 24 * 3600 * 1000LL, sweep_pause = 3600 * 1000LL;
@@ -77,6 +77,9 @@ static const struct {
     {offsetof(struct journal_row, rule), 64},
     {offsetof(struct journal_row, message_id), LIMIT_ADDRESS},
     {offsetof(struct journal_row, incident), 16},
+    {offsetof(struct journal_row, blamed), 128},
+    {offsetof(struct journal_row, conviction), 128},
+    {offsetof(struct journal_row, joined), 128},
 };
 
 static struct span row_text(const struct journal_row *r, int i)
@@ -129,7 +132,7 @@ static size_t row_read(struct journal_row *r, struct span s)
     r->relation = p[2];
     r->mode = p[3];
     r->copies = (uint32_t)bytes_get(p + 4, 4);
-    for (int i = 0; i < ROW_TEXTS; i++) {
+    for (int i = 0; i < ROW_TEXTS && at < n; i++) { /* older versions wrote fewer */
         if (n - at < 2 || n - at - 2 < bytes_get(s.p + at, 2))
             return 0;
         struct span text = span_of(s.p + at + 2, bytes_get(s.p + at, 2));

@@ -14,8 +14,8 @@
 
 struct journal;
 
-/* One recipient's verdict. Spans are copied: addresses and Message-ID up to 512 bytes, the rest up
- * to 64; a NUL becomes '?'. */
+/* One recipient's verdict. Spans are copied: addresses and Message-ID up to 512 bytes, the last
+ * three up to 128, the rest up to 64; a NUL becomes '?'. */
 struct journal_row {
     uint64_t tx;
     int64_t time;
@@ -23,6 +23,9 @@ struct journal_row {
     uint8_t disposition, advised, relation, mode;
     uint32_t copies;
     struct span door, client, from, rcpt, queue_id, rule, message_id, incident;
+    /* of a further copy: who brought it back, why that one is convicted, and by what the message
+     * was known again under another name */
+    struct span blamed, conviction, joined;
 };
 
 /* NULL after a sentence in error. keep: ms after which segments are removed. */

@@ -29,9 +29,20 @@ static void make_tag(struct tx *tx)
     id_print(tx->id, id);
     escape_text(via, sizeof via, span_head(tx->signals.replication.blamed, 100));
     const char *rule = tx_rule_name(tx, &v->copy[i]);
-    tx->tag = arena_printf(tx->arena, "act=%s; rule=%s; rel=%s; k=%u%s%s; id=%s",
+    tx->tag = arena_printf(tx->arena, "act=%s; rule=%s; rel=%s; k=%u%s%s%s%s; id=%s",
                            tx->failure ? "hold-failed" : "tag", rule ? rule : "none",
-                           relation_name(c->relation), c->copies, *via ? "; via=" : "", via, id);
+                           relation_name(c->relation), c->copies, *via ? "; via=" : "", via,
+                           tx->incident[0] ? "; storm=" : "", tx->incident, id);
+}
+
+/* First copies are nobody's fault. */
+static void row_blame(const struct tx *tx, struct journal_row *row)
+{
+    const struct replication_signals *r = &tx->signals.replication;
+    bool further = row->copies > 0;
+    row->blamed = further ? r->blamed : SPAN("");
+    row->conviction = span_str(further ? r->conviction : NULL);
+    row->joined = span_str(further ? r->join_why : NULL);
 }
 
 static void write_journal(struct tx *tx)
@@ -62,6 +73,7 @@ static void write_journal(struct tx *tx)
             row.relation = (uint8_t)tx->signals.replication.copy[i].relation;
             row.copies = tx->signals.replication.copy[i].copies;
         }
+        row_blame(tx, &row);
         journal_add(journal, &row);
     }
 }

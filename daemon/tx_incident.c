@@ -12,7 +12,7 @@ enum { NAMES = 16 };
 /* What is said about a message, and the room the note's lists take. */
 struct telling {
     struct incident_note note;
-    uint32_t server[NAMES], convicted[NAMES];
+    struct incident_server server[NAMES], convicted[NAMES];
 };
 
 /* ---- which kind ---- */
@@ -81,18 +81,19 @@ static void name_known(const struct tx *tx, struct telling *t)
     const struct path *p = &tx->subject.path;
     for (size_t i = 0; i < p->n && t->note.nservers < NAMES; i++)
         if (tx->observation.known && tx->observation.known[i])
-            t->server[t->note.nservers++] = p->node[i].server_id;
+            t->server[t->note.nservers++] =
+                (struct incident_server){p->node[i].server_id, p->node[i].server};
     t->note.server = t->server;
 }
 
-/* Servers convicted for this message. */
+/* Servers convicted for this message; those of earlier copies are known by id alone. */
 static void name_convicted(const struct tx *tx, struct telling *t)
 {
     const struct replication_signals *r = &tx->signals.replication;
     if (r->conviction && r->blamed_id)
-        t->convicted[t->note.nconvicted++] = r->blamed_id;
+        t->convicted[t->note.nconvicted++] = (struct incident_server){r->blamed_id, r->blamed};
     for (size_t i = 0; i < r->nlearned && t->note.nconvicted < NAMES; i++)
-        t->convicted[t->note.nconvicted++] = r->learned[i];
+        t->convicted[t->note.nconvicted++] = (struct incident_server){.id = r->learned[i]};
     t->note.convicted = t->convicted;
 }
 

@@ -98,6 +98,12 @@ def test_original_and_reply_are_one_storm(house):
     text = house.ctl("show", storm["id"])
     assert "Its messages" in text and "two@x.example" in text and storm["members"][1]["joined"] in text
     assert "sbs.culprit.example[192.0.2.77] re-sent one message" in text
+    row = ["explain", "--rcpt", "r1@x.example"]
+    assert wait_for(lambda: "relation detour, brought by sbs.culprit.example[192.0.2.77]" in house.ctl(*row))
+    held = [r for r in house.json(*row) if r.get("disposition") == "hold"]
+    assert held and all(r["storm"] == storm["id"] and r["blamed"] and len(r["k"]) == 24 and r["mode"] == "enforce" for r in held)
+    copy = house.json("held")[0]
+    assert "Brought by" in house.ctl("show", copy["id"]) and copy["k"] in {r["k"] for r in held}
     log = house.log()
     assert f"incident={storm['id']} event=opened" in log and f"incident={storm['id']} event=joined" in log
 

@@ -89,7 +89,10 @@ static struct journal_row row(uint64_t tx, int64_t time)
                                 .queue_id = SPAN("4ABC"),
                                 .rule = SPAN("duplicate"),
                                 .message_id = SPAN("<1@a.example>"),
-                                .incident = SPAN("S4K7QZ2MA")};
+                                .incident = SPAN("S4K7QZ2MA"),
+                                .blamed = SPAN("sbs.example[192.0.2.7]"),
+                                .conviction = SPAN("returned it"),
+                                .joined = SPAN("same chain")};
 }
 
 static void add(struct journal *j, uint64_t first, uint64_t n)
@@ -113,11 +116,13 @@ static int count(void *arg, const struct journal_row *r)
     assert_int_equal(r->disposition << 24 | r->advised << 16 | r->relation << 8 | r->mode,
                      0x1020304);
     assert_int_equal(r->copies, want.copies);
-    const struct span *got[] = {&r->door,     &r->client, &r->from,       &r->rcpt,
-                                &r->queue_id, &r->rule,   &r->message_id, &r->incident};
-    const struct span *wish[] = {&want.door,     &want.client, &want.from,       &want.rcpt,
-                                 &want.queue_id, &want.rule,   &want.message_id, &want.incident};
-    for (size_t i = 0; i < 8; i++)
+    const struct span *got[] = {&r->door,     &r->client,     &r->from,       &r->rcpt,
+                                &r->queue_id, &r->rule,       &r->message_id, &r->incident,
+                                &r->blamed,   &r->conviction, &r->joined};
+    const struct span *wish[] = {&want.door,     &want.client,     &want.from,       &want.rcpt,
+                                 &want.queue_id, &want.rule,       &want.message_id, &want.incident,
+                                 &want.blamed,   &want.conviction, &want.joined};
+    for (size_t i = 0; i < sizeof got / sizeof *got; i++)
         assert_true(span_eq(*got[i], *wish[i]));
     if (f->n)
         assert_true(r->tx < f->last); /* newest first */
@@ -198,7 +203,7 @@ static void texts_are_bounded_and_free_of_nul(void **state)
     static char flood[100000];
     memset(flood, 'x', sizeof flood);
     struct journal_row r = row(1, t0), back;
-    r.from = r.client = r.incident = span_of(flood, sizeof flood);
+    r.from = r.client = r.incident = r.blamed = span_of(flood, sizeof flood);
     r.rcpt = span_of("BWJ1\0\xff\0\xff", 8);
     journal_add(f->journal, &r);
     journal_flush(f->journal, t0);
@@ -206,6 +211,7 @@ static void texts_are_bounded_and_free_of_nul(void **state)
     assert_int_equal(back.from.n, LIMIT_ADDRESS);
     assert_int_equal(back.client.n, 64);
     assert_int_equal(back.incident.n, 16);
+    assert_int_equal(back.blamed.n, 128);
     assert_true(span_eq(back.rcpt, SPAN("BWJ1?\xff?\xff")));
 }
 
