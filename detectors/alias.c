@@ -277,6 +277,15 @@ static bool longer_text(const struct record *r, const struct subject *s)
     return false;
 }
 
+/* An id of one message, not the version of a program ("id 14.3.123.3"). */
+static bool line_numbered(const struct hop *h)
+{
+    bool letter = false;
+    for (size_t i = 0; i < h->id.n; i++)
+        letter |= byte_letter(h->id.p[i]);
+    return h->id.n >= 5 && (letter || span_find(h->id, '.') == h->id.n);
+}
+
 static struct joining judge_chain(const struct record *r, const struct guise *g)
 {
     const struct subject *s = g->o->subject;
@@ -289,6 +298,9 @@ static struct joining judge_chain(const struct record *r, const struct guise *g)
     else if (longer_text(r, s))
         j.why = "its author and its oldest Received field are those of an earlier message, and its "
                 "text but for something added";
+    else if (line_numbered(oldest_hop(&s->path)) && record_same_content(r, s->keys, &s->fp))
+        j.why = "its author and its oldest Received field with its queue id are those of an "
+                "earlier message, and nearly its text";
     return j;
 }
 

@@ -232,7 +232,7 @@ int blame_enter(struct scene *sc, size_t from, bool begins, uint64_t r, uint32_t
         entered[n++] = at;
         dossier_add(sc, &record->dossier[at], i, from, begins, r, rlabel);
         double score = blame_score(record, &record->dossier[at]);
-        if (best == NOBODY || (score > top && !begins)) {
+        if (best == NOBODY || (score > top && !(begins && p->node[from].hop))) {
             best = at;
             top = score;
         }

@@ -133,13 +133,16 @@ static size_t common(const struct record *r, const struct path *p, uint32_t leaf
     return at ? at->depth + 1u : 0;
 }
 
-/* Has the copy no more in common with another than the name of the machine it came from, which is
- * no acceptance, and with the first copy, whose first place is given, not even that? Then the trace
- * before it was cut off, and it is neither the same queue entry nor the same delivery again. */
+/* Has the copy no more in common with another than the machine it came from, by its address, which
+ * is no acceptance, and with the first copy, whose first place is given, not even that? Then the
+ * trace before it was cut off, and it is neither the same queue entry nor the same delivery again.
+ */
 static bool cut_off(const struct path *p, const struct place *first, size_t with_any)
 {
-    return first && first->depth == 0 && first->host != (uint32_t)p->node[0].host_hash &&
-           with_any <= (p->node[0].hop ? 0 : 1);
+    const struct node *source = &p->node[0];
+    if (!first || first->depth || first->host == (uint32_t)source->host_hash)
+        return false;
+    return with_any == 0 || (with_any == 1 && !source->hop && source->server.n > source->host.n);
 }
 
 enum { FAR = 3 }; /* nodes of a path that tells where a message came from */
@@ -355,6 +358,24 @@ static bool entered(const struct record *r)
 /* Recipients of one transaction that are looked at one by one; the rest go with the others. */
 enum { ENTRIES_EACH = 1024 };
 
+/* Nobody tries again so often: the same queue entry, or the same message begun anew by the same
+ * machine, beyond what is allowed. Then who brings it, or begins it, is blamed. */
+static bool repeats(const struct turn *t, struct copy *c)
+{
+    const struct site *site = t->s->site;
+    const struct path *p = &t->s->path;
+    if (c->rel.relation == REL_SAME && c->a->same >= site->a_same) {
+        c->rel.from = p->n - 1;
+        return true;
+    }
+    if (c->rel.relation != REL_RESEND || c->rel.from > (p->node[0].hop ? 0 : 1) ||
+        c->a->resend < site->a_resend)
+        return false;
+    c->rel.from = 0;
+    c->rel.begins = true;
+    return true;
+}
+
 static void blame_copies(struct turn *t)
 {
     const struct path *p = &t->s->path;
@@ -365,7 +386,7 @@ static void blame_copies(struct turn *t)
     size_t nvisible = enter ? count_visible(t) : 0;
     for (size_t i = 0; i < t->e->nrecipients; i++) {
         struct copy *c = &t->copy[i];
-        if (c->rel.relation != REL_DETOUR && c->rel.relation != REL_FORK)
+        if (c->rel.relation != REL_DETOUR && c->rel.relation != REL_FORK && !repeats(t, c))
             continue;
         if (!enter) {
             c->blamed = blame_convicted(t->r, p, c->rel.from);
@@ -482,8 +503,6 @@ static enum advice decide_extra(struct turn *t, struct copy *c)
     bool known = d && d->conviction;
     for (size_t i = c->rel.from; d && i < t->s->path.n; i++)
         known |= t->s->path.node[i].server_id == d->server && t->o->known[i];
-    if (d)
-        remember_server(r, c->a, d->server);
     if (known || r->storm || c->a->extra >= t->s->site->a_extra)
         return ADVICE_HOLD;
     up(&c->a->extra);
@@ -506,6 +525,8 @@ static enum advice decide(struct turn *t, struct copy *c, uint8_t *rule)
     const struct site *site = t->s->site;
     struct addressee *a = c->a;
     a->last = ALLOWANCE_NONE;
+    if (c->blamed != NOBODY)
+        remember_server(t->r, a, t->r->dossier[c->blamed].server);
     switch (c->rel.relation) {
     case REL_FIRST:
         *rule = 1;

@@ -77,7 +77,7 @@ static inline void past_node(struct past *p, struct path *path, struct span word
     n->server_id = (uint32_t)sip_hash(&p->keys, SIP_HOST, n->server);
     n->prefix_id =
         (uint32_t)sip_pair(&p->keys, SIP_EVENT, before, sip_hash(&p->keys, SIP_EVENT, whole));
-    n->hop = path->n ? hop : NULL;
+    n->hop = path->n || hop->reinjected ? hop : NULL; /* of a source nobody wrote a line */
     path->reinjected |= path->n && hop->reinjected;
     path->n++;
 }

@@ -106,6 +106,34 @@ static const struct story stories[] = {
     {"the connector's signature in To convicts at once",
      "",
      {{STEP("o isp", B, "F+")}, {STEP("o isp sbs smart", B, "Dh"), .connector = true}}},
+    {"a trace that is cut off is a branch each time, not a retry of the copy before",
+     "",
+     {{STEP("o isp gw", B, "F+")},
+      {STEP("sbs[192.0.2.9]", B, "Kt")},
+      {STEP("sbs[192.0.2.9]", B, "Kh")},
+      {STEP("sbs[192.0.2.9] smart/1", B, "Kh")},
+      {STEP("sbs[192.0.2.9] smart/2", B, "Kh")}}},
+    {"of a machine without address nobody knows whether it is one",
+     "",
+     {{STEP("o isp gw", B, "F+")},
+      {STEP("pickup mbx/1", B, "Kt")},
+      {STEP("pickup mbx/2", B, "Rt")},
+      {STEP("pickup mbx/3", B, "Rh")}}},
+    {"but a machine that has the first copy's name may try again",
+     "",
+     {{STEP("pc", B, "F+")},
+      {STEP("pc", B, "St")},
+      {STEP("pc smart/1", B, "Dt")},
+      {STEP("pc", B, "St")}}},
+    {"cut off, and begun with a pickup: taken out of a mailbox",
+     "",
+     {{STEP("o isp gw", B, "F+")}, {STEP("sbs^ smart", B, "Kh")}}},
+    {"the same, but the first copy did not come from further away",
+     "",
+     {{STEP("o gw", B, "F+")}, {STEP("sbs^ smart", B, "Kt")}}},
+    {"a pickup on the way that copies share is nothing odd: a web mail of those days",
+     "",
+     {{STEP("o web^ out", B, "F+")}, {STEP("o web^ out forwarder", B, "Dt")}}},
     {"a replay of the To: line is held from its first transaction on",
      B " " C " " D,
      {{STEP("o isp", B " " C " " D, "F+ F+ F+")},
@@ -333,6 +361,37 @@ static void test_long_memory(void **state)
     bloomring_free(&ring);
     record_free(&r);
     past_close(&p);
+}
+
+/* Who tries again and again is convicted in the end, and remembered: the queue may stand still. */
+static void test_endless_retries(void **state)
+{
+    static const char *const endless[][2] = {{"o isp gw", "o isp gw"}, {"sbs^/%d", "sbs^/%d"}};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct past p;
+        struct record *r = record_new(0);
+        struct replication_signals out;
+        struct subject s;
+
+        past_open(&p);
+        for (int n = 0; n < 14; n++) {
+            char path[32];
+
+            snprintf(path, sizeof(path), endless[i][0], n);
+            observe(&p, r, &(struct step){.path = path, .rcpts = B}, "", &s, &out);
+            if (n < 2)
+                assert_int_equal(out.convicted, 0);
+            settle(r, s.envelope, &out, 0);
+        }
+        assert_true(out.storm);
+        assert_int_equal(out.convicted, 1);
+        assert_int_equal(r->passed, i ? 2 : 1 + 3);
+        assert_int_equal(record_ttl(r, &p.site), p.site.ttl_storm);
+        record_free(&r);
+        past_close(&p);
+    }
 }
 
 static void test_signals(void **state)
@@ -766,6 +825,7 @@ int main(void)
         cmocka_unit_test(test_stories),
         cmocka_unit_test(test_who_got_one),
         cmocka_unit_test(test_long_memory),
+        cmocka_unit_test(test_endless_retries),
         cmocka_unit_test(test_signals),
         cmocka_unit_test(test_conflict),
         cmocka_unit_test(test_tiny_text),
