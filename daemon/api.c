@@ -14,6 +14,7 @@
 #include "api.h"
 #include "change.h"
 #include "log.h"
+#include "recall.h"
 
 enum {
     PAGE = 100,
@@ -168,6 +169,26 @@ static json_t *store_json(struct store *store)
     return j;
 }
 
+/* What is remembered beyond this process. */
+static json_t *recall_json(struct recall *recall)
+{
+    if (!recall)
+        return json_null();
+    struct recall_figures f = {0};
+    recall_figures(recall, &f);
+    json_t *j = json_object();
+    set(j, "since", json_time(f.since));
+    set(j, "reading", json_boolean(f.reading));
+    set_num(j, "bytes", f.bytes);
+    set_num(j, "freed_early", f.early);
+    set_num(j, "read", f.digests);
+    set_num(j, "damaged", f.damaged);
+    set_num(j, "lost", f.lost);
+    set_num(j, "unsaved", f.unsaved);
+    set(j, "snapshot", json_time(f.snapshot));
+    return j;
+}
+
 static json_t *release_json(const struct api *api)
 {
     struct release_figures f;
@@ -198,6 +219,7 @@ static void get_status(struct api *api, struct http_request *r, const char *arg)
     set(j, "keeper", keeper_json(p->keeper));
     set_num(j, "journal_lost", p->journal ? journal_lost(p->journal) : 0);
     set(j, "store", store_json(p->store));
+    set(j, "memory", recall_json(p->recall));
     set(j, "release", release_json(api));
     set_num(j, "storms_open", p->incidents ? incidents_open(p->incidents, clock_now()) : 0);
     http_reply(r, 200, j);

@@ -83,6 +83,30 @@ static void print_doors(const struct ctl *ctl, const json_t *s)
     print_fact(stdout, "Sessions", ctl_count(ctl, s, "sessions"));
 }
 
+/* Whom what was delivered to is known since, and what is wrong with that. */
+static void print_memory(const struct ctl *ctl, const json_t *s)
+{
+    const json_t *m = json_object_get(s, "memory");
+    struct arena *a = ctl->arena;
+    if (!json_is_object(m))
+        return;
+    int64_t since = when(m, "since");
+    const char *far = since ? print_span_of_time(a, when(s, "now") - since) : "nothing";
+    print_fact(stdout, "Remembered",
+               json_is_true(json_object_get(m, "reading"))
+                   ? arena_printf(a, "still reading: %s back so far", far)
+                   : arena_printf(a, "%s, in %s", far, print_size(a, json_get_num(m, "bytes"))));
+    if (json_get_num(m, "freed_early"))
+        printf("store.memory is too small for all of detect.bloom_days: the oldest days were "
+               "forgotten early.\n");
+    if (json_get_num(m, "damaged"))
+        printf("%s of the long memory were damaged on disk and are forgotten.\n",
+               print_some(a, json_get_num(m, "damaged"), "block", "blocks"));
+    if (json_get_num(m, "lost") || json_get_num(m, "unsaved"))
+        printf("%s: memory cannot be written: a restart would forget. See the log.\n",
+               print_paint(a, ctl->colour, PAINT_ALARM, "ALARM"));
+}
+
 static void print_engine(const struct ctl *ctl, const json_t *s)
 {
     const json_t *h = json_object_get(s, "hold"), *st = json_object_get(s, "store");
@@ -101,6 +125,7 @@ static void print_engine(const struct ctl *ctl, const json_t *s)
                             print_some(a, json_get_num(st, "records"), "message", "messages"),
                             print_size(a, json_get_num(st, "bytes")),
                             ctl_text(ctl, st, "backend", 16)));
+    print_memory(ctl, s);
     const char *to = json_get_str(r, "to");
     print_fact(stdout, "Release",
                *to ? arena_printf(a, "to %s: %s sent, %s deferred", ctl_text(ctl, r, "to", 0),

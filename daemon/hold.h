@@ -162,8 +162,8 @@ int hold_token_use(struct hold *, uint64_t mail, uint32_t attempt) MUSTCHECK;
 
 /* Purges discarded copies older than the bin's 30 days, lets go of the bytes of mails released as
  * long ago (the record stays), contents nobody refers to, and incidents that nothing is held of:
- * after 30 days, storms after 400. A bounded piece of work: how many of these it went through, call
- * again while it is not 0; or -1. */
+ * after 30 days, storms after 400, their records likewise. A bounded piece of work: how many of
+ * these it went through, call again while it is not 0; or -1. */
 int hold_purge(struct hold *, int64_t now) MUSTCHECK;
 
 /* Incidents: one JSON document each, kept as text. */
@@ -183,6 +183,14 @@ int hold_remove_relay(struct hold *, const char *name) MUSTCHECK;
 /* The latest first, at most `limit`. */
 typedef int relay_fn(void *arg, const char *name, const char *json); /* nonzero stops */
 int hold_each_relay(struct hold *, size_t limit, relay_fn *, void *arg) MUSTCHECK;
+
+/* The registry of storms: packed records by K (record.h). each: of this site key, the oldest first;
+ * one that is damaged is left out and counted. */
+int hold_save_memory(struct hold *, const struct key *, uint32_t key_id, int64_t last,
+                     struct span bytes) MUSTCHECK;
+typedef void memory_fn(void *arg, const struct key *, struct span bytes);
+int hold_each_memory(struct hold *, uint32_t key_id, memory_fn *, void *arg,
+                     uint64_t *damaged) MUSTCHECK;
 
 int hold_audit(struct hold *, int64_t now, const char *who, const char *what,
                const char *why) MUSTCHECK;

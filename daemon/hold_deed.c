@@ -10,6 +10,7 @@
  */
 #include <stdlib.h>
 
+#include "crc.h"
 #include "failpoint.h"
 #include "hold.h"
 #include "hold_own.h"
@@ -501,6 +502,14 @@ static int purge_incidents(struct hold *h, int64_t now)
                   "lll", now - BIN_MS, now - STORM_MS, (int64_t)PURGE_STEP);
 }
 
+static int purge_memory(struct hold *h, int64_t now)
+{
+    return db_run(&h->db,
+                  "DELETE FROM memory WHERE k IN"
+                  " (SELECT k FROM memory WHERE last < ? ORDER BY last LIMIT ?)",
+                  "ll", now - STORM_MS, (int64_t)PURGE_STEP);
+}
+
 int hold_purge(struct hold *h, int64_t now)
 {
     int64_t before = now - BIN_MS;
@@ -511,7 +520,8 @@ int hold_purge(struct hold *h, int64_t now)
     if (bin && sweep_words(h))
         return spoil(h);
     int incidents = purge_incidents(h, now);
-    return incidents < 0 ? spoil(h) : bin + released + incidents;
+    int storms = incidents < 0 ? -1 : purge_memory(h, now);
+    return storms < 0 ? spoil(h) : bin + released + incidents + storms;
 }
 
 /* Documents and settings. */
@@ -525,6 +535,23 @@ int hold_save_incident(struct hold *h, const char *id, int64_t first, int64_t la
                   "slls", id, first, last, json) < 0
                ? -1
                : 0;
+}
+
+int hold_save_memory(struct hold *h, const struct key *k, uint32_t key_id, int64_t last,
+                     struct span bytes)
+{
+    uint8_t *whole = malloc(bytes.n + 4);
+    if (!whole)
+        abort();
+    memcpy(whole, bytes.p, bytes.n);
+    bytes_put(whole + bytes.n, crc32_add(0, bytes.p, bytes.n), 4);
+    int rc = db_run(&h->db,
+                    "INSERT INTO memory(k, key_id, last, bytes) VALUES(?1, ?2, ?3, ?4)"
+                    " ON CONFLICT DO UPDATE SET key_id = ?2, last = ?3, bytes = ?4",
+                    "bllb", span_of(k->byte, sizeof k->byte), (int64_t)key_id, last,
+                    span_of(whole, bytes.n + 4));
+    free(whole);
+    return rc < 0 ? -1 : 0;
 }
 
 int hold_save_relay(struct hold *h, const char *name, int64_t last, const char *json)

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "crc.h"
 #include "hold.h"
 #include "hold_own.h"
 
@@ -297,6 +298,36 @@ int hold_each_relay(struct hold *h, size_t limit, relay_fn *fn, void *arg)
     while (rc == 1 && !stop && (rc = db_step(&h->db, q)) == 1)
         stop = fn(arg, (const char *)sqlite3_column_text(q, 0),
                   (const char *)sqlite3_column_text(q, 1));
+    if (q)
+        sqlite3_reset(q);
+    return rc < 0 ? -1 : 0;
+}
+
+/* Behind the record its CRC: SQLite has none of its own. */
+static bool memory_whole(struct span *bytes)
+{
+    if (bytes->n < 4)
+        return false;
+    bytes->n -= 4;
+    return crc32_add(0, bytes->p, bytes->n) == bytes_get(bytes->p + bytes->n, 4);
+}
+
+int hold_each_memory(struct hold *h, uint32_t key_id, memory_fn *fn, void *arg, uint64_t *damaged)
+{
+    sqlite3_stmt *q = db_bind(&h->db, "SELECT k, bytes FROM memory WHERE key_id = ? ORDER BY last",
+                              "l", (int64_t)key_id);
+    int rc = q ? 1 : -1;
+    *damaged = 0;
+    while (rc == 1 && (rc = db_step(&h->db, q)) == 1) {
+        struct span k = db_span(q, 0), bytes = db_span(q, 1);
+        struct key key;
+        bool whole = k.n == sizeof key.byte && memory_whole(&bytes);
+        *damaged += !whole;
+        if (!whole)
+            continue;
+        memcpy(key.byte, k.p, sizeof key.byte);
+        fn(arg, &key, bytes);
+    }
     if (q)
         sqlite3_reset(q);
     return rc < 0 ? -1 : 0;

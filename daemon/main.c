@@ -21,6 +21,7 @@
 #include <event2/thread.h>
 
 #include "desk.h"
+#include "recall.h"
 
 enum { DRAIN_MS = 10000 };
 
@@ -79,6 +80,8 @@ static void each_tick(void *arg)
     struct daemon *d = arg;
     const char *dir = d->config->hold_path;
     journal_flush(d->pipeline.journal, clock_now());
+    if (d->pipeline.recall)
+        recall_tick(d->pipeline.recall, clock_now());
     bool full = size_of(dir, "hold.db") + size_of(dir, "hold.db-wal") >= d->config->hold_max_bytes;
     if (full != atomic_exchange(&d->pipeline.hold_full, full))
         log_say(
@@ -160,6 +163,8 @@ static void start(struct daemon *d)
         log_die("%s", error);
     p->store = c->store_none ? store_none_open() : store_memory_open(&c->site, c->store_memory);
     know_relays(d);
+    if (!c->store_none)
+        p->recall = recall_start(c, d->keys.id, p->store, p->keeper);
     know_incidents(d);
     atomic_store(&p->mode, mode_in_force(c));
     keeper_on_tick(p->keeper, each_tick, d);
@@ -233,10 +238,13 @@ static void stop(struct daemon *d)
     workers_stop(d->workers, DRAIN_MS);
     desk_stop(&d->desk);
     settle_holds(d);
+    if (p->recall)
+        recall_save(p->recall);
     keeper_stop(&p->keeper);
     workers_free(&d->workers);
     journal_flush(p->journal, clock_now());
     journal_close(&p->journal);
+    recall_stop(&p->recall);
     incidents_free(&p->incidents);
     relays_free(&p->relays);
     keys_close(&d->keys);

@@ -64,7 +64,7 @@ static const char *const steps[] = {
     " WITHOUT ROWID;",
     /* 1 -> 2 */
     "CREATE TABLE memory(k BLOB PRIMARY KEY, key_id INTEGER NOT NULL, last INTEGER NOT NULL,"
-    " bytes BLOB NOT NULL);"
+    " bytes BLOB NOT NULL) WITHOUT ROWID;"
     "CREATE INDEX memory_last ON memory(last);"
     "CREATE TABLE relay(name TEXT PRIMARY KEY, last INTEGER NOT NULL, document TEXT NOT NULL)"
     " WITHOUT ROWID;"

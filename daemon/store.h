@@ -90,8 +90,8 @@ struct packed {
     size_t n;
 };
 /* The storms that changed since they were last packed, each at most about once a second and large
- * ones less often; returns how many. */
-size_t store_memory_changed(struct store *, int64_t now, struct packed *out, size_t cap);
+ * ones less often (`all`: however short ago); returns how many. */
+size_t store_memory_changed(struct store *, int64_t now, bool all, struct packed *out, size_t cap);
 /* That could not be saved after all. */
 void store_memory_unsaved(struct store *, const struct key *);
 /* All records, some at a time: storms and duplicated ones first. Begin with a zeroed cursor; false:

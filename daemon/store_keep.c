@@ -110,13 +110,13 @@ static void pack(struct packed *p, const struct entry *e)
     p->bytes = record_pack(e->record, &p->n);
 }
 
-static bool to_save(const struct entry *e, int64_t now)
+static bool time_to_save(const struct entry *e, int64_t now)
 {
     int64_t pause = SAVE_MS + (int64_t)e->bytes * SAVE_MS / SAVE_BYTES;
-    return e->record->changed && now - e->saved >= pause;
+    return now - e->saved >= pause || now < e->saved;
 }
 
-size_t store_memory_changed(struct store *st, int64_t now, struct packed *out, size_t cap)
+size_t store_memory_changed(struct store *st, int64_t now, bool all, struct packed *out, size_t cap)
 {
     struct memory *m = memory_of(st);
     size_t n = 0;
@@ -124,9 +124,9 @@ size_t store_memory_changed(struct store *st, int64_t now, struct packed *out, s
         struct shard *s = &m->shard[i];
         pthread_mutex_lock(&s->lock);
         for (struct entry *e = s->age[AGE_STORM].newest; e && n < cap; e = e->older) {
-            if (now - e->record->last > SAVE_LOOK && !e->record->changed)
+            if (!all && now - e->record->last > SAVE_LOOK && !e->record->changed)
                 break;
-            if (!to_save(e, now))
+            if (!e->record->changed || (!all && !time_to_save(e, now)))
                 continue;
             pack(&out[n++], e);
             e->record->changed = false;
@@ -197,25 +197,24 @@ bool store_memory_put(struct store *st, const struct key *k, struct span bytes, 
     record_abandon(r);
     struct shard *s = shard_lock(m, k);
     struct entry *e = entry_find(s, k);
-    bool wanted = now - r->last <= record_ttl(r, m->site) &&
-                  atomic_load_explicit(&m->bytes, memory_order_relaxed) + record_bytes(r) <=
-                      m->budget / 8 * 7 &&
-                  !(e && e->record->last >= r->last);
     struct origin origin = r->origin;
-    enum age age = record_age(r);
+    enum alias_worth worth = (enum alias_worth)record_age(r);
     int64_t last = r->last;
+    bool wanted = now - last <= record_ttl(r, m->site) && !(e && e->record->last >= last) &&
+                  atomic_load_explicit(&m->bytes, memory_order_relaxed) + record_bytes(r) <=
+                      m->budget / 8 * 7;
     if (wanted && e) {
         record_free(&e->record);
         e->record = r;
         entry_place(m, s, e);
     } else if (wanted) {
-        entry_place(m, s, entry_add(m, s, k, r, r->last));
+        entry_place(m, s, entry_add(m, s, k, r, last));
     } else {
         record_free(&r);
     }
     pthread_mutex_unlock(&s->lock);
     if (wanted)
-        aliases_put_record(m->aliases, k, &origin, (enum alias_worth)age, last);
+        aliases_put_record(m->aliases, k, &origin, worth, last);
     return true;
 }
 

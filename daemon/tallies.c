@@ -239,3 +239,53 @@ uint64_t tally_table_used(const struct tally_table *t)
 {
     return atomic_load_explicit(&t->used, memory_order_relaxed);
 }
+
+/* ---- snapshots ---- */
+
+_Static_assert(sizeof(struct value) <= TALLY_VALUE, "a value fits into a row of a snapshot");
+
+size_t tally_table_rows(struct tally_table *t, size_t *at, struct tally_row *out, size_t cap)
+{
+    size_t n = 0;
+    for (; *at < t->nrows && n + WAYS <= cap; ++*at) {
+        size_t row = row_lock(t, *at);
+        for (unsigned i = 0; i < WAYS; i++)
+            if (t->row[row].key[i]) {
+                out[n] = (struct tally_row){.key = t->row[row].key[i]};
+                memcpy(out[n++].value, &t->row[row].value[i], sizeof(struct value));
+            }
+        row_unlock(t, row);
+    }
+    return n;
+}
+
+/* Nothing that would not have been written. */
+static bool sound(const struct value *v)
+{
+    switch ((enum tally_kind)v->kind) {
+    case TALLY_COUNT:
+        return v->is.count.total >= 0 && v->is.count.total < 1e15;
+    case TALLY_RATE:
+        return v->is.window.now >= 0 && v->is.window.before >= 0 && v->is.window.now < 1e15 &&
+               v->is.window.before < 1e15;
+    case TALLY_SET:
+        return v->n <= MEMBERS;
+    case TALLY_MARK:
+        return true;
+    }
+    return false;
+}
+
+bool tally_table_put(struct tally_table *t, const struct tally_row *r, int64_t now)
+{
+    struct value v;
+    memcpy(&v, r->value, sizeof v);
+    if (!r->key || v.length < 0 || !sound(&v) || expired(&v, now))
+        return false;
+    size_t at = row_lock(t, r->key);
+    bool fresh = !row_find(&t->row[at], r->key);
+    if (fresh)
+        *row_take(t, &t->row[at], r->key, now) = v;
+    row_unlock(t, at);
+    return fresh;
+}

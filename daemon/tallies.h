@@ -23,4 +23,15 @@ void tally_table_add(struct tally_table *, const struct tallies *, int64_t now);
 void tally_table_tick(struct tally_table *, int64_t now);
 uint64_t tally_table_used(const struct tally_table *);
 
+/* For snapshots: rows as plain bytes of this version. */
+enum { TALLY_VERSION = 1, TALLY_VALUE = 56 };
+struct tally_row {
+    uint64_t key;
+    uint8_t value[TALLY_VALUE];
+};
+/* Some more of them; *at begins at 0. Returns how many, 0: that was all. cap is at least 8. */
+size_t tally_table_rows(struct tally_table *, size_t *at, struct tally_row *, size_t cap);
+/* Puts one back; false: not a value, or it is there already, or has outlived its life. */
+bool tally_table_put(struct tally_table *, const struct tally_row *, int64_t now);
+
 #endif

@@ -17,6 +17,8 @@
 #include "relays.h"
 #include "store.h"
 
+struct recall;
+
 /* What every transaction of a process works with. Members may be NULL: no keeper = nothing can be
  * held (replay, bench), no journal, no incidents, no relays. */
 struct pipeline {
@@ -24,6 +26,7 @@ struct pipeline {
     struct keeper *keeper;
     struct journal *journal;
     struct incidents *incidents;
+    struct recall *recall; /* what outlives the process; only the desk asks */
     struct relays *relays;
     _Atomic int mode;       /* enum mode, as in force now */
     _Atomic bool hold_full; /* the hold database is at hold.max_bytes */

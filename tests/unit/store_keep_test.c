@@ -100,17 +100,18 @@ static void storms_are_saved_when_they_change_and_not_too_often(void **state)
     struct subject s;
     past_subject(&p, &s, 9, 9, "o isp", B, "");
     copy(store, &s, FATE_PASSED);
-    assert_int_equal(store_memory_changed(store, now, packed, 4), 0); /* a plain one is not */
+    assert_int_equal(store_memory_changed(store, now, false, packed, 4),
+                     0); /* a plain one is not */
     storm(&p, store, 1, now);
-    assert_int_equal(store_memory_changed(store, now + 60000, packed, 4), 1);
+    assert_int_equal(store_memory_changed(store, now + 60000, false, packed, 4), 1);
     free(packed[0].bytes);
-    assert_int_equal(store_memory_changed(store, now + 70000, packed, 4), 0);
+    assert_int_equal(store_memory_changed(store, now + 70000, false, packed, 4), 0);
     storm(&p, store, 1, now + 70000);
-    assert_int_equal(store_memory_changed(store, now + 60500, packed, 4), 0); /* too early */
-    assert_int_equal(store_memory_changed(store, now + 62000, packed, 4), 1);
+    assert_int_equal(store_memory_changed(store, now + 60500, false, packed, 4), 0); /* too early */
+    assert_int_equal(store_memory_changed(store, now + 62000, false, packed, 4), 1);
     store_memory_unsaved(store, &packed[0].k);
     free(packed[0].bytes);
-    assert_int_equal(store_memory_changed(store, now + 64000, packed, 4), 1);
+    assert_int_equal(store_memory_changed(store, now + 64000, false, packed, 4), 1);
     free(packed[0].bytes);
     store_close(&store);
     past_close(&p);
