@@ -150,7 +150,7 @@ static void read_message(struct fact_value *v, const struct subject *s)
     v[FACT_RELAY_HELO] = text(e->helo);
 }
 
-/* These two cost more than all others together: read only when a rule asks. */
+/* FACTS_COSTLY. */
 static void read_relay(struct facts *facts, const struct subject *s, uint64_t set)
 {
     const struct ipaddr *client = &s->envelope->client;

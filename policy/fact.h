@@ -108,6 +108,9 @@ struct facts {
     char address[IPADDR_TEXT]; /* relay.address lies here: do not copy a struct facts */
 };
 
+/* Those that cost more than all others together: read only when they are asked for. */
+#define FACTS_COSTLY (UINT64_C(1) << FACT_RELAY_ADDRESS | UINT64_C(1) << FACT_RELAY_TRUSTED)
+
 /* The facts of a message; then those of one recipient of it (overwrites the former recipient's).
  * Texts are cut at FACT_TEXT_MAX bytes. Costly ones that are not in the set (bits
  * 1 << FACT_X, so there are at most 64 facts) are left out. */

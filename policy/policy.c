@@ -489,7 +489,7 @@ static const char *rule_reason(struct judge *j, size_t i, size_t r)
     const struct rule *rule = &j->policy->rules[i];
     if (j->asked[i].reason)
         return j->asked[i].reason;
-    if (rule->reason_facts & ~j->have) {
+    if (rule->reason_facts & ~j->have & FACTS_COSTLY) {
         j->have |= rule->reason_facts;
         facts_of_message(&j->facts, j->subject, j->signals, j->have);
         facts_of_recipient(&j->facts, j->subject, j->signals, r);

@@ -85,15 +85,21 @@ static size_t make_mail(char *out, size_t size, unsigned number, const char *to)
 
 /* ---- one transaction ---- */
 
+/* Where a mail's names are: its Message-ID, its oldest Received field, its text. */
+static const char *const before_names[] = {"Message-ID: <", " id 5T", "\r\n\r\n"};
+enum { NAMES = sizeof before_names / sizeof *before_names };
+
+struct one {
+    char *text;
+    size_t length, name[NAMES];
+};
+
 struct bench {
     struct pipeline pipeline;
     struct config *config;
     struct keys keys;
     size_t size;
-    char *mail[MAILS];
-    size_t length[MAILS];
-    char *crowd[CROWD_MAILS];
-    size_t crowd_length[CROWD_MAILS];
+    struct one mail[MAILS], storm[STORMS], crowd[CROWD_MAILS];
     unsigned number;
 };
 
@@ -127,29 +133,30 @@ static void judge(struct tx *tx, struct span mail)
 
 /* ---- the mixes ---- */
 
-/* A new Message-ID each time round. */
-static void renumber(char *mail, unsigned number)
+/* Each time round a new message. Else it would be recognised. */
+static void renumber(struct one *m, unsigned number)
 {
     char id[9];
     snprintf(id, sizeof id, "%08x", number);
-    memcpy(strstr(mail, "Message-ID: <") + 13, id, 8);
+    for (size_t i = 0; i < NAMES; i++)
+        memcpy(m->text + m->name[i], id, 8);
 }
 
 static void new_mail(struct bench *b)
 {
     unsigned n = b->number++;
-    char *m = b->mail[n % MAILS];
+    struct one *m = &b->mail[n % MAILS];
     renumber(m, n);
     struct tx *tx = begin(b, n % 250);
     add_recipient(tx, n, 0);
-    judge(tx, span_of(m, b->length[n % MAILS]));
+    judge(tx, span_of(m->text, m->length));
 }
 
 static void storm_mail(struct bench *b)
 {
     static char back[HEAD + (1 << 20)];
     unsigned n = b->number++;
-    const char *m = b->mail[n % STORMS];
+    const struct one *m = &b->storm[n % STORMS];
     int head = snprintf(back, HEAD,
                         "Received: from sbs%u.company.example (sbs%u.company.example "
                         "[203.0.113.%u])\r\n"
@@ -158,21 +165,22 @@ static void storm_mail(struct bench *b)
                         "Received: from mail pickup service by sbs%u.company.example with "
                         "Microsoft SMTPSVC;\r\n\t Mon, 23 Jan 2006 10:14:%02u +0000\r\n",
                         n % 3, n % 3, n % 3 + 1, n, n % 3, n % 60);
-    memcpy(back + head, m, b->length[n % STORMS]);
+    memcpy(back + head, m->text, m->length);
     struct tx *tx = begin(b, 7);
     for (unsigned i = 0; i < 3; i++)
         add_recipient(tx, i, i);
-    judge(tx, span_of(back, (size_t)head + b->length[n % STORMS]));
+    judge(tx, span_of(back, (size_t)head + m->length));
 }
 
 static void crowd_mail(struct bench *b)
 {
     unsigned n = b->number++;
-    renumber(b->crowd[n % CROWD_MAILS], n);
+    struct one *m = &b->crowd[n % CROWD_MAILS];
+    renumber(m, n);
     struct tx *tx = begin(b, n % 250);
     for (unsigned i = 0; i < CROWD; i++)
         add_recipient(tx, i, i % 100);
-    judge(tx, span_of(b->crowd[n % CROWD_MAILS], b->crowd_length[n % CROWD_MAILS]));
+    judge(tx, span_of(m->text, m->length));
 }
 
 static const struct mix {
@@ -184,23 +192,30 @@ enum { MIXES = sizeof mixes / sizeof *mixes };
 
 /* ---- */
 
+static void make_one(struct one *m, size_t size, unsigned number, const char *to)
+{
+    m->text = malloc(size + strlen(to) + 1);
+    if (!m->text)
+        abort();
+    m->length = make_mail(m->text, size, number, to);
+    for (size_t i = 0; i < NAMES; i++)
+        m->name[i] = (size_t)(strstr(m->text, before_names[i]) - m->text) + strlen(before_names[i]);
+}
+
 static void make_mails(struct bench *b)
 {
     static char to[CROWD * 40];
+    char one[64];
     size_t n = 0;
     for (unsigned i = 0; i < CROWD; i++)
         n += (size_t)snprintf(to + n, sizeof to - n, "%suser%u@customer%u.example",
                               i ? ",\r\n\t" : "", i, i % 100);
-    for (unsigned i = 0; i < MAILS + CROWD_MAILS; i++) {
-        bool crowd = i >= MAILS;
-        char one[64], *mail = malloc(b->size + (crowd ? n : sizeof one) + 1);
-        if (!mail)
-            abort();
+    for (unsigned i = 0; i < MAILS + STORMS; i++) {
         snprintf(one, sizeof one, "<user%u@customer.example>", i);
-        size_t length = make_mail(mail, b->size, i, crowd ? to : one);
-        (crowd ? b->crowd : b->mail)[crowd ? i - MAILS : i] = mail;
-        (crowd ? b->crowd_length : b->length)[crowd ? i - MAILS : i] = length;
+        make_one(i < MAILS ? &b->mail[i] : &b->storm[i - MAILS], b->size, i, one);
     }
+    for (unsigned i = 0; i < CROWD_MAILS; i++)
+        make_one(&b->crowd[i], b->size, MAILS + STORMS + i, to);
 }
 
 /* Seconds a message, over `want` seconds. */
@@ -223,8 +238,8 @@ static double measure_sha(struct bench *b)
     size_t bytes = 0;
     double start = seconds();
     for (unsigned i = 0; i < MAILS; i++) {
-        EVP_Digest(b->mail[i], b->length[i], digest, NULL, EVP_sha256(), NULL);
-        bytes += b->length[i];
+        EVP_Digest(b->mail[i].text, b->mail[i].length, digest, NULL, EVP_sha256(), NULL);
+        bytes += b->mail[i].length;
     }
     return (seconds() - start) / (double)bytes;
 }
@@ -270,9 +285,11 @@ int main(int argc, char **argv)
     }
     print(&b, best, sha);
     for (unsigned i = 0; i < MAILS; i++)
-        free(b.mail[i]);
+        free(b.mail[i].text);
+    for (unsigned i = 0; i < STORMS; i++)
+        free(b.storm[i].text);
     for (unsigned i = 0; i < CROWD_MAILS; i++)
-        free(b.crowd[i]);
+        free(b.crowd[i].text);
     store_close(&b.pipeline.store);
     keys_close(&b.keys);
     config_drop(&b.config);
