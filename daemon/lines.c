@@ -95,7 +95,7 @@ bool lines_next(struct lines *l, struct span *line)
     size_t searched = 0, n = 0;
     for (;;) {
         size_t have = l->end - l->start;
-        const uint8_t *p = l->buffer + l->start;
+        const uint8_t *p = have ? l->buffer + l->start : NULL;
         const uint8_t *newline =
             have > searched ? memchr(p + searched, '\n', have - searched) : NULL;
         n = newline ? (size_t)(newline - p) + 1 : have;
