@@ -157,6 +157,8 @@ static struct span string(struct in *in)
 {
     bool escaped;
     struct span raw = raw_string(in, &escaped);
+    if (in->wrong)
+        return raw;
     if (!escaped)
         return arena_span(in->arena, raw);
     uint8_t *begin = arena_alloc(in->arena, raw.n + 1), *out = begin;
