@@ -112,6 +112,7 @@ struct flood_signals {
     bool learned;       /* its baseline rests on a day at least */
     bool defer;       /* this message should be deferred: beyond thrice the baseline, a first copy,
                          not deferred for 30 minutes yet */
+    int64_t deferred; /* ms: when this message was deferred first; 0: never */
     bool replicating; /* it brings further copies of mail, far beyond what is usual (SPRT) */
     const char *evidence; /* NULL: nothing odd */
 };
