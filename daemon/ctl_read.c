@@ -255,8 +255,15 @@ static const char *named_relays(const struct ctl *ctl, const json_t *culprits)
     return list ? arena_printf(ctl->arena, "%s and %s", list, last) : last;
 }
 
-/* New mail, not further copies of one message: people, machines or a relay. false: not that. */
-static bool say_new_mail(const struct ctl *ctl, const json_t *s)
+/* New mail of people, machines or a relay, not further copies of one message. */
+static bool is_new_mail(const json_t *s)
+{
+    const char *kind = json_get_str(s, "kind");
+    return strcmp(kind, "reply-all") == 0 || strcmp(kind, "ping-pong") == 0 ||
+           strcmp(kind, "flood") == 0;
+}
+
+static void say_new_mail(const struct ctl *ctl, const json_t *s)
 {
     const char *kind = json_get_str(s, "kind"), *since = ctl_time(ctl, s, "first");
     const char *copies = print_some(ctl->arena, json_get_num(s, "copies"), "copy", "copies");
@@ -266,19 +273,18 @@ static bool say_new_mail(const struct ctl *ctl, const json_t *s)
     else if (strcmp(kind, "ping-pong") == 0)
         printf("Two machines answer each other: %s of their answers since %s. One of them is %s.",
                copies, since, ctl_text(ctl, s, "from", 64));
-    else if (strcmp(kind, "flood") == 0)
+    else
         printf("%s sends far more than it usually does: %s since %s.", ctl_text(ctl, s, "relay", 0),
                copies, since);
-    else
-        return false;
-    return true;
 }
 
 static void say_what_happened(const struct ctl *ctl, const json_t *s)
 {
     struct arena *a = ctl->arena;
-    if (say_new_mail(ctl, s))
+    if (is_new_mail(s)) {
+        say_new_mail(ctl, s);
         return;
+    }
     const char *relays = named_relays(ctl, json_object_get(s, "culprits"));
     const char *copies = print_some(a, further(s), "further copy", "further copies");
     const char *to = print_some(a, json_get_num(s, "visible"), "address", "addresses");
@@ -302,7 +308,11 @@ static void say_who_got_it(const struct ctl *ctl, const json_t *s)
     uint64_t rcpts = json_get_num(s, "recipients"), without = json_get_num(s, "without");
     uint64_t monitored = json_get_num(s, "would_hold");
     bool several = json_array_size(json_object_get(s, "members")) > 1;
-    if (monitored && json_get_num(s, "held") == 0)
+    if (is_new_mail(s))
+        printf(" %s passed, %s held.",
+               print_count(ctl->arena, json_get_num(s, "passed") + json_get_num(s, "tagged")),
+               ctl_count(ctl, s, "held"));
+    else if (monitored && json_get_num(s, "held") == 0)
         printf(" Every copy was passed on.");
     else if (rcpts && without == 0)
         printf(" Each recipient already got one copy%s.", several ? " of each message" : "");

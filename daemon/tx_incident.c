@@ -22,21 +22,19 @@ static bool replies(const struct replyall_signals *r)
     return r->conversation && r->to_all && r->state >= REPLYALL_WATCH;
 }
 
-/* The first pair of which the detector advises something; n: none. */
+/* The pair of which the detector advises most. */
 static size_t pair_of(const struct pingpong_signals *p)
 {
-    size_t i = 0;
-    while (i < p->n && p->advice[i] == ADVICE_PASS)
-        i++;
-    return i;
+    size_t most = 0;
+    for (size_t i = 1; i < p->n; i++)
+        most = p->advice[i] > p->advice[most] ? i : most;
+    return most;
 }
 
 static bool plays(const struct pingpong_signals *p, enum advice least)
 {
     size_t i = pair_of(p);
-    while (i < p->n && p->advice[i] < least)
-        i++;
-    return i < p->n && p->pair[i];
+    return p->n && p->pair[i] && p->advice[i] >= least;
 }
 
 /* Further copies are replication, whatever else they are; new mail that is held belongs to the

@@ -140,3 +140,22 @@ def test_one_copy_of_each_message_is_released(house):
     assert all("r3@y.example" in str(rcpt) for rcpt in delivered(house))
     assert "No copy is needed" in house.ctl(*release)
     assert len(delivered(house)) == 2
+
+
+def test_two_machines_that_answer_each_other_are_one_storm(house):
+    pair, last, verdicts = ["oof@a.example", "bot@b.example"], None, []
+    for turn in range(30):
+        writer, reader = pair[turn % 2], pair[1 - turn % 2]
+        header = (f"From: {writer}\nTo: {reader}\nSubject: {'Re: ' * turn}Out of office\nMessage-ID: <pp{turn}@x.example>\n"
+                  "Date: Mon, 23 Jan 2006 10:00:00 +0000\nAuto-Submitted: auto-replied\n")
+        header += f"In-Reply-To: <{last}>\nReferences: <{last}>\n" if last else ""
+        last = f"pp{turn}@x.example"
+        with Peer(house.port) as peer:
+            peer.begin("mx.isp.example", "192.0.2.25", "mx.isp.example")
+            verdicts.append(peer.mail(f"<{writer}>", [f"<{reader}>"], header, f"Turn {turn}: away until the {turn}th.\r\n")[-1][0])
+    assert verdicts[:6] == ["c"] * 6 and verdicts[-10:] == ["d"] * 10
+    storm, = house.json("storms")
+    assert storm["kind"] == "ping-pong" and storm["held"] == verdicts.count("d") == len(house.json("held", "--storm", storm["id"]))
+    text = house.ctl("show", storm["id"])
+    assert "Two machines answer each other" in text and storm["evidence"][0] in text and "Nothing was lost." in text
+    assert f"incident={storm['id']} event=opened kind=ping-pong" in house.log()
