@@ -26,6 +26,8 @@ const struct key_row config_table[] = {
      "Name of this machine in evidence and ids; default: its host name."},
     {"node", "site_key", KEY_PATH, "/var/lib/breakwater/site.key", AT(site_key_file), PLAIN,
      "File with the secret all hashes are keyed with; made if missing."},
+    {"node", "stamp", KEY_SWITCH, "no", AT(stamp), WORDS("no|yes"),
+     "Mail that passes gets a mark by which it is known again when it was rewritten."},
 
     {"own", "hosts", KEY_HOSTS, NULL, AT(site.own_hosts), LIST(site.nown_hosts),
      "Our mail servers, by the names they write into Received fields."},

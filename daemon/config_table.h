@@ -33,6 +33,7 @@ struct config {
     struct site site;
     uint8_t site_key[32];
     char *site_key_file;
+    bool stamp;           /* mail that passes gets X-Breakwater-Trace */
     uint16_t node_number; /* 10 bits, from the node's name */
     struct policy *policy;
     char *policy_file; /* NULL: built-in rules */

@@ -23,6 +23,7 @@
 
 #include "milter.h"
 #include "milter_proto.h"
+#include "stamp.h"
 #include "token.h"
 
 enum {
@@ -162,6 +163,9 @@ static void say_edits(struct session *s)
             milter_put_delheader(&s->out, SPAN(TOKEN_FIELD), i);
     if (tx_tag(s->tx) && s->terms.actions & ACT_ADDHDRS)
         milter_put_addheader(&s->out, &s->terms, SPAN("X-Breakwater"), tx_tag(s->tx));
+    const char *stamp = tx_stamp(s->tx);
+    if (stamp && s->terms.actions & ACT_ADDHDRS)
+        milter_put_addheader(&s->out, &s->terms, SPAN(STAMP_FIELD), stamp);
 }
 
 static void say_verdict(struct session *s)

@@ -3,12 +3,14 @@
  *
  *   own K known, content the same? -> it
  *                another content   -> K' of variant 1, 2 ...
- *                unknown           -> a name it came under, its chain, text, theme; else a new one
+ *                unknown           -> a name it came under, its stamp, chain, text, theme; else a
+ * new one
  *
  * Invariant: a record is found, judged and observed under one lock, and no two locks are held.
  */
 #include <stdlib.h>
 
+#include "stamp.h"
 #include "store_own.h"
 
 enum tried { TRIED_OK, TRIED_CONFLICT, TRIED_NONE };
@@ -107,10 +109,21 @@ static bool join_alias(struct resolving *r, uint64_t alias, enum join by)
     return false;
 }
 
+static bool join_stamp(struct resolving *r)
+{
+    const struct subject *s = r->o.subject;
+    struct key k[STAMPS_MAX];
+    size_t n = s->message ? stamps_read(s->keys, s->message, k) : 0;
+    for (size_t i = 0; i < n; i++)
+        if (join_record(r, &(struct alias_found){k[i], JOIN_STAMP, false}, JOIN_STAMP))
+            return true;
+    return false;
+}
+
 static bool join_any(struct resolving *r)
 {
     const struct origin *o = &r->guise.origin;
-    return join_alias(r, alias_of_key(&r->o.subject->fp.k), JOIN_NAME) ||
+    return join_alias(r, alias_of_key(&r->o.subject->fp.k), JOIN_NAME) || join_stamp(r) ||
            join_alias(r, o->chain, JOIN_CHAIN) || join_alias(r, o->text, JOIN_TEXT) ||
            join_alias(r, o->theme, JOIN_THEME);
 }

@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "stamp.h"
 #include "token.h"
 #include "tx.h"
 #include "tx_own.h"
@@ -434,6 +435,15 @@ const struct signals *tx_signals(const struct tx *tx)
 const char *tx_tag(const struct tx *tx)
 {
     return tx->tag;
+}
+
+const char *tx_stamp(const struct tx *tx)
+{
+    if (!tx->config->stamp || tx->mode != MODE_ENFORCE || !tx->observed || tx->unjudged)
+        return NULL;
+    char *text = arena_alloc(tx->arena, STAMP_TEXT);
+    stamp_print(tx->keys, tx->config->site.node, tx->now, &tx->signals.replication.k, text);
+    return text;
 }
 
 unsigned tx_strip(const struct tx *tx)

@@ -86,6 +86,8 @@ const struct signals *tx_signals(const struct tx *);
  * none. */
 const char *tx_tag(const struct tx *);
 unsigned tx_strip(const struct tx *);
+/* Value of the X-Breakwater-Trace field to add, in the tx's arena; NULL: none. */
+const char *tx_stamp(const struct tx *);
 /* Reply for throttle or reject: "451 4.7.0 text" or "550 5.4.6 text", for the whole message; NULL:
  * none. */
 const char *tx_reply(const struct tx *);

@@ -43,6 +43,7 @@ static const struct {
     KNOWN("content-transfer-encoding", FIELD_CONTENT_ENCODING),
     KNOWN("content-disposition", FIELD_CONTENT_DISPOSITION),
     KNOWN("x-breakwater-release", FIELD_RELEASE),
+    KNOWN("x-breakwater-trace", FIELD_STAMP),
 };
 
 static enum field_name field_named(struct span name)

@@ -39,6 +39,7 @@ enum field_name {
     FIELD_CONTENT_ENCODING, /* Content-Transfer-Encoding */
     FIELD_CONTENT_DISPOSITION,
     FIELD_RELEASE, /* X-Breakwater-Release */
+    FIELD_STAMP,   /* X-Breakwater-Trace */
     FIELD_NAMES    /* must be last */
 };
 

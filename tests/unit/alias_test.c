@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "past.h"
+#include "stamp.h"
 
 /*
  * Stories of whole messages. Each copy arrives `after` seconds; its header is written out, its
@@ -372,10 +373,48 @@ static void test_stories(void **state)
     assert_int_equal(wrong, 0);
 }
 
+/* Rewritten in all that names it, but it carries our stamp; and a stamp on other mail says nothing.
+ */
+static void test_stamp(void **state)
+{
+    static const struct {
+        const char *name;
+        char body;
+        const char *expect, *join;
+    } cases[] = {
+        {"other mail with the stamp", 'o', "F+", NULL},
+        {"the same text", 'a', "Kt", "stamp"},
+        {"with a footer", 'f', "Kh", "stamp"},
+    };
+    struct copy copy = {
+        0, "relay.countyisp.example 192.0.2.1", FROM, SHOWN, 'a', "b@us.example", NULL, NULL};
+    struct town sc;
+    char got[3], stamp[STAMP_TEXT];
+
+    (void)state;
+    town_open(&sc);
+    arrive(&sc, "Invitation", &copy, got);
+    stamp_print(&sc.past.keys, SPAN("mx1"), 1, &sc.out.k, stamp);
+    copy.client = "gw.gateway.example 192.0.2.9";
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        copy.head = arena_printf(sc.past.arena,
+                                 "X-Breakwater-Trace: %s\nFrom: robot@gateway.example\n"
+                                 "Date: Tue, 24 Jan 2006 00:00:00 +0000\nMessage-ID: <%zu@gw>\n",
+                                 stamp, i);
+        copy.body = cases[i].body;
+        arrive(&sc, "Nothing alike", &copy, got);
+        if (strcmp(got, cases[i].expect) != 0 ||
+            strcmp(word(sc.out.join), word(cases[i].join)) != 0)
+            fail_msg("%s: %s by %s", cases[i].name, got, word(sc.out.join));
+    }
+    town_close(&sc);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stories),
+        cmocka_unit_test(test_stamp),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -123,7 +123,8 @@ static void every_known_name_is_known(void **state)
                                                    "Content-Type",
                                                    "Content-Transfer-Encoding",
                                                    "Content-Disposition",
-                                                   "X-Breakwater-Release"};
+                                                   "X-Breakwater-Release",
+                                                   "X-Breakwater-Trace"};
     struct arena *a = arena_new();
     struct message *m = message_new(a);
     for (size_t i = 0; i < FIELD_NAMES; i++)

@@ -25,7 +25,7 @@ struct tx {
 /* What the next verdicts shall be. */
 static struct {
     const char *held; /* held recipients: their raw text must be in here */
-    const char *reply, *tag;
+    const char *reply, *tag, *stamp;
     unsigned strip;
     bool wait;
 } verdict;
@@ -161,6 +161,12 @@ const char *tx_tag(const struct tx *tx)
 {
     (void)tx;
     return verdict.tag;
+}
+
+const char *tx_stamp(const struct tx *tx)
+{
+    (void)tx;
+    return verdict.stamp;
 }
 
 unsigned tx_strip(const struct tx *tx)
@@ -582,6 +588,23 @@ static void verdicts(void **state)
     }
 }
 
+static void a_stamp_is_added_after_the_tag(void **state)
+{
+    (void)state;
+    struct peer p;
+    size_t at = 0;
+    struct span data = {NULL, 0};
+    verdict.tag = "act=tag";
+    verdict.stamp = "v=1; k=0";
+    session(&p, "OCMRLNBE");
+    says(&p, "Ohhc");
+    for (int i = 0; i < 3; i++)
+        peer_frame(&p, &at, &data);
+    assert_true(span_eq(data, SPAN("X-Breakwater-Trace\0 v=1; k=0\0")));
+    verdict.stamp = NULL;
+    peer_close(&p);
+}
+
 /* A175: without the functions we wanted, the mail still gets through. */
 static void an_mta_that_grants_nothing(void **state)
 {
@@ -890,6 +913,7 @@ int main(void)
         T(large_frames),
         T(verdicts),
         T(an_mta_that_grants_nothing),
+        T(a_stamp_is_added_after_the_tag),
         T(without_leading_blanks_the_tag_has_none),
         T(macros_belong_to_one_message),
         T(the_next_client_is_somebody_else),
