@@ -242,7 +242,8 @@ static void read_time(struct in *in, struct recording *r)
     }
     if (!in->wrong && (!digit || !(r->t >= 0 && r->t < 1e11)))
         fail(in, "\"t\" is no time in seconds since 1970");
-    r->time = (int64_t)(r->t * 1000);
+    if (!in->wrong)
+        r->time = (int64_t)(r->t * 1000);
 }
 
 static void read_recipients(struct in *in, struct recording *r)

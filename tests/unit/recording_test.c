@@ -121,6 +121,8 @@ static void lines_are_read(void **state)
          NULL},
         {"a time that is none", "{\"t\": \"1\", \"rcpt\": [], \"data\": \"\"}",
          "\"t\" is no time in seconds since 1970", NULL},
+        {"a time without end", "{\"t\": 1e999, \"rcpt\": [], \"data\": \"\"}",
+         "\"t\" is no time in seconds since 1970", NULL},
         {"a time before 1970", "{\"t\": -1, \"rcpt\": [], \"data\": \"\"}",
          "\"t\" is no time in seconds since 1970", NULL},
         {"no recipients", "{\"t\": 1, \"data\": \"\"}", "\"rcpt\" (a list of addresses) is missing",
