@@ -118,8 +118,9 @@ bench-engine: ## one thread, 4 KB text mails: parse, fingerprint, observe, judge
 	@$(MAKE) --no-print-directory -s -j2 all $(BUILD)/bench/engine
 	@$(BUILD)/bench/engine
 bench-memory: ## the memory of the past under 1.5 million copies, and under invented messages
-	@$(MAKE) --no-print-directory -s -j2 all $(BUILD)/bench/memory
+	@$(MAKE) --no-print-directory -s -j2 all $(BUILD)/bench/memory $(BUILD)/bench/longmemory
 	@$(BUILD)/bench/memory
+	@$(BUILD)/bench/longmemory
 bench-milter: ## the milter door beside libmilter's no-reply filter, in one run
 	@$(MAKE) --no-print-directory -s -j2 all bench
 	@sh tests/bench/milter.sh $(BUILD)

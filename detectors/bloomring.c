@@ -23,7 +23,7 @@
 
 enum {
     PERIODS = 10,       /* in what is kept */
-    GENERATIONS = 24,   /* the error is shared among as many; more are made only by splits */
+    GENERATIONS = 12,   /* the error is shared among as many; more are made only by splits */
     ENTRIES_MIN = 1000, /* of libbloom */
     BITS_MAX = INT32_MAX - 8,
     NEIGHBOURS = 2 /* periods on either side that say how large one gets: a week */
