@@ -89,7 +89,7 @@ const struct key_row config_table[] = {
     {"detect", "pingpong_marked", KEY_COUNT, "3", AT(site.pingpong_marked), RANGE(2, 1000),
      "Answers an hour of each of two that are marked as machines; twice as many if one is."},
     {"detect", "pingpong_same", KEY_COUNT, "4", AT(site.pingpong_same), RANGE(2, 1000),
-     "Answers in a row in which both say the same again."},
+     "Answers in a row in which one says the same again, and the other one once less."},
     {"detect", "pingpong_plain", KEY_COUNT, "20", AT(site.pingpong_plain), RANGE(2, 1000),
      "Answers an hour of each to the other, whatever they say, from which on mail is tagged."},
 

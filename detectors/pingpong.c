@@ -180,7 +180,8 @@ enum sort { SORT_PEOPLE, SORT_BOTH, SORT_ONE, SORT_SAME, SORT_PLAIN, SORT_FAST }
 
 struct view {
     double flips;  /* of the slower side */
-    unsigned same; /* of the side that says it less often */
+    unsigned same; /* of the side that says it less often; */
+    unsigned most; /* of the other one */
     enum sort sort;
 };
 
@@ -190,14 +191,15 @@ static struct view view_of(const struct pair *p, const struct subject *s)
     double l0 = window_read(&p->side[0].link, s->now, HOUR);
     double l1 = window_read(&p->side[1].link, s->now, HOUR);
     uint8_t s0 = p->side[0].same, s1 = p->side[1].same;
-    struct view v = {.flips = l0 < l1 ? l0 : l1, .same = s0 < s1 ? s0 : s1};
+    struct view v = {
+        .flips = l0 < l1 ? l0 : l1, .same = s0 < s1 ? s0 : s1, .most = s0 < s1 ? s1 : s0};
     unsigned marked = p->side[0].automatic > AUTOMATIC;
     marked += p->side[1].automatic > AUTOMATIC;
     if (s->talk.automatic && marked == 2 && v.flips >= site->pingpong_marked)
         v.sort = SORT_BOTH;
     else if (s->talk.automatic && marked && v.flips >= 2 * site->pingpong_marked)
         v.sort = SORT_ONE;
-    else if (v.same >= site->pingpong_same)
+    else if (v.most >= site->pingpong_same && v.same + 1 >= site->pingpong_same)
         v.sort = SORT_SAME;
     else if (v.flips >= 2 * site->pingpong_plain && gap_median(p) < FAST)
         v.sort = SORT_FAST;
@@ -222,8 +224,8 @@ static const char *evidence_of(const struct subject *s, const struct pair *p, co
     case SORT_ONE:
         return arena_printf(s->arena, "%s; one is marked as a machine (this mail: %s)", text, why);
     case SORT_SAME:
-        return arena_printf(s->arena, "%s; both said the same again %u times in a row", text,
-                            v->same);
+        return arena_printf(s->arena, "%s; they said the same again %u and %u times in a row", text,
+                            v->most, v->same);
     case SORT_FAST:
         return arena_printf(s->arena, "%s; half of the answers came within %.0f seconds", text,
                             (double)gap_median(p) / 1000);
