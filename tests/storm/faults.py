@@ -233,7 +233,7 @@ OOF = "I am out of the office until Monday and will answer your message when I r
 
 class PingPong(Fault):
     """Two machines answer each other through us, 60 times if nobody stops them."""
-    LIMITS = {"vacation": 6, "unmarked": 9, "ticket": 12, "bounce": 6}
+    LIMITS = {"vacation": 6, "unmarked": 10, "ticket": 12, "bounce": 6}  # the first pass is a person's
     closed = True
 
     def __init__(self, kind, trials=20, both=True):

@@ -135,7 +135,8 @@ class World:
 
     def __init__(self, vantage, chain="kept", identity="same", footer=False, seed=1, copies=60000, addressees=630):
         self.random = random.Random(f"{seed} {vantage.name} {chain} {identity} {footer}")
-        self.vantage, self.chain, self.opaque, self.copies = vantage, chain, vantage.opaque, copies
+        self.vantage, self.chain, self.identity = vantage, chain, identity
+        self.opaque, self.copies = vantage.opaque, copies
         self.net, self.hosts = Net(), {}
         self.heap, self.serial = [], itertools.count()
         mixed = chain == "mixed"
@@ -143,7 +144,7 @@ class World:
                               bool(n % 2) if mixed else footer) for n in range(5)]
         self.active = self.faulty[:3]
         self.made = {"jan": 0, "stop": 0, "feb": 0}
-        self.visible = {}  # faulty server: transactions that came from it and repeated something
+        self.visible = {}  # (faulty server, message): how often it came from there again
         self.begun = set()
         self.people(addressees)
         self.gateway = Host("mx.gateway.example" if not self.opaque else "gw7.example", self.net.address("us"))
@@ -245,7 +246,7 @@ class World:
         parts = self.parts(ours, by)
         label = f"kind=storm phase={phase} id={story} by={by.name if by else 'origin'} made={sum(self.made.values())}"
         if story in self.begun and by:
-            self.visible[by.name] = self.visible.get(by.name, 0) + 1
+            self.visible[by.name, story] = self.visible.get((by.name, story), 0) + 1
         self.begun.add(story)
         for i, part in enumerate(parts):
             verdicts.append((yield transaction(t + i * 0.3, letter, part, label)))
@@ -298,12 +299,16 @@ def ordinary_week(world, t):
 
 # --- the scenarios ---
 
-def allowed(vantage, chain):
-    """Most copies of one recipient in January, of the reply, and in February."""
+def allowed(vantage, chain, identity):
+    """Most copies of one recipient in January, of the reply, and in February. One client whose copies show nothing but itself
+    looks like a stuck one (four copies) or like one that lost a 250; without names and traces the allowances are all there is."""
     if vantage in ("B", "C"):
         return {"jan": 1, "stop": 1, "feb": 0}
     if vantage == "C1":
-        return {"jan": 1, "stop": 1, "feb": 0} if chain == "kept" else {"jan": 2, "stop": 2, "feb": 0}
+        most = 1 if chain == "kept" else 4 if chain == "stripped" and identity == "same" else 2
+        return {"jan": most, "stop": most, "feb": 0}
+    if vantage in ("G", "G'") and chain != "kept":
+        return {"jan": 3, "stop": 3, "feb": 0}
     if vantage == "G'":
         return {"jan": 2, "stop": 2, "feb": 0}
     return {"jan": 2, "stop": 1, "feb": 0}
@@ -313,7 +318,7 @@ def judge(world, score):
     """Which targets do not hold, as sentences; and who was named right, missed, wrong."""
     problems = []
     v = world.vantage
-    for phase, most in allowed(v.name, world.chain).items():
+    for phase, most in allowed(v.name, world.chain, world.identity).items():
         got = score.phase(phase)[2]
         if got > most:
             problems.append(f"{phase}: {got} copies to a recipient, not {most}")
@@ -324,7 +329,8 @@ def judge(world, score):
             n = sum(score.delivered[phase].values())
             if n > len(world.to):
                 problems.append(f"{phase}: {n} copies passed the relay, not {len(world.to)}")
-    guilty = {f.name: (f.known_as(), not v.opaque and world.visible.get(f.name, 0) >= 3) for f in world.faulty}
+    detours = {f.name: max((n for (who, _), n in world.visible.items() if who == f.name), default=0) for f in world.faulty}
+    guilty = {f.name: (f.known_as(), not v.opaque and detours[f.name] >= 3) for f in world.faulty}
     return problems, guilty
 
 
