@@ -297,7 +297,7 @@ class PingPong(Fault):
 class Flood(Fault):
     """A relay that sends fifty times what it has sent for a month; or one that nobody knows."""
 
-    def __init__(self, known, days=30, rate=0.6):
+    def __init__(self, known, days=30, rate=1.5):
         self.known, self.days, self.rate = known, days if known else 1, rate
         self.name = "flood-learned-relay" if known else "flood-new-relay"
 
@@ -316,7 +316,7 @@ class Flood(Fault):
                 yield self.mail(t + rng.random() * 50, relay, "usual")
             if not self.known and rng.random() < .3:
                 yield self.mail(t + rng.random() * 50, rng.choice(other), "usual")
-        t = t - t % DAY + DAY * 0 + 10 * 3600 if not self.known else t + 10 * 3600
+        t += 10 * 3600
         self.flood_begins = t
         for minute in range(30):
             t += 60
@@ -340,7 +340,7 @@ class Flood(Fault):
             out.append("a flood is to be slowed down, not held")
         stopped = [t for t, v in flood if v == "throttle"]
         self.note = f"slowed down after {(stopped[0] - self.flood_begins) / 60:.0f} min" if stopped else "not slowed down"
-        if self.known and (not stopped or stopped[0] - self.flood_begins > 10 * 60):
+        if self.known and (not stopped or stopped[0] - self.flood_begins > 6 * 60):
             out.append("the flood was " + self.note)
         return out, {}
 
