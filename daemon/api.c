@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "api.h"
+#include "api_relays.h"
 #include "change.h"
 #include "log.h"
 #include "recall.h"
@@ -221,6 +222,7 @@ static void get_status(struct api *api, struct http_request *r, const char *arg)
     set(j, "store", store_json(p->store));
     set(j, "memory", recall_json(p->recall));
     set(j, "release", release_json(api));
+    set(j, "relays", api_relays_count(p->relays));
     set_num(j, "storms_open", p->incidents ? incidents_open(p->incidents, clock_now()) : 0);
     http_reply(r, 200, j);
 }
@@ -846,6 +848,26 @@ static void post_mode(struct api *api, struct http_request *r, const char *arg)
     post_change(api, r, CHANGE_MODE);
 }
 
+/* ---- relays ---- */
+
+static void get_relays(struct api *api, struct http_request *r, const char *arg)
+{
+    (void)arg;
+    if (api->pipeline->relays)
+        api_relays_list(api->pipeline->relays, r);
+    else
+        http_problem(r, 404, "No relays are remembered here.");
+}
+
+static void post_relays(struct api *api, struct http_request *r, const char *arg)
+{
+    (void)arg;
+    if (api->pipeline->relays)
+        api_relays_word(api->pipeline->relays, api->pipeline->keeper, api->home, r);
+    else
+        http_problem(r, 404, "No relays are remembered here.");
+}
+
 /* ---- routes ---- */
 
 static const char root[] = "/api/v1/";
@@ -866,6 +888,8 @@ static const struct route {
     {HTTP_GET, "copies/*/message", get_message, {NULL}},
     {HTTP_GET, "messages", get_messages, {"tx", "rcpt", "from", "since", "queue_id", NULL}},
     {HTTP_GET, "mode", get_mode, {NULL}},
+    {HTTP_GET, "relays", get_relays, {"all", NULL}},
+    {HTTP_POST, "relays", post_relays, {NULL}},
     {HTTP_POST, "release", post_release, {NULL}},
     {HTTP_POST, "discard", post_discard, {NULL}},
     {HTTP_POST, "undo", post_undo, {NULL}},

@@ -65,6 +65,9 @@ static const struct command {
      USES_JSON | USES_RCPT | USES_FROM, 0, 1},
     {"mode", "[monitor|enforce|bypass --reason TEXT]", "the mode in force, or change it", ctl_mode,
      USES_JSON | USES_DRY, 0, 1},
+    {"relays", "[--all] | said-fixed RELAY --reason TEXT | not-fixed RELAY --reason TEXT",
+     "relays that misbehave or did; RELAY: host[address], or what of it names one only", ctl_relays,
+     USES_JSON | USES_DRY | USES_ALL, 0, 2},
     {"replay",
      "[--json] [--summary-only] [--in-order] [--mode M] [--from T] [--until T]\n"
      "         [--conf F] [--policy F] FILE|DIRECTORY|- ...",

@@ -36,6 +36,7 @@ const char *ctl_time(const struct ctl *, const json_t *, const char *name);
 /* The commands; each returns the exit status. */
 typedef int ctl_run_fn(const struct ctl *);
 ctl_run_fn ctl_status, ctl_storms, ctl_show, ctl_held, ctl_explain, ctl_mode_now; /* ctl_read.c */
+ctl_run_fn ctl_relays;                                                            /* ctl_relays.c */
 ctl_run_fn ctl_release, ctl_discard, ctl_undo, ctl_mode;                          /* ctl_change.c */
 
 #endif

@@ -113,6 +113,12 @@ static void print_engine(const struct ctl *ctl, const json_t *s)
     const json_t *r = json_object_get(s, "release"), *k = json_object_get(s, "keeper");
     struct arena *a = ctl->arena;
     print_fact(stdout, "Storms open", ctl_count(ctl, s, "storms_open"));
+    const json_t *relays = json_object_get(s, "relays");
+    print_fact(stdout, "Relays",
+               arena_printf(a, "%s misbehaving, %s said to be fixed, %s on probation",
+                            ctl_count(ctl, relays, "misbehaving"),
+                            ctl_count(ctl, relays, "said-fixed"),
+                            ctl_count(ctl, relays, "probation")));
     print_fact(stdout, "Hold database",
                arena_printf(a, "%s of %s", print_size(a, json_get_num(h, "file_bytes")),
                             print_size(a, json_get_num(h, "max_bytes"))));

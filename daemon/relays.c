@@ -7,6 +7,7 @@
  * while the store or the keeper is asked.
  */
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -55,6 +56,7 @@ struct relays {
     const struct keys *keys;
     const struct standing_times *times;
     pthread_mutex_t lock;
+    _Atomic bool words; /* somebody is said to be fixed, or on probation; as of the last tick */
     struct row row[ROWS];
 };
 
@@ -247,6 +249,23 @@ void relays_note(struct relays *t, const struct relay_note *n, int64_t now)
         r->over = false;
         take(t, r, n, now);
     }
+    pthread_mutex_unlock(&t->lock);
+}
+
+static bool on_word(const struct row *r)
+{
+    return r->name[0] &&
+           (r->standing.state == STANDING_SAID_FIXED || r->standing.state == STANDING_PROBATION);
+}
+
+void relays_blame(struct relays *t, struct span relay, int64_t now)
+{
+    if (!atomic_load_explicit(&t->words, memory_order_relaxed))
+        return;
+    pthread_mutex_lock(&t->lock);
+    struct row *r = find(t, relay);
+    if (r && on_word(r) && news(r, now))
+        r->dirty |= standing_step(&r->standing, STANDING_BLAMED, now, t->times);
     pthread_mutex_unlock(&t->lock);
 }
 
@@ -545,9 +564,13 @@ void relays_tick(struct relays *t, int64_t now)
 {
     struct look look[ROWS];
     size_t n = 0;
+    bool words = false;
     pthread_mutex_lock(&t->lock);
-    for (size_t i = 0; i < ROWS; i++)
+    for (size_t i = 0; i < ROWS; i++) {
         n += look_at(t, i, now, &look[n]);
+        words |= on_word(&t->row[i]);
+    }
+    atomic_store_explicit(&t->words, words, memory_order_relaxed);
     pthread_mutex_unlock(&t->lock);
     for (size_t i = 0; t->store && i < n; i++) {
         struct look *l = &look[i];

@@ -38,6 +38,10 @@ struct relay_note {
  * else a suspect. */
 void relays_note(struct relays *, const struct relay_note *, int64_t now);
 
+/* A further copy came back through this server: if it is said to be fixed, it is not, at once. Any
+ * thread; costs nothing while nobody is said to be. */
+void relays_blame(struct relays *, struct span relay, int64_t now);
+
 /* A person says it is fixed (or fixed = false: takes that back). relay: "host[address]", or as much
  * of it, host or address, as names one only. 0; -1: no such relay is known or its state does not
  * allow it, a sentence in error. */

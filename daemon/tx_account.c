@@ -141,6 +141,9 @@ static void keep_balance(struct tx *tx)
 
 void tx_account(struct tx *tx)
 {
+    const struct replication_signals *r = &tx->signals.replication;
+    if (tx->pipeline->relays && r->duplicates && r->blamed.n)
+        relays_blame(tx->pipeline->relays, r->blamed, tx->now);
     make_tag(tx);
     keep_balance(tx);
     tx_incident_note(tx);
