@@ -187,8 +187,8 @@ void record_settle(struct record *, const uint64_t *rcpt, const enum fate *, siz
 /* Did a copy pass to this recipient (keyed address hash)? For "one per recipient". */
 bool record_passed(const struct record *, uint64_t rcpt);
 
-/* The whole record as bytes, for the disk; and back: NULL if the bytes are not whole or of another
- * version. malloc'd. */
+/* The whole record as bytes, for the disk, malloc'd (a new field is to be written there, and the
+ * version raised); and back: NULL if the bytes are not whole or of another version. */
 uint8_t *record_pack(const struct record *, size_t *n);
 struct record *record_unpack(struct span);
 /* Forgets paths and dossiers: what a storm of long ago needs is who had it. */

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "hold.h"
+#include "hold_own.h"
 #include "id.h"
 #include "signals.h"
 #include <sqlite3.h>
@@ -740,10 +741,54 @@ static void test_refusals(void **state)
     sqlite3_close(db);
 }
 
+struct storms {
+    unsigned n, wrong;
+    uint8_t order[8];
+};
+
+static void note_storm(void *arg, const struct key *k, struct span bytes)
+{
+    struct storms *s = arg;
+    s->order[s->n++ % 8] = k->byte[0];
+    s->wrong += !span_eq(bytes, SPAN("of the second saving"));
+}
+
+static void test_storms_are_kept_for_400_days_and_damage_is_seen(void **state)
+{
+    (void)state;
+    struct storms s = {0};
+    uint64_t damaged;
+    const struct key a = {{1}}, b = {{2}}, c = {{3}}, foreign = {{4}};
+    assert_int_equal(hold_save_memory(hold, &a, 7, NOW + DAY, SPAN("of the second saving")), 0);
+    assert_int_equal(hold_save_memory(hold, &b, 7, NOW, SPAN("first")), 0);
+    assert_int_equal(hold_save_memory(hold, &b, 7, NOW + 2 * DAY, SPAN("of the second saving")), 0);
+    assert_int_equal(hold_save_memory(hold, &c, 7, NOW, SPAN("of the second saving")), 0);
+    assert_int_equal(hold_save_memory(hold, &foreign, 8, NOW, SPAN("of another key")), 0);
+    assert_int_equal(hold_each_memory(hold, 7, note_storm, &s, &damaged), 0);
+    assert_int_equal(s.n, 3);
+    assert_int_equal(s.wrong, 0);
+    assert_int_equal(damaged, 0);
+    assert_memory_equal(s.order, ((uint8_t[]){3, 1, 2}), 3); /* the oldest first */
+    /* SQLite would not see this */
+    assert_int_equal(db_script(&hold->db, "UPDATE memory SET bytes = CAST('of the second saxing' AS"
+                                          " BLOB) || substr(bytes, -4) WHERE k = X'"
+                                          "010000000000000000000000'"),
+                     0);
+    s = (struct storms){0};
+    assert_int_equal(hold_each_memory(hold, 7, note_storm, &s, &damaged), 0);
+    assert_int_equal(s.n, 2);
+    assert_int_equal(s.wrong, 0);
+    assert_int_equal(damaged, 1);
+    assert_int_equal(hold_purge(hold, NOW + 400 * DAY), 0);
+    assert_int_equal(hold_purge(hold, NOW + 400 * DAY + 1), 2);
+    assert_int_equal(hold_purge(hold, NOW + 500 * DAY), 2);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, make, unmake)
     const struct CMUnitTest tests[] = {
+        T(test_storms_are_kept_for_400_days_and_damage_is_seen),
         T(test_bytes_come_back),
         T(test_rows_come_back),
         T(test_filters),
