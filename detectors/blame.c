@@ -180,6 +180,14 @@ static bool branches(const struct record *r, const struct node *node)
     return p && p->kids + p->direct >= 2;
 }
 
+/* Of two addresses in one domain, the one that the connector wrote says more. */
+static struct span addressee_shown(const struct visible *v, long at)
+{
+    bool same =
+        v->connector.n && span_eq(address_domain(v->connector), address_domain(v->address[at]));
+    return same ? v->connector : v->address[at];
+}
+
 /* Adds one detour through node i to its dossier. */
 static void dossier_add(const struct scene *sc, struct dossier *d, size_t i, size_t from,
                         bool begins, uint64_t r, uint32_t rlabel)
@@ -212,7 +220,7 @@ static void dossier_add(const struct scene *sc, struct dossier *d, size_t i, siz
     else
         d->direct = true;
     if (example >= 0 && !d->addressee[0])
-        span_show(s->visible.address[example], d->addressee, sizeof d->addressee);
+        span_show(addressee_shown(&s->visible, example), d->addressee, sizeof d->addressee);
 }
 
 int blame_enter(struct scene *sc, size_t from, bool begins, uint64_t r, uint32_t rlabel)
@@ -314,6 +322,10 @@ static void evidence(struct culprit *c, struct arena *a, const struct dossier *d
     if (d->branch * 2 >= d->n)
         c->evidence[c->nevidence++] =
             sentence(a, d, "one acceptance there became many copies", d->branch);
+    if (span_case_has(span_str(who), SPAN("mspop3connector.")))
+        c->evidence[c->nevidence++] =
+            arena_printf(a, "To or Cc shows the mark of a POP3 connector at %.*s",
+                         SPAN_ARG(address_domain(span_str(who))));
     if (d->pickup)
         c->evidence[c->nevidence++] = "this is what the POP3 connector of Windows Small Business "
                                       "Server 2003 does without the "

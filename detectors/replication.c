@@ -238,6 +238,21 @@ static void find_addressees(struct turn *t)
     }
 }
 
+/* Was the message taken out of a mailbox, or meant for somebody else whom it shows, after it was
+ * handed over for the second time? Then that was no retry: two mailboxes of one server got it, and
+ * from one of them it went on. */
+static bool strays(const struct turn *t, size_t from, uint64_t r)
+{
+    const struct path *p = &t->s->path;
+    for (size_t i = from ? from : 1; i < p->n; i++) {
+        const struct hop *h = p->node[i].hop;
+        bool other = h && h->for_hash && h->for_hash != r && i + 1 < p->n;
+        if (h && (h->reinjected || (other && visible_find(&t->s->visible, h->for_hash) >= 0)))
+            return true;
+    }
+    return false;
+}
+
 static void relate_copies(struct turn *t)
 {
     const struct path *p = &t->s->path;
@@ -254,7 +269,9 @@ static void relate_copies(struct turn *t)
         c->rel = rel;
         if (t->reissue && rel.relation != REL_DETOUR && (rel.from == 0 || rel.from == p->n))
             c->rel = (struct relating){REL_FORK, 0, true};
-        else if (rel.relation == REL_DETOUR && all_own(p, rel.from))
+        else if (rel.relation == REL_RESEND && strays(t, rel.from, c->a->hash))
+            c->rel.relation = REL_FORK;
+        if (rel.relation == REL_DETOUR && all_own(p, rel.from))
             c->rel.relation = REL_INTERNAL;
         else if (t->list && !has_list(t->r, c->a, t->list))
             c->rel.relation = REL_LIST;
@@ -369,7 +386,7 @@ static bool repeats(const struct turn *t, struct copy *c)
         return true;
     }
     if (c->rel.relation != REL_RESEND || c->rel.from > (p->node[0].hop ? 0 : 1) ||
-        c->a->resend < site->a_resend)
+        (c->a->resend < site->a_resend && !t->r->storm))
         return false;
     c->rel.from = 0;
     c->rel.begins = true;

@@ -2,9 +2,9 @@
 and the Python reference must agree on pass, tag or hold, and in storms on who is named.
 
 The reference is not part of this project; without it (../shared/reference, or BREAKWATER_REFERENCE) these tests are skipped.
-It is adapted in four places, all said here: our own domain is configured; its limit of 256 path nodes a message is lifted; a pickup
+It is adapted in five places, all said here: our own domain is configured; its limit of 256 path nodes a message is lifted; a pickup
 convicts only on the way that the copy took apart from earlier ones (else all mail that a Windows web mail sends would); and where paths
-are tangled, the order of preference between an earlier copy on our own path and a longer common path is that of
+are tangled, a second hand-over is none if the message then went through another addressee's mailbox, and the order of preference between an earlier copy on our own path and a longer common path is that of
 detection.md 4 and observe.lua, not that of bwcore.py (for all other scenarios bwcore.py's own order runs).
 """
 import json
@@ -52,7 +52,9 @@ def relation(engine, st, idx, path, r):
     _, k, below, whole = best
     if whole: return "DETOUR", range(k, len(idx))
     if k == len(idx): return "LATE", ()
-    if st.srv[below].split("[")[0] == path[k].srv.split("[")[0]: return "RESEND", (k - 1,)
+    hops = [(i, n.hop) for i, n in enumerate(path) if i >= max(k, 1) and n.hop]
+    strays = any(h.reinj or (i + 1 < len(path) and h.for_ and h.for_ != r and h.for_ in engine.vis) for i, h in hops)
+    if st.srv[below].split("[")[0] == path[k].srv.split("[")[0] and not strays: return "RESEND", (k - 1,)
     return "FORK", range(k, len(idx))
 bwcore.Engine.relation = relation
 '''
@@ -69,6 +71,7 @@ def reference(trace, directory, tangled):
     text = changed(text, "os.path.dirname(os.path.abspath(__file__))", repr(directory))
     with open(os.path.join(REFERENCE, "bwcore.py"), encoding="utf-8") as f:
         core = changed(f.read(), "struct = bool(reinj) and", "struct = any(i in v.why for i in reinj) and")
+        core = changed(core, "rel, seg = s.relation(", "s.vis = x.vis; rel, seg = s.relation(")
     with open(os.path.join(directory, "bwcore.py"), "w", encoding="utf-8") as f:
         f.write(core)
     text = changed(text, "E(own=set())", 'E(own={"own.example"})')
