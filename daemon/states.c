@@ -10,7 +10,7 @@
 
 #include "states.h"
 
-enum { SHARDS = 64, BUCKETS_FIRST = 16, EXPIRE_AT_ONCE = 256 };
+enum { SHARDS = 64, BUCKETS_FIRST = 16, TICKS = 60 };
 
 struct block {
     struct block *next; /* in its bucket */
@@ -26,6 +26,7 @@ struct shard {
     struct block **bucket;
     size_t nbuckets, n; /* nbuckets: a power of two */
     struct block *oldest, *newest;
+    size_t swept; /* bucket looked at last */
 } __attribute__((aligned(64)));
 
 struct states {
@@ -188,16 +189,20 @@ void states_step(struct states *st, const struct subject *subject, struct signal
     }
 }
 
+/* Lives differ, so the list says nothing about who is over: every bucket is looked at in turn, a
+ * part of them each time, and all of them in a minute. */
 void states_tick(struct states *st, int64_t now)
 {
     for (unsigned i = 0; i < SHARDS; i++) {
         struct shard *s = &st->shard[i];
         pthread_mutex_lock(&s->lock);
-        struct block *b = s->oldest, *newer;
-        for (unsigned n = 0; b && n < EXPIRE_AT_ONCE; n++, b = newer) {
-            newer = b->newer; /* lives differ: look past the oldest, not at all */
-            if (now - b->used > b->life)
-                block_free(st, s, b);
+        for (size_t n = s->nbuckets / TICKS + 1; n && s->nbuckets; n--) {
+            s->swept = (s->swept + 1) & (s->nbuckets - 1);
+            for (struct block *b = s->bucket[s->swept], *next; b; b = next) {
+                next = b->next;
+                if (now - b->used > b->life)
+                    block_free(st, s, b);
+            }
         }
         pthread_mutex_unlock(&s->lock);
     }
