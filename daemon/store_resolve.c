@@ -67,7 +67,11 @@ static enum tried observe_new(struct resolving *r, const struct key *k)
     struct entry *e = entry_live(r->m, s, k, r->o.subject->now);
     if (!e)
         e = entry_add(r->m, s, k, NULL, r->o.subject->now);
-    return observe_unlock(r, s, e, k);
+    enum tried tried = observe_unlock(r, s, e, k);
+    if (tried == TRIED_OK)
+        aliases_put(r->m->aliases, r->guise.queue, &(struct alias_found){*k, JOIN_QUEUE, false},
+                    ALIAS_PLAIN, r->o.subject->now);
+    return tried;
 }
 
 /* Joins the record of K if it is one by that way; judged and observed under one lock. */
@@ -94,6 +98,7 @@ static bool join_record(struct resolving *r, const struct alias_found *to, enum 
         int64_t now = r->o.subject->now;
         aliases_put(r->m->aliases, alias_of_key(&r->o.subject->fp.k), &name, ALIAS_PLAIN, now);
         aliases_put(r->m->aliases, r->guise.origin.chain, &chain, ALIAS_PLAIN, now);
+        aliases_put(r->m->aliases, r->guise.queue, &chain, ALIAS_PLAIN, now);
     }
     r->o.join = JOIN_OWN;
     return tried == TRIED_OK;
@@ -124,8 +129,8 @@ static bool join_any(struct resolving *r)
 {
     const struct origin *o = &r->guise.origin;
     return join_alias(r, alias_of_key(&r->o.subject->fp.k), JOIN_NAME) || join_stamp(r) ||
-           join_alias(r, o->chain, JOIN_CHAIN) || join_alias(r, o->text, JOIN_TEXT) ||
-           join_alias(r, o->theme, JOIN_THEME);
+           join_alias(r, o->chain, JOIN_CHAIN) || join_alias(r, r->guise.queue, JOIN_QUEUE) ||
+           join_alias(r, o->text, JOIN_TEXT) || join_alias(r, o->theme, JOIN_THEME);
 }
 
 /* Its own K, if that is known and the content is the same; K' of those after a conflict; where one

@@ -14,7 +14,7 @@ static const int64_t HOUR = 3600 * INT64_C(1000);
 
 /* ---- the names ---- */
 
-enum tag { TAG_CHAIN = 1, TAG_TEXT, TAG_THEME, TAG_KEY };
+enum tag { TAG_CHAIN = 1, TAG_TEXT, TAG_THEME, TAG_KEY, TAG_QUEUE };
 
 static uint64_t named(const struct keys *k, enum tag tag, uint64_t a, uint64_t b, uint64_t c)
 {
@@ -47,6 +47,25 @@ static bool line_unique(const struct hop *h)
     return h && !h->gap && (h->id.n || h->date);
 }
 
+/* An id of one message, not the version of a program ("id 14.3.123.3"). */
+static bool line_numbered(const struct hop *h)
+{
+    bool letter = false;
+    for (size_t i = 0; i < h->id.n; i++)
+        letter |= byte_letter(h->id.p[i]);
+    return h->id.n >= 5 && (letter || span_find(h->id, '.') == h->id.n);
+}
+
+/* The oldest acceptance that a queue id tells from all others, near where the message began. */
+static const struct hop *numbered_hop(const struct path *p)
+{
+    enum { NEAR = 4 };
+    for (size_t i = 0; i < p->n && i < NEAR; i++)
+        if (p->node[i].hop && !p->node[i].hop->gap && line_numbered(p->node[i].hop))
+            return p->node[i].hop;
+    return NULL;
+}
+
 static void names_read(struct guise *g)
 {
     const struct subject *s = g->o->subject;
@@ -58,6 +77,10 @@ static void names_read(struct guise *g)
     if (fp->nwords >= MIN_WORDS && line_unique(oldest))
         g->origin.chain = named(s->keys, TAG_CHAIN, oldest->event, from,
                                 fp->resent.n ? sip_hash(s->keys, SIP_MISC, fp->resent) : 0);
+    const struct hop *numbered = numbered_hop(&s->path);
+    if (fp->nwords >= MIN_WORDS && numbered)
+        g->queue = named(s->keys, TAG_QUEUE, numbered->event, from,
+                         fp->resent.n ? sip_hash(s->keys, SIP_MISC, fp->resent) : 0);
     if (fp->list_id.n)
         return;
     g->origin.text = named(s->keys, TAG_TEXT, fp->f, from, s->talk.base_hash);
@@ -277,15 +300,6 @@ static bool longer_text(const struct record *r, const struct subject *s)
     return false;
 }
 
-/* An id of one message, not the version of a program ("id 14.3.123.3"). */
-static bool line_numbered(const struct hop *h)
-{
-    bool letter = false;
-    for (size_t i = 0; i < h->id.n; i++)
-        letter |= byte_letter(h->id.p[i]);
-    return h->id.n >= 5 && (letter || span_find(h->id, '.') == h->id.n);
-}
-
 static struct joining judge_chain(const struct record *r, const struct guise *g)
 {
     const struct subject *s = g->o->subject;
@@ -298,9 +312,6 @@ static struct joining judge_chain(const struct record *r, const struct guise *g)
     else if (longer_text(r, s))
         j.why = "its author and its oldest Received field are those of an earlier message, and its "
                 "text but for something added";
-    else if (line_numbered(oldest_hop(&s->path)) && record_same_content(r, s->keys, &s->fp))
-        j.why = "its author and its oldest Received field with its queue id are those of an "
-                "earlier message, and nearly its text";
     return j;
 }
 
@@ -318,6 +329,11 @@ struct joining alias_joins(enum join join, const struct record *r, struct guise 
         return j;
     case JOIN_CHAIN:
         return judge_chain(r, g);
+    case JOIN_QUEUE:
+        if (fresh(r, s->now, 6 * HOUR, 24 * HOUR) && record_same_content(r, s->keys, &s->fp))
+            j.why = "its author and a Received field with its queue id are those of an earlier "
+                    "message, and so is most of its text";
+        return j;
     case JOIN_TEXT:
     case JOIN_THEME:
         if (!fresh(r, s->now, 24 * HOUR, 7 * 24 * HOUR))
@@ -339,6 +355,7 @@ bool join_reissue(enum join join)
 
 const char *join_name(enum join join)
 {
-    static const char *const name[JOINS] = {"own", "name", "stamp", "chain", "text", "theme"};
+    static const char *const name[JOINS] = {"own",   "name", "stamp", "chain",
+                                            "chain", "text", "theme"};
     return name[join];
 }

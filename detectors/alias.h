@@ -23,6 +23,7 @@ enum join {
     JOIN_NAME,
     JOIN_STAMP,
     JOIN_CHAIN,
+    JOIN_QUEUE, /* the same, by a line that has a queue id: the text may be changed */
     JOIN_TEXT,  /* a re-issue */
     JOIN_THEME, /* a re-issue, changed */
     JOINS       /* must be last */
@@ -31,6 +32,7 @@ enum join {
 /* How one message presents itself to records it may belong to. In the subject's arena. */
 struct guise {
     const struct observation *o;
+    uint64_t queue;                   /* alias by the oldest line with a queue id; 0: none */
     struct origin origin;             /* what its own record would keep */
     struct span oldest, peer, author; /* organisations: of its oldest hop, of the foreign relay
                                          nearest to us, of From */
@@ -55,7 +57,8 @@ struct joining {
 struct joining alias_joins(enum join, const struct record *, struct guise *);
 /* Is a message of that way one that somebody sent anew, rather than the same on another path? */
 bool join_reissue(enum join);
-const char *join_name(enum join); /* "own", "name", "stamp", "chain", "text", "theme" */
+const char *
+    join_name(enum join); /* "own", "name", "stamp", "chain" (two of them), "text", "theme" */
 
 /* The name under which the record of another K is remembered for this one. */
 uint64_t alias_of_key(const struct key *);
