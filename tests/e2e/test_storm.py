@@ -17,7 +17,8 @@ SCENARIOS = {s.name: s for s in report.all_scenarios("small")}
 # Those whose traces are one file whatever the engine says.
 OPEN = ["A-kept-same", "A1-lost-reissue-footer", "G-stripped-newid", "A-mixed", "reply-all-50-isp", "forged-smarthost", "ordinary"]
 KEPT = ["A-kept-same", "A1-kept-same-footer", "C-kept-same", "G-kept-same", "stuck-client", "circle-own-exchange",
-        "forward-ring-delivered-to", "forged-pickup", "ordinary"]
+        "forward-ring-delivered-to", "forged-pickup", "ordinary-mailing-list", "ordinary-forwarded", "ordinary-cron",
+        "ordinary-newsletter", "ordinary-again", "ping-pong-vacation", "reply-all-100-isp"]
 
 
 def digest(name, seed):

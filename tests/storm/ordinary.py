@@ -432,12 +432,13 @@ def cron(w, t):
 
 
 def monitoring(w, t):
-    """Thirty alarms within one second out of one pick-up folder, to eleven visible people; the same template each time."""
-    to = w.us(11)
+    """Thirty alarms within one second out of one pick-up folder, to eleven visible people: the same template each time, and
+    where few machines fail, the same words."""
+    to, machines = w.us(11), w.random.choice((5, 40))
     domain = f"watch{w.random.randrange(10)}.example"
     host = w.host(f"noc.{domain}", "exchange2003")
     for i in range(30):
-        body = f"Alarm: the disk of host{w.random.randrange(40)} is full, please look at it now and tell the others when it is done.\r\n"
+        body = f"Alarm: the disk of host{w.random.randrange(machines)} is full, please look at it now and tell the others when it is done.\r\n"
         letter = w.mail(t, f"alarm@{domain}", to, Subject="Alarm", body=body, form="plain", hop=False, at=host,
                         Message_ID=f"<{w.random.getrandbits(50):x}@{domain}>")
         yield tell(t + i / 40, letter.marked(host.pickup(t), host), to, "monitoring")
@@ -520,7 +521,7 @@ def bounces(w, t):
 KINDS = ((person, 500), (tiny, 20), (many_visible, 8), (again, 15), (again_elsewhere, 15), (again_one, 40), (resent, 40), (discussion, 30),
          (chat, 3), (retry, 90), (pool, 70), (upstream, 70), (backup, 80), (forwarded, 110), (disclaimer, 50), (content_filter, 60),
          (two_visits, 90), (mailing_list, 130), (busy_list, 1), (unmarked_group, 40), (patches, 1), (moderated, 20), (list_vacation, 6),
-         (newsletter, 7), (two_providers, 7), (visible_company, 15), (personalised, 8), (cron, 6), (monitoring, 1), (scanner, 15),
+         (newsletter, 7), (two_providers, 7), (visible_company, 15), (personalised, 8), (cron, 6), (monitoring, 4), (scanner, 15),
          (web_form, 20), (tickets, 4), (vacation, 12), (bounces, 2))
 
 
