@@ -375,13 +375,16 @@ static bool entered(const struct record *r)
 /* Recipients of one transaction that are looked at one by one; the rest go with the others. */
 enum { ENTRIES_EACH = 1024 };
 
+/* What is left of an allowance: nothing, and no use of it is counted any more. */
+enum { SPENT = UINT8_MAX };
+
 /* Nobody tries again so often: the same queue entry, or the same message begun anew by the same
  * machine, beyond what is allowed. Then who brings it, or begins it, is blamed. */
 static bool repeats(const struct turn *t, struct copy *c)
 {
     const struct site *site = t->s->site;
     const struct path *p = &t->s->path;
-    if (c->rel.relation == REL_SAME && c->a->same >= site->a_same) {
+    if (c->rel.relation == REL_SAME && c->a->same >= site->a_same && c->a->same < SPENT) {
         c->rel.from = p->n - 1;
         return true;
     }
@@ -653,6 +656,16 @@ static void note_name(struct record *r, const struct observation *o,
         r->origin = *o->origin;
 }
 
+static const int64_t CLOSED_AFTER = 24 * 3600 * INT64_C(1000);
+
+/* A storm that had rested for a day comes back: a queue that was frozen is opened, maybe. Whoever
+ * has his copy needs no second one, not even as a retry. */
+static void reopen(struct record *r)
+{
+    for (uint32_t i = 0; i < r->capaddressees; i++)
+        r->addressee[i].same = SPENT;
+}
+
 enum observed replication_observe(struct record *r, const struct observation *o,
                                   struct replication_signals *out)
 {
@@ -666,6 +679,8 @@ enum observed replication_observe(struct record *r, const struct observation *o,
     *out = (struct replication_signals){.k = s->fp.k, .known = r->copies > 0};
     if (out->known && s->now > r->last)
         out->rested = s->now - r->last;
+    if (r->storm && out->rested >= CLOSED_AFTER)
+        reopen(r);
     note_name(r, o, out);
     out->copy = arena_alloc(s->arena, e->nrecipients * sizeof *out->copy);
     t.copy = arena_alloc(s->arena, e->nrecipients * sizeof *t.copy);

@@ -20,6 +20,7 @@ struct step {
     const char *list;
     char fate;
     bool acked, cycle, known, transit, connector;
+    int64_t later; /* ms after the others */
 };
 struct story {
     const char *name;
@@ -33,6 +34,14 @@ struct story {
 #define E "e@e.example"
 
 #define STEP(p, r, e) .path = p, .rcpts = r, .expect = e
+#define DAY INT64_C(86400000)
+
+/* The same message from two faulty servers: a storm of which B and C have one copy each. */
+#define STORM                                                                                      \
+    {STEP("o isp gw", B " " C, "F+ F+")}, {STEP("o isp gw sbs^", B, "Dh")},                        \
+    {                                                                                              \
+        STEP("o isp gw sbs2^", B, "Dh")                                                            \
+    }
 
 static const struct story stories[] = {
     {"a first copy passes, and so does the first to somebody else",
@@ -221,6 +230,31 @@ static const struct story stories[] = {
       {STEP("o isp", B, "St")},
       {STEP("o isp", B " " B, "St St")},
       {STEP("o isp", B, "Sh")}}},
+    {"a stuck client within a storm is tried three times",
+     "",
+     {STORM,
+      {STEP("o isp gw", B, "St")},
+      {STEP("o isp gw", B, "St"), .later = DAY - 1},
+      {STEP("o isp gw", B, "St"), .later = DAY - 1},
+      {STEP("o isp gw", B, "Sh"), .later = DAY - 1}}},
+    {"a queue that was opened when the storm was over for a day: nothing of it passes",
+     "",
+     {STORM,
+      {STEP("o isp gw", B " " C, "Sh Sh"), .later = DAY},
+      {STEP("o isp gw", B " " C, "Sh Sh"), .later = DAY + 1},
+      {STEP("o isp gw", B " " C " " D, "Sh Sh F+"), .later = DAY + 2},
+      {STEP("o isp gw", D, "St"), .later = DAY + 3}}},
+    {"who got none in the storm gets one when it comes back, and may be tried again",
+     "",
+     {{STEP("o isp gw", B " " C, "F+ F+"), .fate = 'h'},
+      {STEP("o isp gw", B, "F+")},
+      {STEP("o isp gw sbs^", B, "Dh")},
+      {STEP("o isp gw sbs2^", B, "Dh")},
+      {STEP("o isp gw", C, "F+"), .later = 28 * DAY},
+      {STEP("o isp gw", C, "St"), .later = 28 * DAY}}},
+    {"one message that is no storm may be tried again after a week",
+     "",
+     {{STEP("o isp gw", B, "F+")}, {STEP("o isp gw", B, "St"), .later = 7 * DAY}}},
     {"no recipients", "", {{STEP("o isp", "", "")}, {STEP("o isp", B, "F+")}}},
 };
 
@@ -270,6 +304,7 @@ static void observe(struct past *p, struct record *r, const struct step *step, c
         .subject = s, .ordinary = ordinary, .known = known, .transit = step->transit};
 
     past_subject(p, s, 1, 1, step->path, step->rcpts, visible);
+    s->now += step->later;
     for (size_t i = 0; i < PATH_MAX_NODES; i++)
         known[i] = step->known;
     s->path.cycle = step->cycle ? 2 : 0;
