@@ -5,7 +5,8 @@
  *   block = kind[4] length[4] crc32[4] payload            (numbers little-endian; the CRC covers
  *                                                          kind, length and payload)
  *   record: last[8] k[12] packed          tallies: (key[8] value[56])...
- *   state:  key[8] used[8] life[8] name[16] bytes          end: records[8] tallies[8] states[8]
+ *   state:  key[8] used[8] life[8] version[4] name[16] bytes
+ *   end: records[8] tallies[8] states[8]
  *
  * It is read twice: first all of it is checked, then taken, records in the order of their last
  * copies. Invariant: a file that ends in its end block is whole; no other is believed.
@@ -25,13 +26,13 @@
 #include "tallies.h"
 
 enum {
-    VERSION = 1,
+    VERSION = 2,
     HEAD = 32,
     BLOCK_HEAD = 12,
     BLOCK_MAX = 64 << 20,
     RECORD_HEAD = 8 + 12,
     STATE_NAME = 16,
-    STATE_HEAD = 24 + STATE_NAME,
+    STATE_HEAD = 3 * 8 + 4 + STATE_NAME,
     TALLY_ROW = 8 + TALLY_VALUE,
     AT_ONCE = 256, /* records or tallies between two looks at the store */
     PATH_ROOM = 4096
@@ -121,6 +122,7 @@ static void copy_state(void *arg, const struct state_row *r)
     p = bytes_put(p, r->key, 8);
     p = bytes_put(p, (uint64_t)r->used, 8);
     p = bytes_put(p, (uint64_t)r->life, 8);
+    p = bytes_put(p, r->version, 4);
     memset(p, 0, STATE_NAME);
     memcpy(p, r->detector, strnlen(r->detector, STATE_NAME - 1));
     memcpy(p + STATE_NAME, r->bytes.p, r->bytes.n);
@@ -303,8 +305,9 @@ static void take_tallies(struct span s, struct store *store, int64_t now)
 static void take_state(struct span s, struct store *store, int64_t now)
 {
     char name[STATE_NAME + 1] = {0};
-    memcpy(name, s.p + 24, STATE_NAME);
+    memcpy(name, s.p + STATE_HEAD - STATE_NAME, STATE_NAME);
     struct state_row row = {.detector = name,
+                            .version = (unsigned)bytes_get(s.p + 24, 4),
                             .key = bytes_get(s.p, 8),
                             .used = (int64_t)bytes_get(s.p + 8, 8),
                             .life = (int64_t)bytes_get(s.p + 16, 8),

@@ -225,6 +225,7 @@ void states_each(struct states *st, state_fn *fn, void *arg)
         for (const struct block *b = s->oldest; b; b = b->newer) {
             const struct detector *d = detectors[b->detector];
             struct state_row row = {.detector = d->name,
+                                    .version = d->state_version,
                                     .key = b->key,
                                     .used = b->used,
                                     .life = b->life,
@@ -235,12 +236,21 @@ void states_each(struct states *st, state_fn *fn, void *arg)
     }
 }
 
+static bool usable(const struct detector *d, const struct state_row *row)
+{
+    _Alignas(16) uint8_t state[STATE_BYTES_MAX];
+    if (!row->bytes.n || d->state_bytes != row->bytes.n || d->state_version != row->version)
+        return false;
+    memcpy(state, row->bytes.p, row->bytes.n);
+    return !d->state_sound || d->state_sound(state);
+}
+
 bool states_put(struct states *st, const struct state_row *row)
 {
     uint32_t i = 0;
     while (detectors[i] && strcmp(detectors[i]->name, row->detector) != 0)
         i++;
-    if (!detectors[i] || !row->bytes.n || detectors[i]->state_bytes != row->bytes.n)
+    if (!detectors[i] || !usable(detectors[i], row))
         return false;
     struct shard *s = shard_lock(st, row->key);
     bool fresh = !block_find(s, i, row->key);

@@ -17,10 +17,11 @@ void states_step(struct states *, const struct subject *, struct signals *);
 void states_tick(struct states *, int64_t now);
 uint64_t states_used(const struct states *, uint64_t *bytes);
 
-/* For snapshots: every state, and one put back (detector by name; an unknown one, or of another
- * size, is skipped: false). */
+/* For snapshots: every state, and one put back (detector by name; one of an unknown detector, of
+ * another version or size, or that is not sound is skipped: false). */
 struct state_row {
     const char *detector;
+    unsigned version; /* the detector's state_version */
     uint64_t key;
     int64_t used, life; /* ms */
     struct span bytes;

@@ -75,7 +75,10 @@ struct detector {
     void (*judge)(const struct subject *, const struct tallies *answers, struct signals *);
     void (*learn)(const struct subject *, const struct signals *, struct tallies *adds);
     /* States: plain data without pointers, so that a store can keep, save and send it as bytes. */
-    size_t state_bytes; /* 0: none; else at most STATE_BYTES_MAX */
+    size_t state_bytes;     /* 0: none; else at most STATE_BYTES_MAX */
+    unsigned state_version; /* of what the bytes mean: one more whenever that changes */
+    /* Can a state that was read back be stepped: is every index in range? NULL: any can. */
+    bool (*state_sound)(const void *state);
     /* Which it touches; returns how many. */
     size_t (*about)(const struct subject *, const struct signals *, struct about out[ABOUT_MAX]);
     /* Goes one step. A state nothing is known of is all zero. */

@@ -477,5 +477,6 @@ const struct detector flood_detector = {.name = "flood",
                                         .judge = judge,
                                         .learn = learn,
                                         .state_bytes = sizeof(struct peer),
+                                        .state_version = 1,
                                         .about = about,
                                         .step = step};

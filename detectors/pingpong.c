@@ -260,5 +260,18 @@ static void step(void *state, const struct subject *s, const struct about *a,
         out->evidence = evidence_of(s, p, &v, s->envelope->recipients[a->recipient].address);
 }
 
-const struct detector pingpong_detector = {
-    .name = "pingpong", .state_bytes = sizeof(struct pair), .about = about, .step = step};
+static bool sound(const void *state)
+{
+    const struct pair *p = state;
+    bool good = p->turn <= 2 && p->ngaps <= GAPS && p->gap_at < GAPS;
+    for (unsigned d = 0; d < 2; d++)
+        good &= p->side[d].nopening <= OPENING && p->side[d].sketch.n <= SKETCH_MAX;
+    return good;
+}
+
+const struct detector pingpong_detector = {.name = "pingpong",
+                                           .state_bytes = sizeof(struct pair),
+                                           .state_version = 1,
+                                           .state_sound = sound,
+                                           .about = about,
+                                           .step = step};

@@ -276,5 +276,15 @@ static void step(void *state, const struct subject *s, const struct about *a,
     tell(&signals->replyall, t, &v, s, a);
 }
 
-const struct detector replyall_detector = {
-    .name = "replyall", .state_bytes = sizeof(struct talk), .about = about, .step = step};
+static bool sound(const void *state)
+{
+    const struct talk *t = state;
+    return t->nsenders[0] <= SENDERS && t->nsenders[1] <= SENDERS && t->state <= REPLYALL_COOLDOWN;
+}
+
+const struct detector replyall_detector = {.name = "replyall",
+                                           .state_bytes = sizeof(struct talk),
+                                           .state_version = 1,
+                                           .state_sound = sound,
+                                           .about = about,
+                                           .step = step};

@@ -8,6 +8,8 @@
 #include <cmocka.h>
 
 #include "flood.h"
+#include "pingpong.h"
+#include "replyall.h"
 #include "states.h"
 
 enum { BUDGET = 1 << 20 };
@@ -18,6 +20,7 @@ static struct state_row row_of(uint64_t key, int64_t used, int64_t life)
     static uint8_t bytes[STATE_BYTES_MAX];
     memcpy(bytes, &key, sizeof key);
     return (struct state_row){.detector = "flood",
+                              .version = flood_detector.state_version,
                               .key = key,
                               .used = used,
                               .life = life,
@@ -110,8 +113,31 @@ static void a_snapshot_comes_back_whole(void **state)
     strange = row_of(1, 1, 1);
     strange.bytes.n--;
     assert_false(states_put(s, &strange));
+    strange = row_of(1, 1, 1);
+    strange.version++;
+    assert_false(states_put(s, &strange));
     assert_int_equal(states_used(s, NULL), 100);
     states_free(&s);
+}
+
+static void what_would_index_out_of_bounds_is_not_put_back(void **state)
+{
+    (void)state;
+    static const struct detector *const counting[] = {&replyall_detector, &pingpong_detector};
+    for (size_t i = 0; i < 2; i++) {
+        struct states *s = states_new(BUDGET);
+        uint8_t bytes[STATE_BYTES_MAX] = {0};
+        const struct state_row row = {.detector = counting[i]->name,
+                                      .version = counting[i]->state_version,
+                                      .key = 1,
+                                      .life = 1000,
+                                      .bytes = span_of(bytes, counting[i]->state_bytes)};
+        memset(bytes, 0xff, sizeof bytes);
+        assert_false(states_put(s, &row));
+        memset(bytes, 0, sizeof bytes);
+        assert_true(states_put(s, &row));
+        states_free(&s);
+    }
 }
 
 int main(void)
@@ -121,6 +147,7 @@ int main(void)
         cmocka_unit_test(a_life_ends_after_its_last_millisecond),
         cmocka_unit_test(invented_keys_stay_within_the_budget),
         cmocka_unit_test(a_snapshot_comes_back_whole),
+        cmocka_unit_test(what_would_index_out_of_bounds_is_not_put_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
