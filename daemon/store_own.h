@@ -52,6 +52,7 @@ struct memory {
     uint64_t budget;        /* bytes, for records */
     uint64_t ring_budget;   /* bytes, for one shard's ring */
     _Atomic uint64_t bytes; /* of all shards */
+    _Atomic int64_t whole;  /* ms: the first message; what came before may be forgotten */
     int64_t retired;        /* ms: when storms at rest were last looked for; tick only */
     store_digest_fn *on_digest;
     void *on_digest_arg;

@@ -23,11 +23,21 @@ struct resolving {
     struct replication_signals *out;
 };
 
+/* When the first message came, `now` if this is it. */
+static int64_t whole_since(struct memory *m, int64_t now)
+{
+    int64_t since = 0;
+    if (atomic_load_explicit(&m->whole, memory_order_relaxed) == 0)
+        (void)atomic_compare_exchange_strong(&m->whole, &since, now);
+    return atomic_load_explicit(&m->whole, memory_order_relaxed);
+}
+
 static enum tried observe_entry(struct resolving *r, struct shard *s, struct entry *e,
                                 const struct key *k)
 {
     r->o.k = *k;
     r->o.ring = s->ring;
+    r->o.whole = whole_since(r->m, r->o.subject->now);
     if (replication_observe(e->record, &r->o, r->out) != OBSERVED_OK)
         return TRIED_CONFLICT;
     r->out->k = *k;

@@ -41,10 +41,11 @@ static const struct hop *oldest_hop(const struct path *p)
     return p->node[0].hop ? p->node[0].hop : p->n > 1 ? p->node[1].hop : NULL;
 }
 
-/* Only a line that tells one acceptance from the next can stand for one. */
+/* Only a line that tells one acceptance from the next can stand for one. Without an id it does not:
+ * an alarm that is raised five times within a second is five messages. */
 static bool line_unique(const struct hop *h)
 {
-    return h && !h->gap && (h->id.n || h->date);
+    return h && !h->gap && h->id.n;
 }
 
 /* An id of one message, not the version of a program ("id 14.3.123.3"). */

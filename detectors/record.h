@@ -163,7 +163,8 @@ struct observation {
     bool join_weak;               /* it rests on whom the message shows and goes to alone */
     const struct origin *origin;  /* kept if the record is new; NULL: nothing is */
     const struct bloomring *ring; /* the long memory of this record's K; NULL: there is none */
-    struct key k;                 /* of the record */
+    int64_t whole; /* ms: since when nothing was forgotten before its time; 0: unknown */
+    struct key k;  /* of the record */
 };
 
 struct record *record_new(int64_t now);

@@ -503,12 +503,24 @@ static enum advice decide_first(struct turn *t, struct addressee *a)
     return ADVICE_PASS;
 }
 
+/* Was it written within the time for which exact records are kept, and are whole? Then the long
+ * memory, which errs once in a thousand times, knows nothing that the record would not. */
+static bool young(const struct observation *o)
+{
+    const struct subject *s = o->subject;
+    uint64_t seconds;
+    if (!o->whole || !span_number(s->fp.date, (uint64_t)INT64_MAX / 1000, &seconds))
+        return false;
+    int64_t written = (int64_t)seconds * 1000, age = s->now - written;
+    return written >= o->whole && age >= 0 && age < s->site->ttl_plain;
+}
+
 /* The long memory thinks that a recipient this record knows nothing of had it: the copy passes, and
  * no further one will. */
 static bool had_before(const struct turn *t, struct addressee *a)
 {
     const struct observation *o = t->o;
-    if (a->seen || !o->ring || !bloomring_has(o->ring, record_digest(&o->k, a->hash)))
+    if (a->seen || !o->ring || young(o) || !bloomring_has(o->ring, record_digest(&o->k, a->hash)))
         return false;
     unsigned most = t->s->site->a_extra;
     a->extra = (uint8_t)(most < UINT8_MAX ? most : UINT8_MAX);
@@ -540,6 +552,18 @@ static bool list_allowed(struct turn *t, struct copy *c)
     return true;
 }
 
+/* R4: how often one queue entry may come again. In a storm a path without any trace field proves
+ * no queue entry, and what comes back after the storm was over is no retry. */
+enum { RETRY_LIFE = 24 * 3600 * 1000 };
+
+static unsigned same_allowed(const struct turn *t)
+{
+    const struct path *p = &t->s->path;
+    if (t->r->storm && (!p->node[p->n - 1].hop || t->out->rested > RETRY_LIFE))
+        return 0;
+    return t->e->acked ? 1 : t->s->site->a_same;
+}
+
 static enum advice decide(struct turn *t, struct copy *c, uint8_t *rule)
 {
     const struct site *site = t->s->site;
@@ -556,7 +580,7 @@ static enum advice decide(struct turn *t, struct copy *c, uint8_t *rule)
         return allow(a, &a->internal, ALLOWANCE_INTERNAL, site->a_internal, ADVICE_PASS);
     case REL_SAME:
         *rule = 4;
-        return allow(a, &a->same, ALLOWANCE_SAME, t->e->acked ? 1 : site->a_same, ADVICE_TAG);
+        return allow(a, &a->same, ALLOWANCE_SAME, same_allowed(t), ADVICE_TAG);
     case REL_RESEND:
         *rule = 5;
         return allow(a, &a->resend, ALLOWANCE_RESEND, t->r->storm ? 0 : site->a_resend, ADVICE_TAG);

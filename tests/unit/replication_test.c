@@ -377,6 +377,17 @@ static void test_long_memory(void **state)
         .keep = 40 * 86400000LL, .error = 1e-3, .budget = 1 << 20};
     static const struct step step[] = {{STEP("o isp gw", B " " C, "F+ F+")},
                                        {STEP("o other gw", B " " C, "Kh Kt")}};
+    static const struct {
+        const char *date;
+        int64_t whole; /* seconds */
+        bool seen;
+    } young[] = {
+        /* now is 1000000000 */
+        {"999999000", 0, true},          {"999999000", 999998999, false},
+        {"999999000", 999999000, false}, {"999999000", 999999001, true},
+        {"1000000001", 999990000, true}, {"999913599", 900000000, true},
+        {"999913601", 900000000, false}, {"last Monday", 900000000, true},
+    };
     static const uint32_t ordinary[PATH_MAX_NODES];
     static const bool known[PATH_MAX_NODES];
     struct past p;
@@ -401,6 +412,17 @@ static void test_long_memory(void **state)
         describe(&out, 2, got);
         assert_string_equal(got, step[i].expect);
         settle(r, s.envelope, &out, 0);
+    }
+    for (size_t i = 0; i < sizeof young / sizeof *young; i++) {
+        record_free(&r);
+        r = record_new(0);
+        past_subject(&p, &s, 1, 1, step[0].path, step[0].rcpts, "");
+        s.now = INT64_C(1000000000000);
+        s.fp.date = span_str(young[i].date);
+        o.whole = young[i].whole * 1000;
+        assert_int_equal(replication_observe(r, &o, &out), OBSERVED_OK);
+        if (out.copy[0].seen_before != young[i].seen)
+            fail_msg("%s, memory whole since %lld", young[i].date, (long long)young[i].whole);
     }
     bloomring_free(&ring);
     record_free(&r);
