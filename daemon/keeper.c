@@ -44,6 +44,7 @@ struct keeper {
     pthread_cond_t wake;
     struct job *first, **last;
     bool stopping;
+    bool hurry; /* the next tick comes at once */
     void (*on_tick)(void *);
     void *on_tick_arg;
     struct keeper_figures figures;
@@ -181,13 +182,14 @@ static void work(struct keeper *k, struct job *group)
 
 /* The loop. */
 
-/* Waits for a job or the deadline (us). The group, NULL when time is up or we are to stop. */
-static struct job *take(struct keeper *k, int64_t deadline, bool *stop)
+/* Waits for a job, a hurry or the deadline (us). The group, NULL when time is up or we are to stop.
+ */
+static struct job *take(struct keeper *k, int64_t deadline, bool *hurry, bool *stop)
 {
     struct timespec until = {.tv_sec = (time_t)(deadline / 1000000),
                              .tv_nsec = (long)(deadline % 1000000) * 1000};
     pthread_mutex_lock(&k->lock);
-    while (!k->first && !k->stopping)
+    while (!k->first && !k->stopping && !k->hurry)
         if (pthread_cond_timedwait(&k->wake, &k->lock, &until) == ETIMEDOUT)
             break;
     struct job *group = k->first, *j = group;
@@ -199,6 +201,8 @@ static struct job *take(struct keeper *k, int64_t deadline, bool *stop)
     }
     if (!k->first)
         k->last = &k->first;
+    *hurry = k->hurry;
+    k->hurry = false;
     *stop = k->stopping && !group;
     pthread_mutex_unlock(&k->lock);
     return group;
@@ -219,13 +223,15 @@ static void *keeper_main(void *arg)
     struct keeper *k = arg;
     int64_t tick = now_us() + TICK_US;
     unsigned ticks = 0;
-    bool stop = false, busy = false;
+    bool hurry = false, stop = false, busy = false;
     while (!stop) {
-        struct job *group = take(k, tick, &stop);
+        struct job *group = take(k, tick, &hurry, &stop);
         if (group) {
             work(k, group);
             busy = true;
         }
+        if (hurry && !stop)
+            each_tick(k);
         if (now_us() < tick)
             continue;
         if (++ticks % TICKS_A_SECOND == 0) {
@@ -313,6 +319,14 @@ void keeper_submit(struct keeper *k, struct job *j)
     *k->last = j;
     k->last = &j->next;
     k->figures.waiting++;
+    pthread_cond_signal(&k->wake);
+    pthread_mutex_unlock(&k->lock);
+}
+
+void keeper_hurry(struct keeper *k)
+{
+    pthread_mutex_lock(&k->lock);
+    k->hurry = true;
     pthread_cond_signal(&k->wake);
     pthread_mutex_unlock(&k->lock);
 }

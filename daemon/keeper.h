@@ -35,6 +35,8 @@ void keeper_stop(struct keeper **);
 /* Called on the keeper thread about four times a second (journal writing and the like); set before
  * traffic. */
 void keeper_on_tick(struct keeper *, void (*fn)(void *), void *arg);
+/* Makes the next tick come at once: what it writes must not wait. Any thread; never waits. */
+void keeper_hurry(struct keeper *);
 /* Figures: jobs waiting, commits so far, last commit's microseconds; any thread. */
 struct keeper_figures {
     uint64_t waiting, jobs, commits, failures, last_commit_us;

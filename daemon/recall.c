@@ -235,6 +235,11 @@ static void begin_digests(struct recall *r, int64_t now)
     digests_read(r->digests, now, remember, r->store);
 }
 
+static void hurry(void *keeper)
+{
+    keeper_hurry(keeper);
+}
+
 struct recall *recall_start(const struct config *config, uint32_t key_id, struct store *store,
                             struct keeper *keeper)
 {
@@ -250,6 +255,7 @@ struct recall *recall_start(const struct config *config, uint32_t key_id, struct
         (void)read_snapshot(r, SNAPSHOT_BEFORE, now);
     read_registry(r, now);
     begin_digests(r, now);
+    store_memory_on_storm(store, hurry, keeper);
     begin_snapshots(r);
     return r;
 }
@@ -267,6 +273,7 @@ void recall_stop(struct recall **rp)
     if (r->started)
         pthread_join(r->thread, NULL);
     write_snapshot(r);
+    store_memory_on_storm(r->store, NULL, NULL);
     store_memory_on_digest(r->store, NULL, NULL);
     digests_close(&r->digests);
     pthread_cond_destroy(&r->wake);

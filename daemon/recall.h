@@ -21,7 +21,7 @@ struct recall;
  * set aside. The store is the caller's and must live longer. */
 struct recall *recall_start(const struct config *, uint32_t key_id, struct store *,
                             struct keeper *);
-/* On the keeper's thread, four times a second. */
+/* On the keeper's thread, four times a second, and at once when there is a new storm. */
 void recall_tick(struct recall *, int64_t now);
 /* The last storms, while the keeper still takes jobs and no mail goes on any more ... */
 void recall_save(struct recall *);

@@ -72,6 +72,10 @@ void store_memory_figures(struct store *, struct store_figures *);
  * Set before traffic. */
 typedef void store_digest_fn(void *arg, uint64_t digest);
 void store_memory_on_digest(struct store *, store_digest_fn *, void *arg);
+/* A message has become a storm, or a server was convicted for it: it is to be saved now. Called
+ * under no lock; must be quick. Set before traffic. */
+typedef void store_storm_fn(void *arg);
+void store_memory_on_storm(struct store *, store_storm_fn *, void *arg);
 /* Puts digests of that time (ms) back into the long memory. */
 void store_memory_remember(struct store *, const uint64_t *digest, size_t n, int64_t when);
 struct store_long {

@@ -80,7 +80,14 @@ void store_memory_long(struct store *st, struct store_long *out)
         out->since = out->forgot;
 }
 
-/* ---- storms at rest ---- */
+/* ---- storms ---- */
+
+void store_memory_on_storm(struct store *st, store_storm_fn *fn, void *arg)
+{
+    struct memory *m = memory_of(st);
+    m->on_storm_arg = arg;
+    m->on_storm = fn;
+}
 
 void memory_retire(struct memory *m, int64_t now)
 {

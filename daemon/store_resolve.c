@@ -58,6 +58,8 @@ static enum tried observe_unlock(struct resolving *r, struct shard *s, struct en
     pthread_mutex_unlock(&s->lock);
     if (tried == TRIED_OK && (fresh || age != before))
         aliases_put_record(r->m->aliases, k, &origin, (enum alias_worth)age, r->o.subject->now);
+    if (age == AGE_STORM && before != AGE_STORM && r->m->on_storm)
+        r->m->on_storm(r->m->on_storm_arg);
     return tried;
 }
 

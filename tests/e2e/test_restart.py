@@ -97,7 +97,7 @@ def test_a_crash_in_mid_storm_costs_at_most_one_copy_each(tmp_path):
         with peer_of(d) as p:
             assert sum(turn(p, 2, 1000 * life + t) for t in range(20, 30)) == 0
     d.kill()
-    # a storm that has just begun: it is written at once, at the next of four ticks a second
+    # a storm that has just begun: it is written at once
     d.start()
     before = storm(d, 3)
     time.sleep(0.6)

@@ -164,6 +164,27 @@ static void test_tick_when_idle(void **state)
     close(ends[1]);
 }
 
+/* Waiting for a tick each time, it would take ten seconds. */
+static void test_hurry(void **state)
+{
+    (void)state;
+    struct timespec begin, done;
+    int ends[2];
+    char c;
+    assert_int_equal(pipe(ends), 0);
+    keeper_on_tick(keeper, on_tick, &ends[1]);
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    for (int i = 0; i < 40; i++) {
+        keeper_hurry(keeper);
+        assert_int_equal(read(ends[0], &c, 1), 1);
+    }
+    clock_gettime(CLOCK_MONOTONIC, &done);
+    assert_true(done.tv_sec - begin.tv_sec < 8);
+    keeper_stop(&keeper);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 static void test_refusal(void **state)
 {
     (void)state;
@@ -178,6 +199,6 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, make, unmake)
     const struct CMUnitTest tests[] = {T(test_groups), T(test_stop_finishes),
-                                       T(test_tick_when_idle), T(test_refusal)};
+                                       T(test_tick_when_idle), T(test_hurry), T(test_refusal)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

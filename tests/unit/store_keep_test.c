@@ -132,6 +132,32 @@ static void carry(struct store *from, struct store *to, int64_t now, size_t want
     assert_int_equal(all, want);
 }
 
+static void count_storm(void *arg)
+{
+    ++*(unsigned *)arg;
+}
+
+static void a_new_storm_is_told_once(void **state)
+{
+    (void)state;
+    struct past p;
+    struct subject s;
+    unsigned storms = 0;
+    past_open(&p);
+    struct store *store = store_memory_open(&p.site, ROOM);
+    store_memory_on_storm(store, count_storm, &storms);
+    past_subject(&p, &s, 2, 2, "o isp", B, "");
+    copy(store, &s, FATE_PASSED);
+    copy(store, &s, FATE_PASSED); /* a retry is none */
+    assert_int_equal(storms, 0);
+    storm(&p, store, 1, 1000000000000);
+    assert_int_equal(storms, 1);
+    storm(&p, store, 3, 1000000000000);
+    assert_int_equal(storms, 2);
+    store_close(&store);
+    past_close(&p);
+}
+
 static void what_is_carried_over_decides_as_before(void **state)
 {
     (void)state;
@@ -223,6 +249,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(only_a_first_copy_that_passed_is_remembered_for_long),
         cmocka_unit_test(storms_are_saved_when_they_change_and_not_too_often),
+        cmocka_unit_test(a_new_storm_is_told_once),
         cmocka_unit_test(what_is_carried_over_decides_as_before),
         cmocka_unit_test(what_has_outlived_its_life_is_not_put_back),
         cmocka_unit_test(a_storm_at_rest_shrinks_and_still_holds),
