@@ -553,13 +553,11 @@ static bool list_allowed(struct turn *t, struct copy *c)
 }
 
 /* R4: how often one queue entry may come again. In a storm a path without any trace field proves
- * no queue entry, and what comes back after the storm was over is no retry. */
-enum { RETRY_LIFE = 24 * 3600 * 1000 };
-
+ * none. */
 static unsigned same_allowed(const struct turn *t)
 {
     const struct path *p = &t->s->path;
-    if (t->r->storm && (!p->node[p->n - 1].hop || t->out->rested > RETRY_LIFE))
+    if (t->r->storm && !p->node[p->n - 1].hop)
         return 0;
     return t->e->acked ? 1 : t->s->site->a_same;
 }
