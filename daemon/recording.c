@@ -179,7 +179,7 @@ static bool of_final_delivery(const struct field *f)
 /* Where a field ends in the head: where the next begins. */
 static size_t field_end(const struct message *m, const struct field *f)
 {
-    return f + 1 < &m->fields[m->nfields] ? (size_t)(f[1].name.p - m->head) : m->nhead;
+    return f + 1 < &m->fields[m->nfields] ? f[1].at : m->nhead;
 }
 
 /* The message without the top Received and what the final delivery wrote above it; without any
@@ -192,9 +192,8 @@ static struct span as_it_came(const struct stored *s, struct span message)
     if (!last)
         return message;
     for (const struct field *f = m->fields; f < last; f++) {
-        size_t at = (size_t)(f->name.p - m->head);
         if (!s->top || !of_final_delivery(f))
-            above = arena_join(s->arena, above, span_of(m->head + at, field_end(m, f) - at),
+            above = arena_join(s->arena, above, span_of(m->head + f->at, field_end(m, f) - f->at),
                                span_of(NULL, 0));
     }
     struct span rest = span_from(message, field_end(m, last));

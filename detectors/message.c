@@ -75,7 +75,7 @@ struct message *message_new(struct arena *a)
     return m;
 }
 
-static void field_index(struct message *m, struct span name, struct span value)
+static void field_index(struct message *m, size_t at, struct span name, struct span value)
 {
     enum field_name id = field_named(name);
     m->count[id]++;
@@ -87,7 +87,7 @@ static void field_index(struct message *m, struct span name, struct span value)
                                cap * sizeof *m->fields);
         m->capfields = cap;
     }
-    m->fields[m->nfields++] = (struct field){id, name, value, 0};
+    m->fields[m->nfields++] = (struct field){id, name, value, 0, (uint32_t)at};
     uint32_t number = (uint32_t)m->nfields;
     if (m->first[id] == 0)
         m->first[id] = number;
@@ -130,7 +130,7 @@ static void field_close(struct message *m, size_t end)
     struct span all = line_text(span_of(m->head + m->open, end - m->open));
     size_t name, colon = field_colon(all, &name);
     if (colon < all.n)
-        field_index(m, span_head(all, name), span_from(all, colon + 1));
+        field_index(m, m->open, span_head(all, name), span_from(all, colon + 1));
     m->open = end;
 }
 
@@ -169,10 +169,11 @@ struct span message_add_field(struct message *m, struct span name, struct span v
         m->head_full = true;
         return all;
     }
+    size_t at = m->nhead;
     m->nhead += all.n;
     m->open = m->line = m->nhead;
     if (name.n)
-        field_index(m, span_head(all, name.n), line_text(span_from(all, name.n + 1)));
+        field_index(m, at, span_head(all, name.n), line_text(span_from(all, name.n + 1)));
     return span_of(NULL, 0);
 }
 

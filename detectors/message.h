@@ -48,6 +48,7 @@ struct field {
     struct span name;  /* without the colon */
     struct span value; /* after the colon: leading blank and inner folding kept, final CRLF not */
     uint32_t next;     /* index + 1 of the next field with the same id; 0: last */
+    uint32_t at;       /* where it begins in head; `name` may lie in an older, smaller one */
 };
 
 struct message {

@@ -90,6 +90,27 @@ static void stored_mail_has_an_envelope(void **state)
     }
 }
 
+/* The header is read piece by piece, and moves as it grows. */
+static void a_long_header_loses_nothing(void **state)
+{
+    (void)state;
+    for (size_t lines = 1; lines <= 600; lines += 7) {
+        struct arena *a = arena_new();
+        struct recording r;
+        struct span below = span_of(NULL, 0);
+        for (size_t i = 0; i < lines; i++)
+            below = arena_join(a, below, SPAN(BELOW), span_of(NULL, 0));
+        below = arena_join(a, below, SPAN(REST), span_of(NULL, 0));
+        struct span stored = arena_join(a, SPAN("X-Filter: yes\nDelivered-To: box@b.example\n" TOP),
+                                        below, span_of(NULL, 0));
+        recording_of_mail(&r, a, &keys, span_of(NULL, 0), stored);
+        struct span want = arena_join(a, SPAN("X-Filter: yes\n"), below, span_of(NULL, 0));
+        if (!span_eq(r.data, want))
+            fail_msg("%zu Received fields: %zu bytes, not %zu", lines + 1, r.data.n, want.n);
+        arena_free(&a);
+    }
+}
+
 /* Around "data". */
 #define LINE(data) "{\"t\": 1.5, \"rcpt\": [\"b@b.example\"], \"data\": \"" data "\"}"
 
@@ -181,6 +202,7 @@ int main(void)
     static const uint8_t site[32] = {9};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(stored_mail_has_an_envelope),
+        cmocka_unit_test(a_long_header_loses_nothing),
         cmocka_unit_test(lines_are_read),
         cmocka_unit_test(a_line_tells_everything),
     };
