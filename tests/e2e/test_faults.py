@@ -129,7 +129,7 @@ def test_a_disk_that_hangs_delays_few_and_then_nobody(tmp_path):
             p.begin()
             for i in range(12):
                 began = time.monotonic()
-                assert send(p, f"{number}x{i}", "held-a")[0] == "hc"
+                assert send(p, f"{number}x{i}", "held-a", id=f"4T{number:02}{i:02}")[0] == "hc"
                 (slow if time.monotonic() - began > 0.09 else quick).append(1)
     for number in range(32):
         threads.append(threading.Thread(target=mails, args=(number,)))
