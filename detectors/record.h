@@ -77,7 +77,7 @@ struct variant {
 enum {
     DOSSIERS_MAX = 64,
     DOSSIER_SET = 8,
-    DOSSIER_NAME = 128,
+    DOSSIER_NAME = SERVER_NAME + 1,
     DOSSIER_ADDRESS = 96,
     QUICK_RCPTS = 16, /* recipients and domains kept as "replays To:" evidence */
     QUICK_DOMAINS = 8,

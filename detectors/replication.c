@@ -142,7 +142,8 @@ static bool cut_off(const struct path *p, const struct place *first, size_t with
     const struct node *source = &p->node[0];
     if (!first || first->depth || first->host == (uint32_t)source->host_hash)
         return false;
-    return with_any == 0 || (with_any == 1 && !source->hop && source->server.n > source->host.n);
+    return with_any == 0 ||
+           (with_any == 1 && !source->hop && span_find(source->server, '[') < source->server.n);
 }
 
 enum { FAR = 3 }; /* nodes of a path that tells where a message came from */

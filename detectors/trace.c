@@ -395,25 +395,43 @@ void trace_parse(struct trace *t, struct arena *a, const struct keys *k, const s
 
 /* ---- the path ---- */
 
+/* A host as the name of a server has it: as people are shown it, so that one who is named can be
+ * known again by his name. Of a very long one the end; mostly all of it, as it is. */
+static struct span host_shown(struct arena *a, struct span host)
+{
+    enum { MOST = SERVER_NAME - IPADDR_TEXT };
+    size_t good = 0;
+    host = span_from(host, host.n > MOST ? host.n - MOST : 0);
+    while (good < host.n && host.p[good] > ' ' && host.p[good] <= '~')
+        good++;
+    if (good == host.n)
+        return host;
+    char *text = arena_alloc(a, host.n + 1);
+    span_show(host, text, host.n + 1);
+    return span_of(text, host.n);
+}
+
 /* "host[egress]"; a private egress says nothing outside its own network. */
 static void node_name(struct node *n, struct arena *a, const struct keys *k, struct span host,
                       const struct ipaddr *egress)
 {
     n->host = host.n ? host : SPAN("?");
-    n->server = n->host;
+    n->server = host_shown(a, n->host);
     n->host_hash = sip_hash(k, SIP_HOST, n->host);
     n->server_id = (uint32_t)n->host_hash;
-    if (!egress || egress->family == 0 || ipaddr_private(egress))
+    bool known = egress && egress->family && !ipaddr_private(egress);
+    if (!known && n->server.p == n->host.p)
         return;
-    char ip[IPADDR_TEXT];
-    size_t len = ipaddr_print(egress, ip);
-    uint8_t *p = arena_alloc(a, n->host.n + len + 2);
-    memcpy(p, n->host.p, n->host.n);
-    p[n->host.n] = '[';
-    memcpy(p + n->host.n + 1, ip, len);
-    p[n->host.n + len + 1] = ']';
-    n->host.p = p;
-    n->server = span_of(p, n->host.n + len + 2);
+    if (known) {
+        char ip[IPADDR_TEXT];
+        size_t host_bytes = n->server.n, len = ipaddr_print(egress, ip);
+        uint8_t *p = arena_alloc(a, host_bytes + len + 2);
+        memcpy(p, n->server.p, host_bytes);
+        p[host_bytes] = '[';
+        memcpy(p + host_bytes + 1, ip, len);
+        p[host_bytes + len + 1] = ']';
+        n->server = span_of(p, host_bytes + len + 2);
+    }
     n->server_id = (uint32_t)sip_hash(k, SIP_HOST, n->server);
 }
 

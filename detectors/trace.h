@@ -40,14 +40,16 @@ void trace_parse_hop(struct hop *, struct arena *, const struct keys *, struct s
  * lower case, no brackets, no trailing dot; a copy in the arena. */
 struct span host_comparable(struct arena *, struct span host);
 
+enum { SERVER_NAME = 127 };
+
 /* One step of a path: one acceptance at one server, oldest first. */
 struct node {
-    struct span
-        server;       /* "host[egress]", or "host" where the egress address is unknown or private */
-    struct span host; /* the part before [ */
-    uint64_t host_hash;    /* SIP_HOST of host */
-    uint32_t server_id;    /* 32 bits of SIP_HOST of server */
-    uint32_t prefix_id;    /* 32 bits of Sip(prefix of former, event): equal <=> same acceptance */
+    struct span server; /* "host[egress]", or "host" where the egress address is unknown or private;
+                           visible ASCII, at most SERVER_NAME bytes: of a longer host the end */
+    struct span host;   /* the part before [ */
+    uint64_t host_hash; /* SIP_HOST of host */
+    uint32_t server_id; /* 32 bits of SIP_HOST of server */
+    uint32_t prefix_id; /* 32 bits of Sip(prefix of former, event): equal <=> same acceptance */
     const struct hop *hop; /* NULL: the source node */
     bool own;              /* ours or trusted (or a gap): never blamed */
 };
