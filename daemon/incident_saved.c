@@ -173,27 +173,6 @@ static void save_done(struct job *job)
     free(s);
 }
 
-static void tell_relays(struct relays *relays, const json_t *document, int64_t now)
-{
-    const json_t *list = json_object_get(document, "culprits");
-    for (size_t n = 0; n < json_array_size(list); n++) {
-        const json_t *c = json_array_get(list, n);
-        const char *grade = json_get_str(c, "grade"), *why = json_get_str(c, "conviction");
-        const struct relay_note note = {.relay = span_str(json_get_str(c, "relay")),
-                                        .incident = json_get_str(document, "id"),
-                                        .began = json_ms(json_object_get(document, "first")),
-                                        .convicted = *why,
-                                        .named = json_get_yes(c, "named"),
-                                        .storm = json_get_yes(document, "storm"),
-                                        .since = json_ms(json_object_get(c, "since")),
-                                        .until = json_ms(json_object_get(c, "until")),
-                                        .detours = json_get_num(c, "copies"),
-                                        .grade = *grade ? grade : NULL,
-                                        .why = *why ? why : NULL};
-        relays_note(relays, &note, now);
-    }
-}
-
 static void save(struct incidents *t, struct incident *snap, struct keeper *keeper,
                  struct mailbox *home, int64_t now)
 {
@@ -208,7 +187,7 @@ static void save(struct incidents *t, struct incident *snap, struct keeper *keep
     s->first = json_ms(json_object_get(j, "first"));
     s->json = json_line(j);
     if (t->relays)
-        tell_relays(t->relays, j, now);
+        relays_note_culprits(t->relays, j, now);
     json_decref(j);
     keeper_submit(keeper, &s->job);
 }
@@ -224,7 +203,10 @@ static void look(struct incidents *t, int64_t now)
     for (size_t i = 0; i < n; i++) {
         char id[INCIDENT_TEXT];
         memcpy(id, snap[i].id, sizeof id);
-        json_decref(incident_paper(t, &snap[i], now, false));
+        json_t *paper = incident_paper(t, &snap[i], now, false);
+        if (t->relays)
+            relays_note_culprits(t->relays, paper, now);
+        json_decref(paper);
         pthread_mutex_lock(&t->lock);
         struct incident *seen = incident_find(t, id);
         if (seen)

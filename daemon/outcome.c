@@ -9,6 +9,7 @@
 #include "json.h"
 #include "log.h"
 #include "outcome.h"
+#include "replyall.h"
 
 void outcome_begin(struct outcome *o, const struct policy *policy, enum mode mode,
                    enum outcome_form form)
@@ -99,10 +100,9 @@ static json_t *loop_json(const struct loop_signals *l)
 
 static json_t *replyall_json(const struct replyall_signals *r)
 {
-    static const char *const state[] = {"quiet", "watch", "storm", "cooldown"};
     json_t *o = json_object();
     put_hash(o, "conversation", r->conversation);
-    json_object_set_new(o, "state", json_string(state[r->state]));
+    json_object_set_new(o, "state", json_string(replyall_state_name(r->state)));
     json_object_set_new(o, "to_all", json_boolean(r->to_all));
     put_real(o, "replies", r->replies);
     put_real(o, "senders", r->senders);
@@ -266,6 +266,7 @@ static void print_summary(const struct outcome *o, const struct outcome_end *e)
     put_number(s, "clamped", e->clamped);
     put_number(s, "left_out", e->left_out);
     json_object_set(s, "incidents", (json_t *)(uintptr_t)e->incidents);
+    json_object_set(s, "relays", (json_t *)(uintptr_t)e->relays);
     json_object_set_new(s, "seconds", json_real(e->seconds));
     json_object_set_new(s, "messages_per_second",
                         json_real(e->seconds > 0 ? (double)o->messages / e->seconds : 0));

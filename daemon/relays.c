@@ -252,6 +252,27 @@ void relays_note(struct relays *t, const struct relay_note *n, int64_t now)
     pthread_mutex_unlock(&t->lock);
 }
 
+void relays_note_culprits(struct relays *t, const json_t *incident, int64_t now)
+{
+    const json_t *list = json_object_get(incident, "culprits");
+    for (size_t n = 0; n < json_array_size(list); n++) {
+        const json_t *c = json_array_get(list, n);
+        const char *grade = json_get_str(c, "grade"), *why = json_get_str(c, "conviction");
+        const struct relay_note note = {.relay = span_str(json_get_str(c, "relay")),
+                                        .incident = json_get_str(incident, "id"),
+                                        .began = json_ms(json_object_get(incident, "first")),
+                                        .convicted = *why,
+                                        .named = json_get_yes(c, "named"),
+                                        .storm = json_get_yes(incident, "storm"),
+                                        .since = json_ms(json_object_get(c, "since")),
+                                        .until = json_ms(json_object_get(c, "until")),
+                                        .detours = json_get_num(c, "copies"),
+                                        .grade = *grade ? grade : NULL,
+                                        .why = *why ? why : NULL};
+        relays_note(t, &note, now);
+    }
+}
+
 static bool on_word(const struct row *r)
 {
     return r->name[0] &&

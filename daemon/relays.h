@@ -38,6 +38,9 @@ struct relay_note {
  * else a suspect. */
 void relays_note(struct relays *, const struct relay_note *, int64_t now);
 
+/* The same of all culprits of an incident, as its document has them (incident.h). */
+void relays_note_culprits(struct relays *, const json_t *incident, int64_t now);
+
 /* A further copy came back through this server: if it is said to be fixed, it is not, at once. Any
  * thread; costs nothing while nobody is said to be. */
 void relays_blame(struct relays *, struct span relay, int64_t now);

@@ -20,10 +20,11 @@ struct replay {
     struct keys keys;
     struct pipeline pipeline;
     struct pipeline_counters counters;
+    struct standing_times times;
     struct outcome outcome;
     bool json, audience;                      /* somebody looks at the progress */
     int64_t started, said;                    /* monotonic ms */
-    int64_t from, until, ticked;              /* ms */
+    int64_t from, until, ticked, looked;      /* ms */
     uint64_t skipped, cut, clamped, left_out; /* messages */
     unsigned complaints;
 };
@@ -37,15 +38,27 @@ static int64_t virtual_clock(void)
 
 /* ---- one message ---- */
 
+/* What the daemon does once a second; here as often as it can matter. */
+enum { TICK_EACH = 1000, LOOK_EACH = 10 * 60 * 1000 }; /* ms */
+
+static void pass_time(struct replay *rp, int64_t now)
+{
+    struct pipeline *p = &rp->pipeline;
+    if (now - rp->ticked >= TICK_EACH) {
+        p->store->ops->tick(p->store, now);
+        rp->ticked = now;
+    }
+    if (now - rp->looked >= LOOK_EACH) {
+        incidents_save(p->incidents, NULL, NULL, now);
+        relays_tick(p->relays, now);
+        rp->looked = now;
+    }
+}
+
 static void replay_message(struct replay *rp, const struct recording *rec)
 {
     virtual_now = rec->time;
-    struct store *store = rp->pipeline.store;
-    if (rec->time - rp->ticked >= 1000) { /* once a second, as in the daemon */
-        store->ops->tick(store, rec->time);
-        rp->ticked = rec->time;
-    }
-    incidents_save(rp->pipeline.incidents, NULL, NULL, rec->time);
+    pass_time(rp, rec->time);
     struct tx *tx = tx_begin(&rp->pipeline, rp->config, &rp->keys, NULL, "replay");
     struct envelope *e = tx_envelope(tx);
     ipaddr_parse(&e->client, rec->client);
@@ -176,10 +189,16 @@ static int replay_files(struct replay *rp, char **path, size_t n, bool in_order)
 
 static void summary(struct replay *rp)
 {
-    json_t *incidents = incidents_list(rp->pipeline.incidents, virtual_now);
+    json_t *incidents = incidents_list(rp->pipeline.incidents, virtual_now), *incident;
+    size_t i;
+    json_array_foreach(incidents, i, incident)
+        relays_note_culprits(rp->pipeline.relays, incident, virtual_now);
+    relays_tick(rp->pipeline.relays, virtual_now);
+    json_t *relays = relays_list(rp->pipeline.relays);
     struct outcome_end end = {
         .counters = &rp->counters,
         .incidents = incidents,
+        .relays = relays,
         .skipped = rp->skipped,
         .cut = rp->cut,
         .clamped = rp->clamped,
@@ -188,6 +207,7 @@ static void summary(struct replay *rp)
     };
     outcome_summary(&rp->outcome, &end);
     json_decref(incidents);
+    json_decref(relays);
 }
 
 /* What the command line says. */
@@ -242,6 +262,10 @@ static int open_replay(struct replay *rp, const struct asked *o)
                    : store_memory_open(&rp->config->site, rp->config->store_memory);
     p->incidents = incidents_new(p->store, &rp->config->site);
     incidents_limit(p->incidents, INCIDENTS_REPLAY);
+    rp->times = standing_defaults;
+    rp->times.probation = rp->config->site.relay_probation;
+    p->relays = relays_new(p->store, &rp->keys, &rp->times);
+    incidents_tell(p->incidents, p->relays);
     p->counters = &rp->counters;
     p->mode = o->mode;
     rp->started = clock_mono();
@@ -260,6 +284,7 @@ static void close_replay(struct replay *rp)
     clock_set(NULL);
     outcome_end(&rp->outcome);
     incidents_free(&rp->pipeline.incidents);
+    relays_free(&rp->pipeline.relays);
     store_close(&rp->pipeline.store);
     keys_close(&rp->keys);
     config_drop(&rp->config);
