@@ -98,7 +98,7 @@ static bool join_record(struct resolving *r, const struct alias_found *to, enum 
         pthread_mutex_unlock(&s->lock);
         return false;
     }
-    r->o.join = by == JOIN_NAME ? to->join : by;
+    r->o.join = by == JOIN_NAME ? to->join : j.join;
     r->o.join_why = j.why;
     r->o.join_weak = by == JOIN_NAME ? to->weak : j.weak;
     bool storm = e->record->storm;

@@ -10,7 +10,7 @@ enum {
     ADDED_MOST = 2,  /* visible addresses a re-issue may have more than the first copy */
     ECHO_TENTHS = 9  /* of its recipients are visible in an echo of To */
 };
-static const int64_t HOUR = 3600 * INT64_C(1000);
+static const int64_t MINUTE = 60 * INT64_C(1000), HOUR = 3600 * INT64_C(1000);
 
 /* ---- the names ---- */
 
@@ -41,20 +41,26 @@ static const struct hop *oldest_hop(const struct path *p)
     return p->node[0].hop ? p->node[0].hop : p->n > 1 ? p->node[1].hop : NULL;
 }
 
+/* The version of a program ("id 14.3.123.3"), which all its lines have. */
+static bool version(struct span id)
+{
+    for (size_t i = 0; i < id.n; i++)
+        if (id.p[i] != '.' && !byte_digit(id.p[i]))
+            return false;
+    return span_find(id, '.') < id.n;
+}
+
 /* Only a line that tells one acceptance from the next can stand for one. Without an id it does not:
  * an alarm that is raised five times within a second is five messages. */
 static bool line_unique(const struct hop *h)
 {
-    return h && !h->gap && h->id.n;
+    return h && !h->gap && h->id.n && !version(h->id);
 }
 
-/* An id of one message, not the version of a program ("id 14.3.123.3"). */
+/* Long enough to be the id of one message. */
 static bool line_numbered(const struct hop *h)
 {
-    bool letter = false;
-    for (size_t i = 0; i < h->id.n; i++)
-        letter |= byte_letter(h->id.p[i]);
-    return h->id.n >= 5 && (letter || span_find(h->id, '.') == h->id.n);
+    return h->id.n >= 5 && !version(h->id);
 }
 
 /* The oldest acceptance that a queue id tells from all others, near where the message began. */
@@ -128,6 +134,8 @@ void guise_read(struct guise *g, const struct observation *o)
     g->peer = peer_of(o);
     g->origin.oldest = (uint32_t)sip_hash(s->keys, SIP_HOST, g->oldest);
     g->origin.peer = (uint32_t)sip_hash(s->keys, SIP_HOST, g->peer);
+    g->origin.source = s->path.node[0].server_id;
+    g->origin.date = s->fp.date.n ? (uint32_t)sip_hash(s->keys, SIP_MISC, s->fp.date) | 1 : 0;
     shown_read(&g->origin, &s->visible);
 }
 
@@ -221,16 +229,42 @@ static const char *reissue_words(const struct guise *g, enum join join, const ch
                         join == JOIN_TEXT ? "the" : "nearly the", evidence);
 }
 
+/* Has it the Date of the first copy, and the same many people? A person or a script that sends
+ * again writes a new one. But alarms of one second share it as well. */
+static bool dated(const struct record *r, const struct guise *g, bool many, bool same)
+{
+    const struct origin *first = &r->origin, *mine = &g->origin;
+    bool moved = mine->source != first->source;
+    return many && same && mine->date && mine->date == first->date && !g->of_author &&
+           g->o->subject->now - r->first >= (moved ? MINUTE : 10 * MINUTE);
+}
+
 /* From where the first copy came as well: then that was a re-issue already. So speaks a relay in
  * front of one faulty server only, and many mails that are honest: it must be the server of an
- * addressee or show the connector, or send to many what it took out of a mailbox. */
+ * addressee or show the connector, or send to many what it took out of a mailbox; in a storm, not
+ * be the machine that began it. */
 static bool from_same_source(const struct record *r, const struct guise *g, bool many, bool same)
 {
     if (g->of_author || !fresh(r, g->o->subject->now, 6 * HOUR, 6 * HOUR))
         return false;
+    if (r->storm && many && (same || g->echo) && g->origin.source != r->origin.source)
+        return true;
     if (g->pickup && (g->signature || (many && same)))
         return true;
     return g->of_addressee && (g->signature || (many && (g->pickup || g->echo)));
+}
+
+/* The machine that sent the first copy, minutes or hours later: a client that cannot stop, and
+ * writes a new Message-ID at each try. It may have the retries that such a client has. */
+static struct joining stuck(const struct guise *g)
+{
+    return (struct joining){
+        JOIN_DATE,
+        arena_printf(g->o->subject->arena,
+                     "the text, author, subject, Date and %u people of an earlier message, from "
+                     "the same machine under a new Message-ID",
+                     g->origin.nvisible),
+        true};
 }
 
 /* Detection.md 2.6: a message with the author, subject and content of an earlier one is a re-issue
@@ -242,12 +276,13 @@ static struct joining judge_reissue(enum join join, const struct record *r, cons
     struct joining no = {JOIN_OWN, NULL, false}, yes = {join, NULL, false};
     bool elsewhere = mine->oldest != first->oldest && mine->peer != first->peer;
     bool many = mine->nvisible >= SHOWN_MANY, same = shows_the_same(first, g);
+    bool of_then = dated(r, g, many, same), moved = mine->source != first->source;
     if (span_eq(g->peer, g->author) || (!elsewhere && g->of_author))
         return no;
     if (join == JOIN_THEME && !many && !(same && mine->nvisible > 1))
         return no;
-    if (!elsewhere && !from_same_source(r, g, many, same))
-        return no;
+    if (!elsewhere && !(of_then && moved) && !from_same_source(r, g, many, same))
+        return of_then && fresh(r, s->now, 6 * HOUR, 6 * HOUR) ? stuck(g) : no;
     yes.weak = !g->signature && !(g->pickup && (elsewhere || g->of_addressee));
     if (g->signature) {
         yes.why = arena_printf(s->arena,
@@ -256,6 +291,11 @@ static struct joining judge_reissue(enum join join, const struct record *r, cons
                                SPAN_ARG(span_head(s->visible.connector, 96)));
     } else if (g->pickup && (many || (same && mine->nvisible > 1))) {
         yes.why = "it was taken out of a mailbox and sent on (mail pickup service)";
+    } else if (of_then && moved) {
+        yes.weak = false;
+        yes.why = arena_printf(s->arena,
+                               "another machine sends it to the same %u people under its old Date",
+                               mine->nvisible);
     } else {
         if (elsewhere && g->of_author)
             return no;
@@ -357,6 +397,6 @@ bool join_reissue(enum join join)
 const char *join_name(enum join join)
 {
     static const char *const name[JOINS] = {"own",   "name", "stamp", "chain",
-                                            "chain", "text", "theme"};
+                                            "chain", "text", "theme", "date"};
     return name[join];
 }

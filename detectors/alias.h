@@ -11,7 +11,8 @@
  * An alias only points at a record; whether the message joins it is judged against the record, by
  * content and evidence. Content alone never identifies: what cron, a monitor, a person or a
  * newsletter sends again is a new message each time. It is a re-issue only if it comes from
- * somewhere else than its author would send it from, and shows how it came there.
+ * somewhere else than its author would send it from, and shows how it came there. Whoever writes it
+ * again writes a new Date: the same one, to the same ten people or more, is such a sign.
  */
 #ifndef ALIAS_H
 #define ALIAS_H
@@ -26,6 +27,7 @@ enum join {
     JOIN_QUEUE, /* the same, by a line that has a queue id: the text may be changed */
     JOIN_TEXT,  /* a re-issue */
     JOIN_THEME, /* a re-issue, changed */
+    JOIN_DATE,  /* text, Date and people of an earlier message, from its own machine: it is stuck */
     JOINS       /* must be last */
 };
 
@@ -57,8 +59,8 @@ struct joining {
 struct joining alias_joins(enum join, const struct record *, struct guise *);
 /* Is a message of that way one that somebody sent anew, rather than the same on another path? */
 bool join_reissue(enum join);
-const char *
-    join_name(enum join); /* "own", "name", "stamp", "chain" (two of them), "text", "theme" */
+const char *join_name(
+    enum join); /* "own", "name", "stamp", "chain" (two of them), "text", "theme", "date" */
 
 /* The name under which the record of another K is remembered for this one. */
 uint64_t alias_of_key(const struct key *);

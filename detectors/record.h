@@ -126,6 +126,8 @@ struct origin {
     uint64_t visible;            /* XOR of the hashes of its To/Cc addresses */
     uint32_t nvisible;
     uint32_t oldest, peer; /* 32 bits of the hash of the organisation of its oldest hop, its peer */
+    uint32_t source;       /* id of the machine its path begins with */
+    uint32_t date;         /* 32 bits of the hash of Date; 0: it has none */
 };
 
 struct record {

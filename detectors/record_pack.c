@@ -2,7 +2,8 @@
  * record_pack.c - a record as bytes, and back.
  *
  *   version[1] flags[1] variants[1] ring[1]
- *   origin: chain[8] text[8] theme[8] visible[8] nvisible[4] oldest[4] peer[4]
+ *   origin: chain[8] text[8] theme[8] visible[8] nvisible[4] oldest[4] peer[4] source[4]
+ *           date[4]
  *   first[8] last[8] copies[8] passed[8] held[8] duplicates[8]
  *   duplicate_transactions[4] joined[4] convicted[4] sweep_at[4]
  *   addressees[4] places[4] more[4] dossiers[4]
@@ -20,10 +21,10 @@
 #include "record.h"
 
 enum {
-    VERSION = 1,
+    VERSION = 2,
     FLAG_STORM = 1,
     USED_GOT = 1, /* of an addressee */
-    HEAD = 4 + 4 * 8 + 3 * 4 + 6 * 8 + 4 * 4 + 4 * 4,
+    HEAD = 4 + 4 * 8 + 5 * 4 + 6 * 8 + 4 * 4 + 4 * 4,
     ADDRESSEE = 8 + 6 * 4 + 2 * 2 + 6,
     PLACE = 4 * 3 + 3,
     MORE = 4 * (ADDRESSEE_LISTS + ADDRESSEE_SERVERS) + 2,
@@ -57,6 +58,8 @@ static uint8_t *put_head(uint8_t *p, const struct record *r)
     p = bytes_put(p, o->nvisible, 4);
     p = bytes_put(p, o->oldest, 4);
     p = bytes_put(p, o->peer, 4);
+    p = bytes_put(p, o->source, 4);
+    p = bytes_put(p, o->date, 4);
     p = bytes_put(p, (uint64_t)r->first, 8);
     p = bytes_put(p, (uint64_t)r->last, 8);
     p = bytes_put(p, r->copies, 8);
@@ -297,6 +300,8 @@ static void get_head(struct reader *in, struct record *r, struct counts *c)
     o->nvisible = get4(in);
     o->oldest = get4(in);
     o->peer = get4(in);
+    o->source = get4(in);
+    o->date = get4(in);
     r->first = (int64_t)get(in, 8);
     r->last = (int64_t)get(in, 8);
     r->copies = get(in, 8);

@@ -208,6 +208,7 @@ struct turn {
     uint32_t end;      /* where the path ends in the record; 0: not remembered */
     uint32_t list;     /* hash of List-Id; 0: none */
     bool reissue;      /* sent anew: what its path shares with others is not the same acceptance */
+    bool stuck;        /* the machine of the first copy tries again under a new name */
     size_t duplicates;
     struct replication_signals *out;
 };
@@ -268,7 +269,9 @@ static void relate_copies(struct turn *t)
             rel = relate(t->r, p, leaf);
         }
         c->rel = rel;
-        if (t->reissue && rel.relation != REL_DETOUR && (rel.from == 0 || rel.from == p->n))
+        if (t->stuck && rel.relation != REL_DETOUR)
+            c->rel = (struct relating){REL_SAME, 0, true};
+        else if (t->reissue && rel.relation != REL_DETOUR && (rel.from == 0 || rel.from == p->n))
             c->rel = (struct relating){REL_FORK, 0, true};
         else if (rel.relation == REL_RESEND && strays(t, rel.from, c->a->hash))
             c->rel.relation = REL_FORK;
@@ -386,7 +389,7 @@ static bool repeats(const struct turn *t, struct copy *c)
     const struct site *site = t->s->site;
     const struct path *p = &t->s->path;
     if (c->rel.relation == REL_SAME && c->a->same >= site->a_same && c->a->same < SPENT) {
-        c->rel.from = p->n - 1;
+        c->rel.from = c->rel.begins ? 0 : p->n - 1;
         return true;
     }
     if (c->rel.relation != REL_RESEND || c->rel.from > (p->node[0].hop ? 0 : 1) ||
@@ -694,8 +697,13 @@ enum observed replication_observe(struct record *r, const struct observation *o,
 {
     const struct subject *s = o->subject;
     const struct envelope *e = s->envelope;
-    struct turn t = {
-        .r = r, .o = o, .s = s, .e = e, .reissue = join_reissue((enum join)o->join), .out = out};
+    struct turn t = {.r = r,
+                     .o = o,
+                     .s = s,
+                     .e = e,
+                     .reissue = join_reissue((enum join)o->join),
+                     .stuck = o->join == JOIN_DATE,
+                     .out = out};
     if (!record_same_content(r, s->keys, &s->fp))
         return OBSERVED_CONFLICT;
     record_add_content(r, &s->fp);

@@ -57,6 +57,9 @@ static const char *body_of(char which)
     "a6@p6.example, office@firm.example, b@us.example"
 #define NINE TEN
 #define SHOWN NINE ", c@us.example"
+#define OTHERS                                                                                     \
+    "z0@p0.example, z1@p1.example, z2@p2.example, z3@p3.example, z4@p4.example, z5@p5.example, "   \
+    "z6@p6.example, z7@p7.example, z8@p8.example, b@us.example"
 #define PEOPLE "mary@county.example"
 #define FROM                                                                                       \
     "From: Mary <" PEOPLE                                                                          \
@@ -79,6 +82,17 @@ static const char *body_of(char which)
     }
 #define FIRM "smtp.firmisp.example 203.0.113.9"
 #define SBS(n) LINE("sbs.firm.example", "203.0.113.5", "smtp.firmisp.example", "B" n)
+
+/* Machines that an installation has named, behind one relay; and the Date of the original. */
+#define BOX(n, id) LINE("box" n ".local", "203.0.113.2" n, "smtp.firmisp.example", id)
+#define OLD_DATE(n)                                                                                \
+    "From: Mary <" PEOPLE ">\nDate: Mon, 23 Jan 2006 17:20:00 +0000\nMessage-ID: <00" n            \
+    "@server.local>\n"
+#define ALARM(n)                                                                                   \
+    LINE("app", "10.0.0.1", "noc.county.example", "14.3.123.3")                                    \
+    "From: alarm@county.example\nDate: Mon, 23 Jan 2006 17:41:00 +0000\nMessage-ID: <" n           \
+    "@noc.county.example>\n"
+#define NOC "noc.county.example 198.51.100.7"
 
 static const struct story stories[] = {
     {"a re-issue out of the pickup of a small business server is the first message's copy",
@@ -282,6 +296,59 @@ static const struct story stories[] = {
      {ORIGINAL,
       {24 * 3600 + 1, FIRM, SBS("1") PICKUP("sbs.firm.example", "1") AGAIN("1"), SHOWN, 'a',
        "b@us.example", "F+", NULL}}},
+    {"an alarm raised twice in one second, on a server whose lines have a version for an id",
+     "Alarm",
+     {{0, NOC, ALARM("1"), SHOWN, 'a', "b@us.example", "F+", NULL},
+      {0, NOC, ALARM("2"), SHOWN, 'a', "b@us.example", "F+", NULL},
+      {1, NOC, ALARM("3"), SHOWN, 'a', "b@us.example", "F+", NULL}}},
+    {"another machine behind the same relay, under the old Date; but alarms of one second pass",
+     "Invitation",
+     {{0, FIRM, BOX("1", "B1") OLD_DATE("1"), SHOWN, 'a', "b@us.example", "F+", NULL},
+      {59, FIRM, BOX("2", "B2") OLD_DATE("2"), SHOWN, 'a', "c@us.example", "F+", NULL},
+      {60, FIRM, BOX("3", "B3") OLD_DATE("3"), SHOWN, 'a', "b@us.example", "Kt", "text"},
+      {120, FIRM, BOX("3", "B4") OLD_DATE("4"), SHOWN, 'a', "b@us.example", "Kh", "text"},
+      {180, FIRM, BOX("4", "B5") AGAIN("1"), SHOWN, 'a', "b@us.example", "F+", NULL}}},
+    {"with a footer as well",
+     "Invitation",
+     {{0, FIRM, BOX("1", "B1") OLD_DATE("1"), SHOWN, 'a', "b@us.example", "F+", NULL},
+      {60, FIRM, BOX("3", "B3") OLD_DATE("3"), SHOWN, 'f', "b@us.example", "Kt", "theme"}}},
+    {"nine people and the old Date are a message of its own",
+     "Invitation",
+     {{0, FIRM, BOX("1", "B1") OLD_DATE("1"), NINE, 'a', "b@us.example", "F+", NULL},
+      {900, FIRM, BOX("2", "B2") OLD_DATE("2"), NINE, 'a', "b@us.example", "F+", NULL}}},
+    {"other people and the old Date: a serial letter in parts",
+     "Invitation",
+     {{0, FIRM, BOX("1", "B1") OLD_DATE("1"), SHOWN, 'a', "b@us.example", "F+", NULL},
+      {900, FIRM, BOX("2", "B2") OLD_DATE("2"), OTHERS, 'a', "b@us.example", "F+", NULL}}},
+    {"a client that tries again and again under new Message-IDs has three more tries",
+     "Invitation",
+     {{0, "box1.local 203.0.113.21", OLD_DATE("1"), SHOWN, 'a', "b@us.example", "F+", NULL},
+      {599, "box1.local 203.0.113.21", OLD_DATE("2"), SHOWN, 'a', "c@us.example", "F+", NULL},
+      {600, "box1.local 203.0.113.21", OLD_DATE("3"), SHOWN, 'a', "b@us.example", "St", "date"},
+      {1200, "box1.local 203.0.113.21", OLD_DATE("4"), SHOWN, 'a', "b@us.example", "St", "date"},
+      {1800, "box1.local 203.0.113.21", OLD_DATE("5"), SHOWN, 'a', "b@us.example", "St", "date"},
+      {2400, "box1.local 203.0.113.21", OLD_DATE("6"), SHOWN, 'a', "b@us.example", "Sh", "date"},
+      {2500, "box1.local 203.0.113.21", AGAIN("7"), SHOWN, 'a', "b@us.example", "F+", NULL}}},
+    {"a script whose Date stands still, on the author's own server, is never held",
+     "Invitation",
+     {{0, "mail.county.example 192.0.2.1", OLD_DATE("1"), SHOWN, 'a', "b@us.example", "F+", NULL},
+      {3600, "mail.county.example 192.0.2.1", OLD_DATE("2"), SHOWN, 'a', "b@us.example", "F+",
+       NULL},
+      {7200, "relay.countyisp.example 192.0.2.7",
+       LINE("cron.county.example", "192.0.2.1", "relay.countyisp.example", "A1") OLD_DATE("3"),
+       SHOWN, 'a', "b@us.example", "F+", NULL},
+      {10800, "relay.countyisp.example 192.0.2.7",
+       LINE("cron.county.example", "192.0.2.1", "relay.countyisp.example", "A2") OLD_DATE("4"),
+       SHOWN, 'a', "b@us.example", "F+", NULL}}},
+    {"in a storm another machine behind the author's relay is one more; the author himself is not",
+     "Invitation",
+     {{0, FIRM, BOX("1", "B1") FROM, SHOWN, 'a', "b@us.example", "F+", NULL},
+      {600, "sbs.p1.example 198.51.100.31", PICKUP("sbs.p1.example", "1") AGAIN("2"),
+       SHOWN ", mspop3connector.a1@p1.example", 'a', "b@us.example", "Kh", "text"},
+      {700, "sbs.p2.example 198.51.100.32", PICKUP("sbs.p2.example", "2") AGAIN("3"),
+       SHOWN ", mspop3connector.a2@p2.example", 'a', "b@us.example", "Kh", "text"},
+      {800, FIRM, BOX("1", "B3") AGAIN("4"), SHOWN, 'a', "b@us.example", "F+", NULL},
+      {900, FIRM, BOX("3", "B4") AGAIN("5"), SHOWN, 'a', "b@us.example", "Kh", "text"}}},
     {"a day later to the second it does",
      "Invitation",
      {ORIGINAL,
