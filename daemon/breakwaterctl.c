@@ -107,7 +107,7 @@ static int run_help(const struct ctl *ctl)
     printf("breakwaterctl %s %s\n  %s.\n", c->name, c->args, c->sentence);
     if (c->uses & USES_DRY)
         puts("  -n says what would change and changes nothing; --reason TEXT is written down.");
-    if (c->uses & USES_ALL)
+    if ((c->uses & USES_ALL) && (c->uses & USES_STORM))
         puts("  --all asks before it acts; -y answers yes.");
     if (c->uses & USES_JSON)
         puts("  --json prints JSON, one object a line.");

@@ -321,7 +321,7 @@ static void say_who_got_it(const struct ctl *ctl, const json_t *s)
     else if (monitored && json_get_num(s, "held") == 0)
         printf(" Every copy was passed on.");
     else if (rcpts && without == 0)
-        printf(" Each recipient already got one copy%s.", several ? " of each message" : "");
+        printf(" Each recipient got at least one copy%s.", several ? " of each message" : "");
     else if (rcpts && several)
         printf(" %s still due: a recipient got none of a message yet%s.",
                print_some(ctl->arena, without, "copy is", "copies are"),

@@ -297,6 +297,8 @@ void incident_say(struct incident *i, enum incident_kind kind, const char *text)
     if (!text || !*text)
         return;
     incident_keep(cut, sizeof cut, span_str(text));
+    if (strlen(text) >= sizeof cut)
+        memcpy(cut + sizeof cut - 4, "...", 4);
     struct sentence *s = place_for(i, kind, cut);
     if (!s)
         return;

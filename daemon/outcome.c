@@ -304,7 +304,7 @@ static void print_sentences(const json_t *o, const char *indent)
         char text[600];
         const char *s = json_string_value(sentence);
         escape_text(text, sizeof text, span_str(s ? s : ""));
-        printf("%s%s\n", indent, text);
+        printf("%s- %s\n", indent, text);
     }
 }
 
@@ -316,13 +316,13 @@ static void print_culprits(const json_t *incident)
     json_array_foreach(json_object_get(incident, "culprits"), i, c)
     {
         printf("  %s %s",
-               json_get_yes(c, "named") ? "faulty:" : "site:  ", shown(text, c, "relay"));
+               json_get_yes(c, "named") ? "faulty:" : "where: ", shown(text, c, "relay"));
         printf(", %llu copies", number(c, "copies"));
         if (*json_get_str(c, "grade"))
             printf(", %s", shown(text, c, "grade"));
         puts("");
         if (*json_get_str(c, "conviction"))
-            printf("      %s\n", shown(text, c, "conviction"));
+            printf("      convicted: %s\n", shown(text, c, "conviction"));
         print_sentences(c, "      ");
     }
 }
@@ -334,8 +334,12 @@ static void print_incident(const json_t *o)
     printf(", %s to %s\n", moment(first, o, "first"), moment(last, o, "last"));
     printf("  \"%s\"", shown(text, o, "subject"));
     printf(" from %s\n", *json_get_str(o, "from") ? shown(text, o, "from") : "<>");
-    printf("  %llu copies to %llu recipients: %llu passed, %llu held\n", number(o, "copies"),
-           number(o, "recipients"), number(o, "passed") + number(o, "tagged"), number(o, "held"));
+    printf("  %llu copies to %llu recipient%s: %llu passed, %llu held", number(o, "copies"),
+           number(o, "recipients"), number(o, "recipients") == 1 ? "" : "s",
+           number(o, "passed") + number(o, "tagged"), number(o, "held"));
+    if (number(o, "would_hold"))
+        printf(" (enforce mode: %llu)", number(o, "would_hold"));
+    puts("");
     print_sentences(o, "  ");
     print_culprits(o);
 }
@@ -365,13 +369,14 @@ static void print_rules(const struct outcome *o)
 static void print_people(const struct outcome *o, const struct outcome_end *e)
 {
     const struct pipeline_counters *c = e->counters;
-    printf("%llu messages, %llu copies: %llu pass, %llu held, %llu throttled, %llu rejected\n",
-           (unsigned long long)o->messages, (unsigned long long)c->received,
+    printf("%llu %s, %llu %s: %llu passed, %llu held, %llu deferred, %llu rejected\n",
+           (unsigned long long)o->messages, o->messages == 1 ? "message" : "messages",
+           (unsigned long long)c->received, c->received == 1 ? "copy" : "copies",
            (unsigned long long)passed(c), (unsigned long long)c->disposition[DISP_HOLD],
            (unsigned long long)c->disposition[DISP_THROTTLE],
            (unsigned long long)c->disposition[DISP_REJECT]);
     if (o->mode != MODE_ENFORCE)
-        printf("enforce mode would have held %llu\n", (unsigned long long)c->advised[DISP_HOLD]);
+        printf("Enforce mode would have held %llu.\n", (unsigned long long)c->advised[DISP_HOLD]);
     if (e->skipped)
         printf("%llu could not be read and were skipped\n", (unsigned long long)e->skipped);
     if (e->cut)

@@ -309,6 +309,13 @@ static int64_t moment(const char *text)
     return rest && !*rest ? (int64_t)mktime(&tm) * 1000 : -1;
 }
 
+static bool wants(const char *what, bool given)
+{
+    if (!given)
+        fprintf(stderr, "breakwaterctl: replay: %s\n", what);
+    return given;
+}
+
 /* One option; false: its value makes no sense. */
 static bool take_option(struct asked *a, int o)
 {
@@ -330,13 +337,16 @@ static bool take_option(struct asked *a, int o)
         return true;
     case 'm':
         a->mode = strcmp(optarg, "monitor") == 0 ? MODE_MONITOR : MODE_ENFORCE;
-        return a->mode == MODE_MONITOR || strcmp(optarg, "enforce") == 0;
+        return wants("--mode is one of monitor, enforce",
+                     a->mode == MODE_MONITOR || strcmp(optarg, "enforce") == 0);
     case 'F':
         a->from = moment(optarg);
-        return a->from >= 0;
+        return wants("--from wants a time such as 2006-01-23 or \"2006-01-23 17:20\"",
+                     a->from >= 0);
     case 'U':
         a->until = moment(optarg);
-        return a->until >= 0;
+        return wants("--until wants a time such as 2006-01-23 or \"2006-01-23 17:20\"",
+                     a->until >= 0);
     default:
         return false;
     }

@@ -331,8 +331,9 @@ static void evidence(struct culprit *c, struct arena *a, const struct dossier *d
                                       "Server 2003 does without the "
                                       "correction of Microsoft KB 835734";
     if (d->ordinary)
-        c->evidence[c->nevidence++] = arena_printf(
-            a, "in its favour: %u other messages came through it in normal flow", d->ordinary);
+        c->evidence[c->nevidence++] =
+            arena_printf(a, "in its favour: %u other message%s came through it in normal flow",
+                         d->ordinary, d->ordinary == 1 ? "" : "s");
 }
 
 static const char *grade(struct arena *a, const struct dossier *d)

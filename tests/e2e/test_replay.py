@@ -185,7 +185,7 @@ def test_options(tmp_path):
     for wrong in (("--mode", "bypass"), ("--from", "soon"), ("--until", "2006-13-01"), ("--nonsense",)):
         run(*wrong, trace, code=2)
     text = run(*policy).stdout
-    assert "9 messages, 9 copies: 2 pass, 7 held" in text and "all                                       7" in text
+    assert "9 messages, 9 copies: 2 passed, 7 held" in text and "all                                       7" in text
 
 
 def test_first_copies_that_are_held_are_counted(tmp_path):
