@@ -153,8 +153,8 @@ static int64_t gap_median(const struct pair *p)
     return p->ngaps ? (int64_t)sorted[p->ngaps / 2] * GAP_UNIT : INT64_MAX;
 }
 
-/* Takes the message in; d: its side. */
-static void pair_add(struct pair *p, const struct subject *s, unsigned d)
+/* Takes the message in; d: its side. true: it is an answer. */
+static bool pair_add(struct pair *p, const struct subject *s, unsigned d)
 {
     struct side *side = &p->side[d];
     bool linked = answers(p, s, d);
@@ -172,6 +172,7 @@ static void pair_add(struct pair *p, const struct subject *s, unsigned d)
     p->message_id = s->talk.own;
     p->subject = s->talk.base_hash;
     p->subject_bytes = (uint32_t)s->fp.subject.n;
+    return linked;
 }
 
 /* ---- what it means ---- */
@@ -185,7 +186,9 @@ struct view {
     enum sort sort;
 };
 
-static struct view view_of(const struct pair *p, const struct subject *s)
+/* answer: this message is one. What is not is no part of a game, however fast that goes: strangers
+ * may play it in the names of two who write to each other. */
+static struct view view_of(const struct pair *p, const struct subject *s, bool answer)
 {
     const struct site *site = s->site;
     double l0 = window_read(&p->side[0].link, s->now, HOUR);
@@ -201,7 +204,7 @@ static struct view view_of(const struct pair *p, const struct subject *s)
         v.sort = SORT_ONE;
     else if (v.most >= site->pingpong_same && v.same + 1 >= site->pingpong_same)
         v.sort = SORT_SAME;
-    else if (v.flips >= 2 * site->pingpong_plain && gap_median(p) < FAST)
+    else if (answer && v.flips >= 2 * site->pingpong_plain && gap_median(p) < FAST)
         v.sort = SORT_FAST;
     else if (v.flips >= site->pingpong_plain)
         v.sort = SORT_PLAIN;
@@ -243,8 +246,8 @@ static void step(void *state, const struct subject *s, const struct about *a,
     };
     struct pingpong_signals *out = &signals->pingpong;
     struct pair *p = state;
-    pair_add(p, s, a->use);
-    struct view v = view_of(p, s);
+    bool answer = pair_add(p, s, a->use);
+    struct view v = view_of(p, s, answer);
     enum advice advice = advices[v.sort], worst = ADVICE_PASS;
     for (size_t i = 0; i < out->n; i++)
         worst = out->advice[i] > worst ? (enum advice)out->advice[i] : worst;

@@ -332,6 +332,25 @@ static void test_person_gets_through_a_loop_of_machines(void **state)
                      ADVICE_PASS);
 }
 
+static void test_new_mail_gets_through_a_fast_game(void **state)
+{
+    (void)state;
+    struct game *g = game_new();
+    for (unsigned i = 0; i < 90; i++, g->now += SECOND) {
+        struct mail m = {.from = i % 2 ? "b@y.example" : "a@x.example",
+                         .to = i % 2 ? "a@x.example" : "b@y.example",
+                         .id = arena_printf(arena, "%u@x", i),
+                         .answers = i ? arena_printf(arena, "%u@x", i - 1) : NULL,
+                         .text = arena_printf(arena, "%u", i)};
+        play(g, &m);
+    }
+    assert_int_equal(g->signals.pingpong.advice[0], ADVICE_HOLD);
+    assert_int_equal(play(g, &(struct mail){A, .subject = "lunch", .id = "new@x", .text = OTHER}),
+                     ADVICE_TAG);
+    assert_int_equal(play(g, &(struct mail){B, .subject = "Re: lunch", .answers = "new@x"}),
+                     ADVICE_HOLD);
+}
+
 /* ---- how well it tells ---- */
 
 static uint64_t seed;
@@ -497,6 +516,7 @@ int main(void)
         CASE(test_who_is_looked_at),
         CASE(test_each_recipient_has_its_advice),
         CASE(test_person_gets_through_a_loop_of_machines),
+        CASE(test_new_mail_gets_through_a_fast_game),
         CASE(test_loops_are_broken_and_people_are_not),
     };
     return cmocka_run_group_tests(tests, begin, end);
