@@ -123,6 +123,8 @@ static const struct names *scene_names(const struct scene *sc, size_t i)
 
 /* ---- entering ---- */
 
+enum { RARE = 64 }; /* detours: of a server with fewer each one is worth entering */
+
 static int dossier_find(const struct record *r, uint32_t server)
 {
     for (uint32_t i = 0; i < r->ndossiers; i++)
@@ -248,6 +250,17 @@ int blame_enter(struct scene *sc, size_t from, bool begins, uint64_t r, uint32_t
     return best;
 }
 
+bool blame_rare(const struct record *r, const struct path *p)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        int at = p->node[i].own ? NOBODY : dossier_find(r, p->node[i].server_id);
+        if (!p->node[i].own &&
+            (at == NOBODY ? r->ndossiers < DOSSIERS_MAX : r->dossier[at].n < RARE))
+            return true;
+    }
+    return false;
+}
+
 int blame_convicted(const struct record *r, const struct path *p, size_t from)
 {
     for (size_t i = from; i < p->n; i++) {
@@ -271,11 +284,19 @@ static bool waist(const struct record *r, const struct dossier *d)
            r->dossier[a].after.n == 1 && r->dossier[b].before.n == 1 && r->dossier[b].after.n >= 2;
 }
 
+/* Convicted, and all its copies begin with it: it handed them to us itself, and no line tells of
+ * anybody before it. The trace was lost there, or the message was made there. */
+static bool begins_here(const struct dossier *d)
+{
+    return d->conviction && d->direct && !d->before.n && d->first == d->n;
+}
+
 double blame_score(const struct record *r, const struct dossier *d)
 {
     double points =
         5.0 * d->reinjected + 3.0 * d->label + 3.0 * d->ended + 1.0 * d->first + 1.0 * d->branch;
-    return points / d->n + (waist(r, d) ? 2 : 0) - log10(1.0 + d->ordinary);
+    return points / d->n + (waist(r, d) ? 2 : 0) + (begins_here(d) ? 3 : 0) -
+           log10(1.0 + d->ordinary);
 }
 
 const char *conviction_text(enum conviction c)
@@ -296,7 +317,7 @@ static const char *sentence(struct arena *a, const struct dossier *d, const char
     return arena_printf(a, "%s (%u %% of its %u detours)", what, share * 100 / d->n, d->n);
 }
 
-enum { SENTENCES = 8 };
+enum { SENTENCES = 9 };
 
 static void evidence(struct culprit *c, struct arena *a, const struct dossier *d)
 {
@@ -319,6 +340,9 @@ static void evidence(struct culprit *c, struct arena *a, const struct dossier *d
     if (d->first * 2 >= d->n)
         c->evidence[c->nevidence++] =
             sentence(a, d, "it is where the path leaves the normal one", d->first);
+    if (begins_here(d))
+        c->evidence[c->nevidence++] =
+            "it handed all of them to us itself, and nothing tells of anybody before it";
     if (d->branch * 2 >= d->n)
         c->evidence[c->nevidence++] =
             sentence(a, d, "one acceptance there became many copies", d->branch);

@@ -367,13 +367,14 @@ static void blame_copy(struct turn *t, size_t i, size_t nvisible)
     r->convicted += d->conviction != CONVICTION_NONE;
 }
 
-/* In a storm most of the evidence is in: from ENTERED_ALL on only some transactions are entered. */
+/* In a storm most of the evidence is in: from ENTERED_ALL on only some transactions are entered,
+ * and those of servers that were hardly seen. */
 enum { ENTERED_ALL = 256, ENTERED_ONE_IN = 16 };
 
-static bool entered(const struct record *r)
+static bool entered(const struct record *r, const struct path *p)
 {
     uint32_t n = r->duplicate_transactions;
-    return !r->storm || n <= ENTERED_ALL || n % ENTERED_ONE_IN == 0;
+    return !r->storm || n <= ENTERED_ALL || n % ENTERED_ONE_IN == 0 || blame_rare(r, p);
 }
 
 /* Recipients of one transaction that are looked at one by one; the rest go with the others. */
@@ -405,7 +406,7 @@ static void blame_copies(struct turn *t)
     const struct path *p = &t->s->path;
     int cache[PATH_MAX_NODES]; /* per start: what was entered for all without a label of their own
                                 */
-    bool cached[PATH_MAX_NODES] = {false}, enter = entered(t->r);
+    bool cached[PATH_MAX_NODES] = {false}, enter = entered(t->r, p);
     struct scene *scene = enter ? scene_new(t->r, t->o) : NULL;
     size_t nvisible = enter ? count_visible(t) : 0;
     for (size_t i = 0; i < t->e->nrecipients; i++) {

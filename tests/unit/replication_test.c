@@ -687,6 +687,55 @@ static void test_no_name_without_a_lead(void **state)
     past_close(&p);
 }
 
+/* A name that a thousand others have, but it handed the copies to us itself, from its address, and
+ * they begin with it: that a postmaster can find. */
+static void test_name_by_address(void **state)
+{
+    static const struct {
+        const char *name, *path;
+        uint32_t ordinary;
+        int copies;
+        bool named;
+    } cases[] = {
+        {"no trace before it", "server.local[192.0.2.9]", 0, 4, true},
+        {"one that ordinary mail comes from, too", "server.local[192.0.2.9]", 9, 4, true},
+        {"one that hands on the mail of many", "server.local[192.0.2.9]", 10, 4, false},
+        {"seen twice", "server.local[192.0.2.9]", 0, 2, false},
+        {"it says who gave it the copies", "pc%d[192.0.2.20] server.local[192.0.2.9]", 0, 4, false},
+        {"a relay says so", "server.local[192.0.2.9] relay/%d", 0, 4, false},
+    };
+    uint32_t ordinary[PATH_MAX_NODES];
+    static const bool known[PATH_MAX_NODES];
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct past p;
+        struct record *r = record_new(0);
+        struct replication_signals out;
+        struct subject s;
+        struct report report;
+        char path[128];
+        past_open(&p);
+        for (size_t k = 0; k < PATH_MAX_NODES; k++)
+            ordinary[k] = cases[i].ordinary;
+        observe(&p, r, &(struct step){.path = "o isp", .rcpts = B}, "", &s, &out);
+        settle(r, s.envelope, &out, 0);
+        for (int k = 0; k < cases[i].copies; k++) {
+            struct observation o = {.subject = &s, .ordinary = ordinary, .known = known};
+            sprintf(path, cases[i].path, k);
+            past_subject(&p, &s, 1, 1, path, B, "");
+            assert_int_equal(replication_observe(r, &o, &out), OBSERVED_OK);
+            settle(r, s.envelope, &out, 0);
+        }
+        replication_report(r, &p.site, p.arena, &report);
+        bool named = report.nculprits && report.culprits[0].named;
+        if (named != cases[i].named ||
+            (named && !span_eq(report.culprits[0].relay, SPAN("server.local[192.0.2.9]"))))
+            fail_msg("%s: %snamed", cases[i].name, named ? "" : "not ");
+        record_free(&r);
+        past_close(&p);
+    }
+}
+
 /* --- memory --- */
 
 static void test_size(void **state)
@@ -897,6 +946,7 @@ int main(void)
         cmocka_unit_test(test_tiny_text),
         cmocka_unit_test(test_shropshire),
         cmocka_unit_test(test_no_name_without_a_lead),
+        cmocka_unit_test(test_name_by_address),
         cmocka_unit_test(test_size),
         cmocka_unit_test(test_places_are_bounded),
         cmocka_unit_test(test_addressees_are_bounded),
