@@ -30,12 +30,21 @@ static const char *state_at(int64_t last, bool resurfaced, int64_t now)
     return now - last < CLOSED_AFTER ? "quiet" : "closed";
 }
 
+/* What only we need. */
+static void forget_memory(json_t *document)
+{
+    json_t *culprits = json_object_get(document, "culprits");
+    for (size_t i = 0; i < json_array_size(culprits); i++)
+        json_object_del(json_array_get(culprits, i), "server");
+    json_object_del(document, "memory");
+}
+
 void incident_restate(json_t *document, int64_t now)
 {
     int64_t last = json_ms(json_object_get(document, "last"));
     bool resurfaced = json_is_object(json_object_get(document, "resurfaced"));
     json_object_set_new(document, "state", json_string(state_at(last, resurfaced, now)));
-    json_object_del(document, "memory");
+    forget_memory(document);
 }
 
 /* ---- culprits ---- */
@@ -47,6 +56,7 @@ static json_t *culprit_json(const struct culprit *c)
         json_array_append_new(evidence, json_text_of(c->evidence[i]));
     json_t *j = json_object();
     json_object_set_new(j, "relay", json_text(c->relay));
+    json_object_set_new(j, "server", json_integer(c->server));
     json_object_set_new(j, "named", json_boolean(c->named));
     json_object_set_new(j, "copies", json_integer(c->detours));
     json_object_set_new(j, "score", json_real(isfinite(c->score) ? round(c->score * 10) / 10 : 0));
@@ -357,6 +367,8 @@ json_t *incident_paper(struct incidents *t, struct incident *i, int64_t now, boo
     set(j, "culprits", json_incref(i->culprits));
     if (whole)
         set(j, "memory", memory_json(i));
+    else
+        forget_memory(j);
     incident_clear(i);
     return j;
 }

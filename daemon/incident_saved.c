@@ -203,7 +203,7 @@ static void look(struct incidents *t, int64_t now)
     for (size_t i = 0; i < n; i++) {
         char id[INCIDENT_TEXT];
         memcpy(id, snap[i].id, sizeof id);
-        json_t *paper = incident_paper(t, &snap[i], now, false);
+        json_t *paper = incident_paper(t, &snap[i], now, true);
         if (t->relays)
             relays_note_culprits(t->relays, paper, now);
         json_decref(paper);

@@ -33,7 +33,7 @@ struct part {
 /* One relay. name "": the row is free. */
 struct row {
     char name[NAME]; /* "host[address]" */
-    uint32_t server; /* its id: SIP_HOST of the name */
+    uint32_t server; /* its id: SIP_HOST of the name, unless it is called otherwise */
     uint64_t host;   /* SIP_HOST of the part before [ */
     struct standing standing;
     int64_t first;    /* ms: its first detour */
@@ -101,9 +101,8 @@ static uint32_t server_of(const struct relays *t, struct span name)
 
 static struct row *find(struct relays *t, struct span name)
 {
-    uint32_t server = server_of(t, name);
     for (struct row *r = t->row; r < t->row + ROWS; r++)
-        if (r->server == server && r->name[0] && span_eq(span_str(r->name), name))
+        if (r->name[0] && span_eq(span_str(r->name), name))
             return r;
     return NULL;
 }
@@ -221,6 +220,11 @@ static void take(struct relays *t, struct row *r, const struct relay_note *n, in
 {
     int64_t until = n->until ? n->until : now, since = n->since ? n->since : until;
     bool changed = count_detours(r, n);
+    if (n->server && n->server != r->server) {
+        r->server = n->server;
+        r->marked = 0;
+        changed = true;
+    }
     changed |= judge(t, r, n, until);
     changed |= keep_text(r->grade, n->grade);
     changed |= keep_text(r->why, n->why);
@@ -259,6 +263,7 @@ void relays_note_culprits(struct relays *t, const json_t *incident, int64_t now)
         const json_t *c = json_array_get(list, n);
         const char *grade = json_get_str(c, "grade"), *why = json_get_str(c, "conviction");
         const struct relay_note note = {.relay = span_str(json_get_str(c, "relay")),
+                                        .server = (uint32_t)json_get_num(c, "server"),
                                         .incident = json_get_str(incident, "id"),
                                         .began = json_ms(json_object_get(incident, "first")),
                                         .convicted = *why,
@@ -279,14 +284,14 @@ static bool on_word(const struct row *r)
            (r->standing.state == STANDING_SAID_FIXED || r->standing.state == STANDING_PROBATION);
 }
 
-void relays_blame(struct relays *t, struct span relay, int64_t now)
+void relays_blame(struct relays *t, uint32_t server, int64_t now)
 {
     if (!atomic_load_explicit(&t->words, memory_order_relaxed))
         return;
     pthread_mutex_lock(&t->lock);
-    struct row *r = find(t, relay);
-    if (r && on_word(r) && news(r, now))
-        r->dirty |= standing_step(&r->standing, STANDING_BLAMED, now, t->times);
+    for (struct row *r = t->row; r < t->row + ROWS; r++)
+        if (r->server == server && on_word(r) && news(r, now))
+            r->dirty |= standing_step(&r->standing, STANDING_BLAMED, now, t->times);
     pthread_mutex_unlock(&t->lock);
 }
 
@@ -399,13 +404,15 @@ static json_t *document(const struct row *r)
 }
 
 /* What is only of use to us when it is read again. */
-static char *saved_document(const struct row *r)
+static char *saved_document(const struct relays *t, const struct row *r)
 {
     json_t *j = document(r), *parts = json_object();
     for (size_t i = 0; i < r->nparts; i++)
         set(parts, r->part[i].incident, json_integer((json_int_t)r->part[i].detours));
     set(j, "parts", parts);
     set(j, "was", json_boolean(r->standing.was));
+    if (r->server != server_of(t, span_str(r->name)))
+        set(j, "server", json_integer(r->server));
     char *text = json_line(j);
     json_decref(j);
     return text;
@@ -427,7 +434,7 @@ int relays_ask_fixed(struct relays *t, struct span relay, bool fixed, const char
         *name = strdup(copy->name);
         if (!*name)
             abort();
-        *out = saved_document(copy);
+        *out = saved_document(t, copy);
     }
     free(copy);
     return rc;
@@ -506,6 +513,8 @@ static int read_row(void *arg, const char *name, const char *text)
                                         .seen = json_ms(json_object_get(j, "last")),
                                         .relapses = (unsigned)json_get_num(j, "relapses"),
                                         .was = json_get_yes(j, "was")};
+        if (json_get_num(j, "server"))
+            r->server = (uint32_t)json_get_num(j, "server");
         r->first = json_ms(json_object_get(j, "first"));
         r->detours = json_get_num(j, "detours");
         r->late = json_get_yes(j, "late");
@@ -654,7 +663,7 @@ static struct save *save_of(struct relays *t, size_t at, struct mailbox *home)
     memcpy(s->name, r->name, sizeof s->name);
     memcpy(s->former, r->former, sizeof s->former);
     s->last = r->standing.seen;
-    s->document = r->over ? NULL : saved_document(r);
+    s->document = r->over ? NULL : saved_document(t, r);
     r->dirty = false;
     r->saving = true;
     return s;

@@ -26,6 +26,7 @@ int relays_load(struct relays *, struct hold *view);
  * same again changes nothing, so it may be said as often as one looks. */
 struct relay_note {
     struct span relay;    /* "host[address]", or "perhaps host[address]"; a site is nobody */
+    uint32_t server;      /* its id (struct node); 0: that of its name */
     const char *incident; /* its id */
     int64_t began;        /* ms: first copy of the incident; 0: not known */
     bool convicted, named;
@@ -43,7 +44,7 @@ void relays_note_culprits(struct relays *, const json_t *incident, int64_t now);
 
 /* A further copy came back through this server: if it is said to be fixed, it is not, at once. Any
  * thread; costs nothing while nobody is said to be. */
-void relays_blame(struct relays *, struct span relay, int64_t now);
+void relays_blame(struct relays *, uint32_t server, int64_t now);
 
 /* A person says it is fixed (or fixed = false: takes that back). relay: "host[address]", or as much
  * of it, host or address, as names one only. 0; -1: no such relay is known or its state does not

@@ -142,8 +142,8 @@ static void keep_balance(struct tx *tx)
 void tx_account(struct tx *tx)
 {
     const struct replication_signals *r = &tx->signals.replication;
-    if (tx->pipeline->relays && r->duplicates && r->blamed.n)
-        relays_blame(tx->pipeline->relays, r->blamed, tx->now);
+    if (tx->pipeline->relays && r->duplicates && r->blamed_id)
+        relays_blame(tx->pipeline->relays, r->blamed_id, tx->now);
     make_tag(tx);
     keep_balance(tx);
     tx_incident_note(tx);

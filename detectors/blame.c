@@ -452,6 +452,7 @@ static bool site_judge(struct suspect *s, int head, const struct site *site, str
     *out = (struct culprit){
         .named = s[best].score >= site->name_min_score &&
                  (n == 1 || s[best].score - second >= site->name_margin),
+        .server = s[best].d->server,
         .score = s[best].score,
         .detours = s[best].d->n,
         .since = s[best].d->since,

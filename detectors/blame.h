@@ -48,6 +48,7 @@ const char *conviction_text(enum conviction);
 struct culprit {
     struct span relay; /* "host[address]", or "one of a -> b -> c" when no name is clear */
     bool named;        /* a name, not a site */
+    uint32_t server;   /* id of the one it is, or most likely is */
     double score;
     uint32_t detours;       /* copies through it on which this rests */
     int64_t since, until;   /* ms: its first and its latest detour; 0: not known */

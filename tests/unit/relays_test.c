@@ -94,10 +94,14 @@ static double ask(struct bed *b, struct tally t, int64_t now)
     return t.answer;
 }
 
+static bool known_server(struct bed *b, uint32_t server, int64_t now)
+{
+    return ask(b, replication_known_tally(server, 0), now) > 0;
+}
+
 static bool known(struct bed *b, const char *relay, int64_t now)
 {
-    uint32_t server = (uint32_t)sip_hash(&b->past.keys, SIP_HOST, span_str(relay));
-    return ask(b, replication_known_tally(server, 0), now) > 0;
+    return known_server(b, (uint32_t)sip_hash(&b->past.keys, SIP_HOST, span_str(relay)), now);
 }
 
 /* Ordinary mail came through a host. */
@@ -477,6 +481,31 @@ static void a_restart_forgets_nothing(void **state)
     end_disk(&d);
 }
 
+/* Its name may be what it calls itself, and not what its id was made of. */
+static void a_server_is_known_by_its_id_whatever_it_is_called(void **state)
+{
+    (void)state;
+    struct disk d;
+    begin_disk(&d);
+    struct relay_note n = note(SBS, T + HOUR, 30);
+    n.server = 4711;
+    take(d.bed, n);
+    for (int life = 0; life < 2; life++) {
+        relays_tick(d.bed->relays, T + 2 * HOUR);
+        assert_true(known_server(d.bed, 4711, T + 2 * HOUR));
+        assert_false(known(d.bed, SBS, T + 2 * HOUR));
+        save(&d);
+        restart(&d);
+    }
+    say(d.bed, SBS, true, T + 3 * HOUR, NULL);
+    relays_tick(d.bed->relays, T + 3 * HOUR);
+    relays_blame(d.bed->relays, 4712, T + 4 * HOUR);
+    state_is(d.bed, SBS, "said-fixed");
+    relays_blame(d.bed->relays, 4711, T + 4 * HOUR);
+    state_is(d.bed, SBS, "misbehaving");
+    end_disk(&d);
+}
+
 static void the_disk_has_what_the_table_has(void **state)
 {
     (void)state;
@@ -534,6 +563,7 @@ int main(void)
         cmocka_unit_test(the_known_are_marked_until_they_are_clean),
         cmocka_unit_test(the_table_gives_up_who_matters_least),
         cmocka_unit_test(a_restart_forgets_nothing),
+        cmocka_unit_test(a_server_is_known_by_its_id_whatever_it_is_called),
         cmocka_unit_test(the_disk_has_what_the_table_has),
         cmocka_unit_test(a_word_is_on_disk_before_it_counts),
     };
