@@ -111,8 +111,12 @@ static struct file *files(const struct digests *d, size_t *n)
         struct file f = {0};
         if ((f.day = file_day(e->d_name, &f.key_id)) < 0)
             continue;
-        if (*n == cap && !(list = reallocarray(list, cap = 2 * cap + 16, sizeof *list)))
-            abort();
+        if (*n == cap) {
+            struct file *more = reallocarray(list, cap = 2 * cap + 16, sizeof *list);
+            if (!more)
+                abort();
+            list = more;
+        }
         list[(*n)++] = f;
     }
     if (dir)

@@ -189,7 +189,7 @@ int hold_each_relay(struct hold *, size_t limit, relay_fn *, void *arg) MUSTCHEC
 int hold_save_memory(struct hold *, const struct key *, uint32_t key_id, int64_t last,
                      struct span bytes) MUSTCHECK;
 typedef void memory_fn(void *arg, const struct key *, struct span bytes);
-int hold_each_memory(struct hold *, uint32_t key_id, memory_fn *, void *arg,
+int hold_each_memory(struct hold *h, uint32_t key_id, memory_fn *fn, void *arg,
                      uint64_t *damaged) MUSTCHECK;
 
 int hold_audit(struct hold *, int64_t now, const char *who, const char *what,

@@ -138,7 +138,7 @@ static int best_first(const void *a, const void *b)
 /* Best first, at most CULPRITS_MAX. Takes the list. */
 static json_t *culprits_sorted(json_t *list)
 {
-    json_t *sorted[4 * CULPRITS_MAX], *out = json_array();
+    json_t *sorted[4 * CULPRITS_MAX] = {NULL}, *out = json_array();
     size_t n = 0;
     for (; n < json_array_size(list) && n < sizeof sorted / sizeof *sorted; n++)
         sorted[n] = json_array_get(list, n);

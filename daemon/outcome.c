@@ -390,7 +390,10 @@ static void print_people(const struct outcome *o, const struct outcome_end *e)
     print_rules(o);
     size_t i;
     const json_t *incident;
-    json_array_foreach(e->incidents, i, incident) print_incident(incident);
+    json_array_foreach(e->incidents, i, incident)
+    {
+        print_incident(incident);
+    }
 }
 
 void outcome_summary(const struct outcome *o, const struct outcome_end *e)

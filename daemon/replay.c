@@ -192,7 +192,9 @@ static void summary(struct replay *rp)
     json_t *incidents = incidents_list(rp->pipeline.incidents, virtual_now), *incident;
     size_t i;
     json_array_foreach(incidents, i, incident)
+    {
         relays_note_culprits(rp->pipeline.relays, incident, virtual_now);
+    }
     relays_tick(rp->pipeline.relays, virtual_now);
     json_t *relays = relays_list(rp->pipeline.relays);
     struct outcome_end end = {

@@ -228,15 +228,15 @@ static size_t gb_next(const uint8_t *p, size_t n, uint32_t *out)
 
 static size_t shift_jis_next(const uint8_t *p, size_t n, uint32_t *out)
 {
-    bool half_width = within(*p, 0xa1, 0xdf);
+    bool half_width = within(*p, 0xa1, 0xdf), low = within(*p, 0x81, 0x9f);
     *out = half_width ? 0xff61u + (*p - 0xa1u) : NOTHING;
-    if (half_width || !within(*p, 0x81, 0xfc) || *p == 0xa0)
+    if (!low && !within(*p, 0xe0, 0xfc))
         return 1;
     if (n < 2)
         return 0;
     if (!within(p[1], 0x40, 0x7e) && !within(p[1], 0x80, 0xfc))
         return 1;
-    return pair(charset_jis[*p < 0xa0 ? *p - 0x81 : *p - 0xe0 + 31][trail_index(p[1])], p, out);
+    return pair(charset_jis[low ? *p - 0x81 : *p - 0xe0 + 31][trail_index(p[1])], p, out);
 }
 
 /* Row and cell of JIS X 0208, from 0: Shift_JIS has two rows behind one lead byte. */

@@ -52,8 +52,8 @@ static off_t append_good(int fd, off_t at, uint64_t tx)
     struct journal_row r = {.tx = tx, .time = good_time, .rcpt = SPAN("b@b.example")};
     size_t n = row_write(block + BLOCK_HEAD, &r);
     memcpy(block, mark, sizeof mark);
-    put(block + 8, n, 4);
-    put(block + 12, block_crc(block, block + BLOCK_HEAD, n), 4);
+    bytes_put(block + 8, n, 4);
+    bytes_put(block + 12, block_crc(block, block + BLOCK_HEAD, n), 4);
     return append(fd, at, block, BLOCK_HEAD + n);
 }
 
