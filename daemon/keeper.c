@@ -224,13 +224,15 @@ static void *keeper_main(void *arg)
     int64_t tick = now_us() + TICK_US;
     unsigned ticks = 0;
     bool hurry = false, stop = false, busy = false;
-    while (!stop) {
+    for (;;) {
         struct job *group = take(k, tick, &hurry, &stop);
+        if (stop) /* no tick any more: nobody would do the jobs that it submits */
+            break;
         if (group) {
             work(k, group);
             busy = true;
         }
-        if (hurry && !stop)
+        if (hurry)
             each_tick(k);
         if (now_us() < tick)
             continue;
@@ -315,7 +317,7 @@ void keeper_submit(struct keeper *k, struct job *j)
     assert(j->run && j->done);
     j->next = NULL;
     pthread_mutex_lock(&k->lock);
-    assert(!k->stopping);
+    assert(!k->stopping || pthread_equal(k->thread, pthread_self())); /* in a tick, say */
     *k->last = j;
     k->last = &j->next;
     k->figures.waiting++;

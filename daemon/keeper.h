@@ -30,7 +30,7 @@ struct job {
  * sentence in error. */
 struct keeper *keeper_start(const char *dir, char error[512]);
 void keeper_submit(struct keeper *, struct job *);
-/* Finishes what is queued, joins the thread. */
+/* Finishes what is queued, joins the thread. From here on only a tick may still submit. */
 void keeper_stop(struct keeper **);
 /* Called on the keeper thread about four times a second (journal writing and the like); set before
  * traffic. */

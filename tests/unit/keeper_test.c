@@ -185,6 +185,48 @@ static void test_hurry(void **state)
     close(ends[1]);
 }
 
+/* Submits a job each time. */
+static unsigned submitted, done;
+
+static int run_nothing(struct hold *hold, struct job *job)
+{
+    (void)hold, (void)job;
+    return -1; /* as on a disk that fails */
+}
+
+static void count_done(struct job *job)
+{
+    done++;
+    free(job);
+}
+
+static void submit_one(void *arg)
+{
+    struct job *job = calloc(1, sizeof *job);
+    (void)arg;
+    job->run = run_nothing;
+    job->done = count_done;
+    submitted++;
+    keeper_submit(keeper, job);
+}
+
+static void test_tick_while_stopping(void **state)
+{
+    (void)state;
+    char error[512];
+    submitted = done = 0;
+    for (int i = 0; i < 40; i++) {
+        keeper_on_tick(keeper, submit_one, NULL);
+        keeper_hurry(keeper);
+        usleep((useconds_t)i * 20);
+        keeper_stop(&keeper);
+        assert_int_equal(done, submitted);
+        keeper = keeper_start(dir, error);
+        assert_non_null(keeper);
+    }
+    assert_true(submitted > 0);
+}
+
 static void test_refusal(void **state)
 {
     (void)state;
@@ -198,7 +240,8 @@ static void test_refusal(void **state)
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, make, unmake)
-    const struct CMUnitTest tests[] = {T(test_groups), T(test_stop_finishes),
-                                       T(test_tick_when_idle), T(test_hurry), T(test_refusal)};
+    const struct CMUnitTest tests[] = {
+        T(test_groups), T(test_stop_finishes),       T(test_tick_when_idle),
+        T(test_hurry),  T(test_tick_while_stopping), T(test_refusal)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
