@@ -361,6 +361,8 @@ int relays_say_fixed(struct relays *t, struct span relay, bool fixed, const char
     pthread_mutex_lock(&t->lock);
     struct row *r = find_meant(t, relay, error);
     int rc = r ? word(t, r, fixed, by, why, now, error) : -1;
+    if (r) /* a word that came too late may be on disk by now */
+        r->dirty = true;
     pthread_mutex_unlock(&t->lock);
     return rc;
 }
