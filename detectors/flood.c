@@ -238,6 +238,10 @@ static double commonest(const struct peer *p)
 /* Closes the minute that was counted, and those after it in which nothing came. */
 static void close_minutes(struct peer *p, int64_t minute)
 {
+    if (p->minute - minute > IDLE_MAX) { /* the clock was wrong, and was put right */
+        p->minute = minute;
+        p->now = p->now_further = 0;
+    }
     if (minute <= p->minute) /* time runs backwards: it counts as now */
         return;
     p->level = rate_minute(&p->rate, p->minute, p->now, p->now_further);

@@ -133,6 +133,32 @@ static void a_second_life_goes_on_in_the_same_file(void **state)
     assert_int_equal(read_back(7, &f).n, 200);
 }
 
+static void take_today(void *arg, const uint64_t *digest, size_t n, int64_t when)
+{
+    (void)digest;
+    assert_true(when == NOW);
+    *(size_t *)arg += n;
+}
+
+static void what_a_clock_dated_ahead_is_of_now(void **state)
+{
+    (void)state;
+    struct digests_figures f;
+    size_t n = 0;
+    struct digests *d = open_digests(7);
+    digests_add(d, 4711);
+    digests_flush(d, NOW + 4000 * DAY);
+    digests_close(&d);
+    d = open_digests(7);
+    digests_read(d, NOW, take_today, &n);
+    do {
+        usleep(1000);
+        digests_figures(d, &f);
+    } while (f.reading);
+    digests_close(&d);
+    assert_int_equal(n, 1);
+}
+
 static void old_files_go_and_are_not_read(void **state)
 {
     (void)state;
@@ -258,6 +284,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(what_was_written_is_read_back_newest_day_first, clear),
         cmocka_unit_test_setup(a_second_life_goes_on_in_the_same_file, clear),
+        cmocka_unit_test_setup(what_a_clock_dated_ahead_is_of_now, clear),
         cmocka_unit_test_setup(old_files_go_and_are_not_read, clear),
         cmocka_unit_test_setup(another_site_key_reads_nothing_and_harms_nothing, clear),
         cmocka_unit_test_setup(any_damage_costs_its_block_only, clear),

@@ -634,8 +634,23 @@ static void time_runs_backwards(void **state)
     struct peer_bed *b = *state;
     send(b, T, false, false, 0);
     send(b, T - 5000000, false, false, 0);
-    send(b, -5, false, false, 0);
+    send(b, T - 24 * 60 * 60000, false, false, 0);
     assert_true(b->signals.flood.hour > 2.9 && b->signals.flood.hour < 3.1);
+}
+
+/* What came while the clock was days ahead is not counted together in one minute days later. */
+static void a_clock_is_put_right(void **state)
+{
+    struct peer_bed *b = *state;
+    send(b, T, false, false, 0);
+    for (int i = 0; i < 500; i++)
+        send(b, T + INT64_C(200) * 86400000, false, false, 0);
+    send(b, T + 60000, false, false, 0);
+    assert_true(b->signals.flood.hour < 1.1);
+    send(b, -5, false, false, 0);
+    assert_true(b->signals.flood.hour < 1.1);
+    assert_int_equal(send_minutes(b, T + 120000, 30, 2, false), T + 120000 + 30 * 60000);
+    assert_int_equal(b->signals.flood.level, FLOOD_NONE);
 }
 
 int main(void)
@@ -663,6 +678,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(replicating_takes_three_messages_not_three_copies, begin,
                                         end),
         cmocka_unit_test_setup_teardown(time_runs_backwards, begin, end),
+        cmocka_unit_test_setup_teardown(a_clock_is_put_right, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
