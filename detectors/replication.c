@@ -255,6 +255,17 @@ static bool strays(const struct turn *t, size_t from, uint64_t r)
     return false;
 }
 
+/* Mail of a list that begins once more at the server where its latest copy began: there the trace
+ * was cut off, and it came twice from there. Subscribers and lists do such things; one is allowed.
+ */
+static bool begins_again(const struct turn *t, const struct addressee *a)
+{
+    const struct place *at = record_place(t->r, a->leaf[1]);
+    while (at && at->parent)
+        at = record_place(t->r, at->parent);
+    return t->s->fp.list_marked && at && at->host == (uint32_t)t->s->path.node[0].host_hash;
+}
+
 static void relate_copies(struct turn *t)
 {
     const struct path *p = &t->s->path;
@@ -273,6 +284,8 @@ static void relate_copies(struct turn *t)
             c->rel = (struct relating){REL_SAME, 0, true};
         else if (t->reissue && rel.relation != REL_DETOUR && (rel.from == 0 || rel.from == p->n))
             c->rel = (struct relating){REL_FORK, 0, true};
+        else if (rel.relation == REL_FORK && rel.from == 0 && begins_again(t, c->a))
+            c->rel = (struct relating){.relation = REL_RESEND};
         else if (rel.relation == REL_RESEND && strays(t, rel.from, c->a->hash))
             c->rel.relation = REL_FORK;
         if (rel.relation == REL_DETOUR && all_own(p, rel.from))

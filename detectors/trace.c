@@ -303,6 +303,15 @@ static struct span date_cut(struct hop *h, struct span low)
     return span_head(low, semicolon);
 }
 
+/* Out of the pickup directory, as IIS and Exchange write it. Of a client that calls itself "pickup"
+ * Exchange writes the address as well. */
+static bool picked_up(const struct hop *h, struct span body)
+{
+    return span_starts(body, SPAN("from mail pickup service by ")) ||
+           (span_starts(body, SPAN("from pickup by ")) &&
+            span_starts(h->with, SPAN("microsoft smtp server")));
+}
+
 void trace_parse_hop(struct hop *h, struct arena *a, const struct keys *k, struct span value)
 {
     *h = (struct hop){0};
@@ -326,7 +335,7 @@ void trace_parse_hop(struct hop *h, struct arena *a, const struct keys *k, struc
         h->for_hash = keys_address(k, h->for_, NULL);
     h->reinjected = hop_reinjected(&c);
     h->local = hop_local(h);
-    if (span_starts(body, SPAN("from mail pickup service by "))) {
+    if (picked_up(h, body)) {
         h->reinjected = true;
         h->helo = h->by;
         h->ip = (struct ipaddr){0};

@@ -144,6 +144,18 @@ static void lines(void **state)
          "from mail pickup service by SBS.b.example with Microsoft SMTPSVC; "
          "Mon, 2 Sep 2002 08:30:35 +0100",
          "sbs.b.example", "", "sbs.b.example", "microsoft smtpsvc", "", "", REINJ, true},
+        {"the pick-up folder of Exchange",
+         "from Pickup by MBX.b.example with Microsoft SMTP Server id\r\n 15.1.2507.17; "
+         "Mon, 2 Sep 2002 08:30:35 +0100",
+         "mbx.b.example", "", "mbx.b.example", "microsoft smtp server", "15.1.2507.17", "", REINJ,
+         true},
+        {"a client that calls itself pickup",
+         "from pickup (192.0.2.7) by MBX.b.example (192.0.2.8) with Microsoft SMTP Server id "
+         "15.1.2507.17",
+         "pickup", "192.0.2.7", "mbx.b.example", "microsoft smtp server", "15.1.2507.17", "", NO,
+         false},
+        {"or to whom another server gives no address", "from pickup by mx.b.example with SMTP id 7",
+         "pickup", "", "mx.b.example", "smtp", "7", "", NO, false},
         {"fetchmail",
          "from pop.a.example [192.0.2.7] by localhost with POP3 (fetchmail-6.3.9) for "
          "<joe@localhost> (single-drop); Mon, 2 Sep 2002 08:30:35 +0100",
