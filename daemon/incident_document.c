@@ -387,54 +387,26 @@ static void snapshot(struct incident *out, const struct incident *i)
         memcpy(out->member, i->member, i->nmembers * sizeof *out->member);
 }
 
-static int later_first(const void *a, const void *b)
-{
-    const struct incident *x = a, *y = b;
-    return x->last < y->last ? 1 : x->last > y->last ? -1 : strcmp(x->id, y->id);
-}
-
-struct incident *incident_snapshots(struct incidents *t, bool to_save, size_t *n)
+struct incident *incident_snapshots(struct incidents *t, size_t *n)
 {
     *n = 0;
     pthread_mutex_lock(&t->lock);
     size_t wanted = 0;
     for (size_t i = 0; i < t->n; i++)
-        wanted += t->all[i]->noted && (!to_save || (t->all[i]->dirty && !t->all[i]->saving));
+        wanted += t->all[i]->noted && t->all[i]->dirty && !t->all[i]->saving;
     struct incident *snap = calloc(wanted + 1, sizeof *snap);
     if (!snap)
         abort();
     for (size_t k = 0; k < t->n; k++) {
         struct incident *i = t->all[k];
-        if (!i->noted || (to_save && (!i->dirty || i->saving)))
+        if (!i->noted || !i->dirty || i->saving)
             continue;
         snapshot(&snap[(*n)++], i);
-        if (to_save) {
-            i->dirty = false;
-            i->saving = true;
-        }
+        i->dirty = false;
+        i->saving = true;
     }
     pthread_mutex_unlock(&t->lock);
-    qsort(snap, *n, sizeof *snap, later_first);
     return snap;
-}
-
-json_t *incidents_latest(struct incidents *t, int64_t now, size_t limit)
-{
-    size_t n;
-    struct incident *snap = incident_snapshots(t, false, &n);
-    json_t *list = json_array();
-    for (size_t i = 0; i < n; i++)
-        if (i < limit)
-            json_array_append_new(list, incident_paper(t, &snap[i], now, false));
-        else
-            incident_clear(&snap[i]);
-    free(snap);
-    return list;
-}
-
-json_t *incidents_list(struct incidents *t, int64_t now)
-{
-    return incidents_latest(t, now, SIZE_MAX);
 }
 
 json_t *incident_document(struct incidents *t, const char *id, int64_t now)
@@ -447,4 +419,55 @@ json_t *incident_document(struct incidents *t, const char *id, int64_t now)
         snapshot(&snap, i);
     pthread_mutex_unlock(&t->lock);
     return shown ? incident_paper(t, &snap, now, false) : NULL;
+}
+
+/* One that is to be shown. */
+struct listed {
+    char id[INCIDENT_TEXT];
+    int64_t last;
+};
+
+static int later_first(const void *a, const void *b)
+{
+    const struct listed *x = a, *y = b;
+    return x->last < y->last ? 1 : x->last > y->last ? -1 : strcmp(x->id, y->id);
+}
+
+/* All of them, the latest first; malloc'd. */
+static struct listed *incidents_index(struct incidents *t, size_t *n)
+{
+    *n = 0;
+    pthread_mutex_lock(&t->lock);
+    struct listed *list = calloc(t->n + 1, sizeof *list);
+    if (!list)
+        abort();
+    for (size_t i = 0; i < t->n; i++) {
+        if (!t->all[i]->noted)
+            continue;
+        list[*n].last = t->all[i]->last;
+        memcpy(list[(*n)++].id, t->all[i]->id, sizeof list->id);
+    }
+    pthread_mutex_unlock(&t->lock);
+    qsort(list, *n, sizeof *list, later_first);
+    return list;
+}
+
+/* Mail goes on meanwhile: the lock is taken for each of them, and only as long as it is copied. */
+json_t *incidents_latest(struct incidents *t, int64_t now, size_t limit)
+{
+    size_t n;
+    struct listed *index = incidents_index(t, &n);
+    json_t *list = json_array();
+    for (size_t i = 0; i < n && i < limit; i++) {
+        json_t *one = incident_document(t, index[i].id, now);
+        if (one)
+            json_array_append_new(list, one);
+    }
+    free(index);
+    return list;
+}
+
+json_t *incidents_list(struct incidents *t, int64_t now)
+{
+    return incidents_latest(t, now, SIZE_MAX);
 }

@@ -99,10 +99,9 @@ void incident_slept(int64_t ms, char out[32]);
 /* Cuts and NUL-terminates. */
 void incident_keep(char *out, size_t size, struct span);
 
-/* Snapshots, which share nothing with the table: those shown or, to_save, those changed, which are
- * marked as being saved. malloc'd. The document ends the snapshot. whole: with what is needed to
- * load it again. */
-struct incident *incident_snapshots(struct incidents *, bool to_save, size_t *n);
+/* Snapshots, which share nothing with the table, of those that changed, which are marked as being
+ * saved. malloc'd. The document ends the snapshot. whole: with what is needed to load it again. */
+struct incident *incident_snapshots(struct incidents *, size_t *n);
 json_t *incident_paper(struct incidents *, struct incident *snapshot, int64_t now, bool whole);
 void incident_clear(struct incident *); /* frees what it owns, not itself */
 

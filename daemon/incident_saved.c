@@ -199,7 +199,7 @@ static void look(struct incidents *t, int64_t now)
     if (now - t->looked < LOOK_EVERY)
         return;
     t->looked = now;
-    struct incident *snap = incident_snapshots(t, true, &n);
+    struct incident *snap = incident_snapshots(t, &n);
     for (size_t i = 0; i < n; i++) {
         char id[INCIDENT_TEXT];
         memcpy(id, snap[i].id, sizeof id);
@@ -223,7 +223,7 @@ void incidents_save(struct incidents *t, struct keeper *keeper, struct mailbox *
         look(t, now);
         return;
     }
-    struct incident *snap = incident_snapshots(t, true, &n);
+    struct incident *snap = incident_snapshots(t, &n);
     for (size_t i = 0; i < n; i++)
         save(t, &snap[i], keeper, home, now);
     free(snap);
