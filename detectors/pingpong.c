@@ -106,7 +106,8 @@ static bool answers(const struct pair *p, const struct subject *s, unsigned d)
     for (size_t i = 0; i < c->nreferences; i++)
         if (c->reference[i] == p->message_id)
             return true;
-    if (p->subject && c->base_hash == p->subject && s->fp.subject.n > p->subject_bytes)
+    if (p->subject && c->base_hash == p->subject &&
+        (c->prefixes || s->fp.subject.n > p->subject_bytes))
         return true;
     return contains(&p->side[1 - d].sketch, &s->fp.sketch, ANSWERS);
 }
