@@ -269,14 +269,20 @@ static size_t prefix_bytes(struct span s, enum kind *kind)
     return 0;
 }
 
-/* "[tag]" before something; how many bytes. */
+/* "[tag]" or "***tag***", as filters write it, before something; how many bytes. */
 static size_t tag_bytes(struct span s)
 {
     enum { TAG_BYTES = 48 };
-    if (s.p[0] != '[')
+    static const struct span stars = SPAN_INIT("***");
+    struct span head = span_head(s, TAG_BYTES), inside = span_from(head, stars.n);
+    size_t close = 0;
+    if (s.p[0] == '[')
+        close = span_find(head, ']') + 1;
+    else if (span_starts(s, stars))
+        close = stars.n + span_find(inside, '*') + stars.n;
+    if (close > head.n || !span_trim(span_from(s, close)).n)
         return 0;
-    size_t close = span_find(span_head(s, TAG_BYTES), ']');
-    return close < s.n && close < TAG_BYTES && span_trim(span_from(s, close + 1)).n ? close + 1 : 0;
+    return s.p[0] == '[' || span_starts(span_from(s, close - stars.n), stars) ? close : 0;
 }
 
 void topic_read(struct topic *t, struct arena *a, struct span subject)
