@@ -1,7 +1,8 @@
 /*
  * blame.c - the dossiers of a message, and the names that come out of them.
  *
- * Invariant: a name is only given on shares of what was seen, never on one copy's say-so.
+ * Invariant: a name is only given on shares of what was seen, never on one copy's say-so, and to
+ * nobody while nothing was proved: a list that does not mark itself leaves the same shares.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -133,8 +134,50 @@ static int dossier_find(const struct record *r, uint32_t server)
     return NOBODY;
 }
 
-static int dossier_open(struct record *r, const struct node *node)
+/* A name of the Internet, rather than one that a network gave itself? */
+static bool host_public(struct span host)
 {
+    static const struct span own[] = {SPAN_INIT("local"), SPAN_INIT("lan"),
+                                      SPAN_INIT("localdomain"), SPAN_INIT("internal"),
+                                      SPAN_INIT("intra")};
+    size_t dot = span_rfind(host, '.');
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        if (dot < host.n && span_eq(span_from(host, dot + 1), own[i]))
+            return false;
+    return dot < host.n;
+}
+
+/* Does the machine at node i's address call itself after another addressee, and `by` is not his? It
+ * wrote no line of its own, then: `by` is whoever handed it the message, and is not to be named for
+ * it. Nor is who it says it is, which anybody may say. */
+static bool silent(const struct scene *sc, size_t i)
+{
+    const struct subject *s = sc->o->subject;
+    const struct path *p = &s->path;
+    const struct node *node = &p->node[i];
+    const struct hop *next = i + 1 < p->n ? p->node[i + 1].hop : NULL;
+    struct span helo = next ? next->helo : s->envelope->helo;
+    if (!node->hop || node->server.n == node->host.n || (next && next->reinjected) ||
+        !host_public(node->host))
+        return false;
+    return scene_find(sc, label_hash(s, helo)) >= 0 &&
+           scene_find(sc, label_hash(s, node->host)) < 0;
+}
+
+static void dossier_name(struct dossier *d, const struct scene *sc, size_t i)
+{
+    const struct node *node = &sc->o->subject->path.node[i];
+    size_t n = 0;
+    if (silent(sc, i))
+        d->name[n++] = '?';
+    span_show(n ? span_from(node->server, node->host.n) : node->server, d->name + n,
+              sizeof d->name - n);
+}
+
+static int dossier_open(const struct scene *sc, size_t i)
+{
+    struct record *r = sc->record;
+    const struct node *node = &sc->o->subject->path.node[i];
     int at = dossier_find(r, node->server_id);
     if (at != NOBODY || r->ndossiers == DOSSIERS_MAX)
         return at;
@@ -147,7 +190,7 @@ static int dossier_open(struct record *r, const struct node *node)
     struct dossier *d = &r->dossier[r->ndossiers];
     memset(d, 0, sizeof *d);
     d->server = node->server_id;
-    span_show(node->server, d->name, sizeof d->name);
+    dossier_name(d, sc, i);
     return (int)r->ndossiers++;
 }
 
@@ -233,7 +276,7 @@ int blame_enter(struct scene *sc, size_t from, bool begins, uint64_t r, uint32_t
     size_t n = 0;
     double top = 0;
     for (size_t i = from; i < p->n; i++) {
-        int at = p->node[i].own ? NOBODY : dossier_open(record, &p->node[i]);
+        int at = p->node[i].own ? NOBODY : dossier_open(sc, i);
         bool again = false;
         for (size_t j = 0; j < n; j++)
             again |= entered[j] == at;
@@ -429,8 +472,8 @@ static struct span site_text(struct arena *a, const struct suspect *s, const int
 }
 
 /* Judges one site; false: nothing to say, or its best was reported already. */
-static bool site_judge(struct suspect *s, int head, const struct site *site, struct arena *a,
-                       struct culprit *out)
+static bool site_judge(const struct record *r, struct suspect *s, int head, const struct site *site,
+                       struct arena *a, struct culprit *out)
 {
     int run[DOSSIERS_MAX], best = NOBODY;
     size_t n = site_run(s, head, run);
@@ -450,7 +493,8 @@ static bool site_judge(struct suspect *s, int head, const struct site *site, str
         return false;
     s[best].done = true;
     *out = (struct culprit){
-        .named = s[best].score >= site->name_min_score &&
+        .named = (r->storm || s[best].d->conviction) && s[best].d->name[0] != '?' &&
+                 s[best].score >= site->name_min_score &&
                  (n == 1 || s[best].score - second >= site->name_margin),
         .server = s[best].d->server,
         .score = s[best].score,
@@ -521,7 +565,7 @@ size_t blame_culprits(const struct record *r, const struct site *site, struct ar
         heads |= s[i].head;
     for (size_t i = 0; i < nsuspects; i++)
         if (s[i].head || !heads)
-            n += site_judge(s, (int)i, site, a, &(*out)[n]);
+            n += site_judge(r, s, (int)i, site, a, &(*out)[n]);
     qsort(*out, n, sizeof **out, culprit_order);
     n = culprits_merge(*out, n);
     return n < CULPRITS_MAX ? n : CULPRITS_MAX;

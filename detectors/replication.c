@@ -266,6 +266,12 @@ static bool begins_again(const struct turn *t, const struct addressee *a)
     return t->s->fp.list_marked && at && at->host == (uint32_t)t->s->path.node[0].host_hash;
 }
 
+/* At most the machine where it began is the same, and no acceptance. */
+static bool begins_alike(const struct path *p, size_t from)
+{
+    return from <= (p->node[0].hop ? 0 : 1);
+}
+
 static void relate_copies(struct turn *t)
 {
     const struct path *p = &t->s->path;
@@ -282,7 +288,8 @@ static void relate_copies(struct turn *t)
         c->rel = rel;
         if (t->stuck && rel.relation != REL_DETOUR)
             c->rel = (struct relating){REL_SAME, 0, true};
-        else if (t->reissue && rel.relation != REL_DETOUR && (rel.from == 0 || rel.from == p->n))
+        else if (t->reissue && rel.relation != REL_DETOUR &&
+                 (begins_alike(p, rel.from) || rel.from == p->n))
             c->rel = (struct relating){REL_FORK, 0, true};
         else if (rel.relation == REL_FORK && rel.from == 0 && begins_again(t, c->a))
             c->rel = (struct relating){.relation = REL_RESEND};
@@ -406,7 +413,7 @@ static bool repeats(const struct turn *t, struct copy *c)
         c->rel.from = c->rel.begins ? 0 : p->n - 1;
         return true;
     }
-    if (c->rel.relation != REL_RESEND || c->rel.from > (p->node[0].hop ? 0 : 1) ||
+    if (c->rel.relation != REL_RESEND || !begins_alike(p, c->rel.from) ||
         (c->a->resend < site->a_resend && !t->r->storm))
         return false;
     c->rel.from = 0;

@@ -5,6 +5,7 @@
 
 #include <cmocka.h>
 
+#include "alias.h"
 #include "bloomring.h"
 #include "past.h"
 
@@ -20,6 +21,7 @@ struct step {
     const char *list;
     char fate;
     bool acked, cycle, known, transit, connector;
+    bool anew;     /* a re-issue, by its text */
     int64_t later; /* ms after the others */
 };
 struct story {
@@ -139,6 +141,16 @@ static const struct story stories[] = {
       {STEP("pickup mbx/1", B, "Kt")},
       {STEP("pickup mbx/2", B, "Rt")},
       {STEP("pickup mbx/3", B, "Rh")}}},
+    {"but what one machine writes anew each time is no retry",
+     "",
+     {{STEP("o isp gw", B, "F+")},
+      {STEP("sbs mbx/1", B, "Kt"), .anew = true},
+      {STEP("sbs mbx/2", B, "Kh"), .anew = true}}},
+    {"unless the retry is of one that was written anew",
+     "",
+     {{STEP("o isp gw", B, "F+")},
+      {STEP("sbs mbx/1 smart/1", B, "Kt"), .anew = true},
+      {STEP("sbs mbx/1 smart/2", B, "Rt"), .anew = true}}},
     {"but a machine that has the first copy's name may try again",
      "",
      {{STEP("pc", B, "F+")},
@@ -314,6 +326,7 @@ static void observe(struct past *p, struct record *r, const struct step *step, c
     struct observation o = {
         .subject = s, .ordinary = ordinary, .known = known, .transit = step->transit};
 
+    o.join = step->anew ? JOIN_TEXT : JOIN_OWN;
     past_subject(p, s, 1, 1, step->path, step->rcpts, visible);
     s->now += step->later;
     for (size_t i = 0; i < PATH_MAX_NODES; i++)
@@ -747,6 +760,70 @@ static void test_name_by_address(void **state)
     }
 }
 
+/* A list that does not mark itself leaves the shares of a faulty server in its dossier; it is named
+ * when it does what a list does not do. */
+static void test_no_name_without_a_proof(void **state)
+{
+    static const char to[] = "all@l.example friends@l.example";
+    static const struct step steps[] = {
+        {.path = "o isp", .rcpts = B " " C " " D},
+        {.path = "o isp/1@all@l.example list[192.0.2.9]/1", .rcpts = B},
+        {.path = "o isp/1@all@l.example list[192.0.2.9]/2", .rcpts = C},
+        {.path = "o isp/1@all@l.example list[192.0.2.9]/3", .rcpts = D},
+        {.path = "o isp/2@all@l.example list[192.0.2.9]/4", .rcpts = B},
+    };
+    struct past p;
+    struct record *r = record_new(0);
+    struct replication_signals out;
+    struct subject s;
+    struct report report;
+
+    (void)state;
+    past_open(&p);
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        observe(&p, r, &steps[i], to, &s, &out);
+        settle(r, s.envelope, &out, 0);
+        replication_report(r, &p.site, p.arena, &report);
+        assert_int_equal(report.nculprits, i >= 3);
+        if (i >= 3)
+            assert_int_equal(report.culprits[0].named, i > 3);
+    }
+    assert_true(span_eq(report.culprits[0].relay, SPAN("list[192.0.2.9]")));
+    record_free(&r);
+    past_close(&p);
+}
+
+/* A server that writes no Received field: its address follows the name of who handed it the mail.
+ * What it calls itself may be somebody else's name. */
+static void test_silent_server(void **state)
+{
+    struct past p;
+    struct record *r = record_new(0);
+    struct replication_signals out;
+    struct subject s;
+    struct report report;
+    char path[128];
+
+    (void)state;
+    past_open(&p);
+    for (int i = 0; i < 6; i++) {
+        struct observation o = {.subject = &s,
+                                .ordinary = (uint32_t[PATH_MAX_NODES]){0},
+                                .known = (bool[PATH_MAX_NODES]){false}};
+        sprintf(path, i ? "o isp mx.provider.example[192.0.2.9]/%d" : "o isp", i);
+        past_subject(&p, &s, 1, 1, path, B, "x@firm7.example y@firm8.example");
+        ((struct envelope *)s.envelope)->helo = SPAN("sbs.firm7.local");
+        assert_int_equal(replication_observe(r, &o, &out), OBSERVED_OK);
+        settle(r, s.envelope, &out, 0);
+    }
+    replication_report(r, &p.site, p.arena, &report);
+    assert_int_equal(report.nculprits, 1);
+    assert_false(report.culprits[0].named);
+    assert_true(span_eq(report.culprits[0].relay, SPAN("perhaps ?[192.0.2.9]")));
+    record_free(&r);
+    past_close(&p);
+}
+
 /* --- memory --- */
 
 static void test_size(void **state)
@@ -958,6 +1035,8 @@ int main(void)
         cmocka_unit_test(test_shropshire),
         cmocka_unit_test(test_no_name_without_a_lead),
         cmocka_unit_test(test_name_by_address),
+        cmocka_unit_test(test_no_name_without_a_proof),
+        cmocka_unit_test(test_silent_server),
         cmocka_unit_test(test_size),
         cmocka_unit_test(test_places_are_bounded),
         cmocka_unit_test(test_addressees_are_bounded),
