@@ -162,7 +162,7 @@ static void text_turn(struct text *t, const struct chain *runs, const struct hop
             end = i;
         }
     for (size_t i = begin; i <= end; i++) {
-        if (i - begin == TEXT_TURN) {
+        if (i - begin == TEXT_TURN && i < end) {
             text_add(t, "-> (%zu more) ", end - i);
             i = end;
         }

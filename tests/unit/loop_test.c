@@ -182,6 +182,10 @@ static void a_long_turn_is_cut(void **state)
     assert_string_equal(l.evidence,
                         "a.x was visited 3 times: a.x -> b.x -> c.x -> d.x -> e.x -> f.x -> g.x "
                         "-> h.x -> (2 more) -> a.x; 21 Received fields");
+    n = header_of(header, sizeof(header),
+                  "a.x b.x c.x d.x e.x f.x g.x h.x a.x b.x c.x d.x e.x f.x g.x h.x a.x");
+    l = judged(a, span_of(header, n));
+    assert_non_null(strstr(l.evidence, "g.x -> h.x -> a.x; 17 Received fields"));
     arena_free(&a);
 }
 
