@@ -568,6 +568,11 @@ static void test_conflict(void **state)
     }
     assert_int_equal(r->nvariants, K_VARIANTS);
     assert_int_equal(r->variant[0].f, 1);
+    s.fp.f = 99; /* the same words, no Date, an attachment: another scan */
+    s.fp.nattachments = 1;
+    assert_int_equal(replication_observe(r, &o, &out), OBSERVED_CONFLICT);
+    s.fp.date = SPAN("1138010400");
+    assert_int_equal(replication_observe(r, &o, &out), OBSERVED_OK);
     record_free(&r);
     past_close(&p);
 }
