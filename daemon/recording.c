@@ -188,16 +188,19 @@ static struct span as_it_came(const struct stored *s, struct span message)
 {
     const struct message *m = s->m;
     const struct field *last = s->top ? s->top : field_named(m, SPAN("return-path"));
-    struct span above = {0};
     if (!last)
         return message;
-    for (const struct field *f = m->fields; f < last; f++) {
-        if (!s->top || !of_final_delivery(f))
-            above = arena_join(s->arena, above, span_of(m->head + f->at, field_end(m, f) - f->at),
-                               span_of(NULL, 0));
-    }
     struct span rest = span_from(message, field_end(m, last));
-    return above.n ? arena_join(s->arena, above, rest, span_of(NULL, 0)) : rest;
+    uint8_t *kept = last > m->fields ? arena_alloc(s->arena, last->at) : NULL;
+    size_t n = 0;
+    for (const struct field *f = m->fields; f < last; f++) {
+        size_t bytes = field_end(m, f) - f->at;
+        if (s->top && of_final_delivery(f))
+            continue;
+        memcpy(kept + n, m->head + f->at, bytes);
+        n += bytes;
+    }
+    return n ? arena_join(s->arena, span_of(kept, n), rest, span_of(NULL, 0)) : rest;
 }
 
 void recording_of_mail(struct recording *r, struct arena *arena, const struct keys *keys,

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
@@ -111,6 +112,27 @@ static void a_long_header_loses_nothing(void **state)
     }
 }
 
+static void many_fields_above_cost_their_bytes(void **state)
+{
+    (void)state;
+    enum { FIELDS = 1500, BYTES = 500 };
+    struct arena *a = arena_new();
+    struct recording r;
+    size_t n = 0;
+    char *mail = malloc(FIELDS * BYTES + 1000);
+    assert_non_null(mail);
+    for (int i = 0; i < FIELDS; i++)
+        n += (size_t)sprintf(mail + n, "X-%d: %0*d\n", i, BYTES - 10, i);
+    size_t above = n;
+    n += (size_t)sprintf(mail + n, "%s%s", TOP, REST);
+    recording_of_mail(&r, a, &keys, span_of(NULL, 0), span_of(mail, n));
+    assert_int_equal(r.data.n, n - strlen(TOP));
+    assert_memory_equal(r.data.p, mail, above);
+    assert_true(arena_used(a) < 10 * n);
+    arena_free(&a);
+    free(mail);
+}
+
 /* Around "data". */
 #define LINE(data) "{\"t\": 1.5, \"rcpt\": [\"b@b.example\"], \"data\": \"" data "\"}"
 
@@ -203,6 +225,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(stored_mail_has_an_envelope),
         cmocka_unit_test(a_long_header_loses_nothing),
+        cmocka_unit_test(many_fields_above_cost_their_bytes),
         cmocka_unit_test(lines_are_read),
         cmocka_unit_test(a_line_tells_everything),
     };
