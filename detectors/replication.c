@@ -133,17 +133,19 @@ static size_t common(const struct record *r, const struct path *p, uint32_t leaf
     return at ? at->depth + 1u : 0;
 }
 
-/* Has the copy no more in common with another than the machine it came from, by its address, which
- * is no acceptance, and with the first copy, whose first place is given, not even that? Then the
- * trace before it was cut off, and it is neither the same queue entry nor the same delivery again.
+/* Has the copy no more in common with another than the machine it came from, which is no
+ * acceptance, and with the first copy, whose first place is given, not even that? Then the trace
+ * before it was cut off, and it is neither the same queue entry nor the same delivery again. A
+ * machine without an address of its own tells that only where a server wrote down that it took the
+ * copy in.
  */
 static bool cut_off(const struct path *p, const struct place *first, size_t with_any)
 {
     const struct node *source = &p->node[0];
     if (!first || first->depth || first->host == (uint32_t)source->host_hash)
         return false;
-    return with_any == 0 ||
-           (with_any == 1 && !source->hop && span_find(source->server, '[') < source->server.n);
+    bool told = p->n > 1 || span_find(source->server, '[') < source->server.n;
+    return with_any == 0 || (with_any == 1 && !source->hop && told);
 }
 
 enum { FAR = 3 }; /* nodes of a path that tells where a message came from */
