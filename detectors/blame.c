@@ -174,24 +174,58 @@ static void dossier_name(struct dossier *d, const struct scene *sc, size_t i)
               sizeof d->name - n);
 }
 
+/* Who is nobody: a place that left neither its name nor an address. */
+static bool somebody(const struct node *n)
+{
+    return !n->own && !span_eq(n->server, SPAN("?"));
+}
+
+/* A new dossier; when there are as many as may be, instead of the one with the fewest detours that
+ * is neither convicted nor of this moment: who invents names pushes out his own. Or NOBODY. */
+static int dossier_room(struct record *r, int64_t now)
+{
+    int least = NOBODY;
+    if (r->ndossiers < DOSSIERS_MAX) {
+        if (r->ndossiers == r->capdossiers) {
+            r->capdossiers = r->capdossiers ? 2 * r->capdossiers : 4;
+            r->dossier = realloc(r->dossier, r->capdossiers * sizeof *r->dossier);
+            if (!r->dossier)
+                abort();
+        }
+        return (int)r->ndossiers++;
+    }
+    for (int i = 0; i < DOSSIERS_MAX; i++) {
+        const struct dossier *d = &r->dossier[i];
+        if (!d->conviction && d->until < now && (least == NOBODY || d->n < r->dossier[least].n))
+            least = i;
+    }
+    return least;
+}
+
 static int dossier_open(const struct scene *sc, size_t i)
 {
     struct record *r = sc->record;
     const struct node *node = &sc->o->subject->path.node[i];
     int at = dossier_find(r, node->server_id);
-    if (at != NOBODY || r->ndossiers == DOSSIERS_MAX)
+    if (at != NOBODY || (at = dossier_room(r, sc->o->subject->now)) == NOBODY)
         return at;
-    if (r->ndossiers == r->capdossiers) {
-        r->capdossiers = r->capdossiers ? 2 * r->capdossiers : 4;
-        r->dossier = realloc(r->dossier, r->capdossiers * sizeof *r->dossier);
-        if (!r->dossier)
-            abort();
-    }
-    struct dossier *d = &r->dossier[r->ndossiers];
+    struct dossier *d = &r->dossier[at];
     memset(d, 0, sizeof *d);
     d->server = node->server_id;
     dossier_name(d, sc, i);
-    return (int)r->ndossiers++;
+    return at;
+}
+
+bool blame_rare(const struct record *r, const struct path *p, size_t from)
+{
+    for (size_t i = from; i < p->n; i++) {
+        if (!somebody(&p->node[i]))
+            continue;
+        int at = dossier_find(r, p->node[i].server_id);
+        if (at == NOBODY ? r->ndossiers < DOSSIERS_MAX : r->dossier[at].n < RARE)
+            return true;
+    }
+    return false;
 }
 
 /* Delivery should have ended below or here: it was accepted "for" another visible addressee, and
@@ -276,7 +310,7 @@ int blame_enter(struct scene *sc, size_t from, bool begins, uint64_t r, uint32_t
     size_t n = 0;
     double top = 0;
     for (size_t i = from; i < p->n; i++) {
-        int at = p->node[i].own ? NOBODY : dossier_open(sc, i);
+        int at = somebody(&p->node[i]) ? dossier_open(sc, i) : NOBODY;
         bool again = false;
         for (size_t j = 0; j < n; j++)
             again |= entered[j] == at;
@@ -291,17 +325,6 @@ int blame_enter(struct scene *sc, size_t from, bool begins, uint64_t r, uint32_t
         }
     }
     return best;
-}
-
-bool blame_rare(const struct record *r, const struct path *p)
-{
-    for (size_t i = 0; i < p->n; i++) {
-        int at = p->node[i].own ? NOBODY : dossier_find(r, p->node[i].server_id);
-        if (!p->node[i].own &&
-            (at == NOBODY ? r->ndossiers < DOSSIERS_MAX : r->dossier[at].n < RARE))
-            return true;
-    }
-    return false;
 }
 
 int blame_convicted(const struct record *r, const struct path *p, size_t from)

@@ -37,10 +37,10 @@ uint32_t scene_label(const struct scene *, const struct recipient *);
  * trace was cut off there; then a pickup that is the oldest hop counts as well, and the first
  * server is the one returned. */
 int blame_enter(struct scene *, size_t from, bool begins, uint64_t r, uint32_t rlabel);
-/* Has a server of the path so few detours that this one is worth entering? */
-bool blame_rare(const struct record *, const struct path *);
 /* The first convicted server of node[from..], or NOBODY; enters nothing. */
 int blame_convicted(const struct record *, const struct path *, size_t from);
+/* Has a server of node[from..] so few detours that this one is worth entering? */
+bool blame_rare(const struct record *, const struct path *, size_t from);
 double blame_score(const struct record *, const struct dossier *);
 const char *conviction_text(enum conviction);
 

@@ -389,16 +389,6 @@ static void blame_copy(struct turn *t, size_t i, size_t nvisible)
     r->convicted += d->conviction != CONVICTION_NONE;
 }
 
-/* In a storm most of the evidence is in: from ENTERED_ALL on only some transactions are entered,
- * and those of servers that were hardly seen. */
-enum { ENTERED_ALL = 256, ENTERED_ONE_IN = 16 };
-
-static bool entered(const struct record *r, const struct path *p)
-{
-    uint32_t n = r->duplicate_transactions;
-    return !r->storm || n <= ENTERED_ALL || n % ENTERED_ONE_IN == 0 || blame_rare(r, p);
-}
-
 /* Recipients of one transaction that are looked at one by one; the rest go with the others. */
 enum { ENTRIES_EACH = 1024 };
 
@@ -423,17 +413,40 @@ static bool repeats(const struct turn *t, struct copy *c)
     return true;
 }
 
+/* Is somebody to be blamed for this copy? */
+static bool blamable(const struct turn *t, struct copy *c)
+{
+    return c->rel.relation == REL_DETOUR || c->rel.relation == REL_FORK || repeats(t, c);
+}
+
+/* In a storm most of the evidence is in: from ENTERED_ALL on only some transactions are entered,
+ * and those of servers that were hardly seen. */
+enum { ENTERED_ALL = 256, ENTERED_ONE_IN = 16 };
+
+static bool entered(const struct turn *t)
+{
+    const struct record *r = t->r;
+    uint32_t n = r->duplicate_transactions;
+    if (!r->storm || n <= ENTERED_ALL || n % ENTERED_ONE_IN == 0)
+        return true;
+    size_t from = t->s->path.n;
+    for (size_t i = 0; i < t->e->nrecipients; i++)
+        if (t->copy[i].rel.from < from && blamable(t, &t->copy[i]))
+            from = t->copy[i].rel.from;
+    return blame_rare(r, &t->s->path, from);
+}
+
 static void blame_copies(struct turn *t)
 {
     const struct path *p = &t->s->path;
     int cache[PATH_MAX_NODES]; /* per start: what was entered for all without a label of their own
                                 */
-    bool cached[PATH_MAX_NODES] = {false}, enter = entered(t->r, p);
+    bool cached[PATH_MAX_NODES] = {false}, enter = entered(t);
     struct scene *scene = enter ? scene_new(t->r, t->o) : NULL;
     size_t nvisible = enter ? count_visible(t) : 0;
     for (size_t i = 0; i < t->e->nrecipients; i++) {
         struct copy *c = &t->copy[i];
-        if (c->rel.relation != REL_DETOUR && c->rel.relation != REL_FORK && !repeats(t, c))
+        if (!blamable(t, c))
             continue;
         if (!enter) {
             c->blamed = blame_convicted(t->r, p, c->rel.from);

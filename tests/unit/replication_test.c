@@ -696,6 +696,80 @@ static void test_shropshire(void **state)
     free(all);
 }
 
+/* n transactions that went through a server, each a second after the one before. */
+static void storm_through(struct past *p, struct record *r, const char *form, int n)
+{
+    for (int i = 0; i < n; i++) {
+        struct replication_signals out;
+        struct subject s;
+        char path[128];
+        int serial = (int)r->duplicate_transactions;
+
+        sprintf(path, form, serial, serial);
+        observe(
+            p, r,
+            &(struct step){.path = path, .rcpts = B " " C " " D, .later = 1000LL * serial + 1000},
+            "", &s, &out);
+        settle(r, s.envelope, &out, 0);
+        arena_free(&p->arena);
+        p->arena = arena_new();
+    }
+}
+
+static bool names(struct past *p, const struct record *r, const char *server)
+{
+    struct report report;
+    bool found = false;
+
+    replication_report(r, &p->site, p->arena, &report);
+    for (size_t i = 0; i < report.nculprits; i++)
+        found |= report.culprits[i].named && span_eq(report.culprits[i].relay, span_str(server));
+    return found;
+}
+
+/* Who joins a long storm late, and with few copies, is named as well; and names that somebody
+ * invents, as many as he likes, push out neither those nor who comes after them. */
+static void test_late_joiners(void **state)
+{
+    struct past p;
+    struct record *r = record_new(0);
+
+    (void)state;
+    past_open(&p);
+    storm_through(&p, r, "o isp", 1);
+    storm_through(&p, r, "o isp one[192.0.2.1]^/%d smart/%d", 300);
+    assert_true(r->storm);
+    storm_through(&p, r, "o isp two[192.0.2.2]^/%d smart/%d", 3);
+    assert_true(names(&p, r, "one[192.0.2.1]"));
+    assert_true(names(&p, r, "two[192.0.2.2]"));
+    storm_through(&p, r, "o isp x%d y%d", 2000);
+    assert_int_equal(r->ndossiers, DOSSIERS_MAX);
+    storm_through(&p, r, "o isp three[192.0.2.3]^/%d smart/%d", 20);
+    assert_int_equal(r->ndossiers, DOSSIERS_MAX);
+    assert_true(names(&p, r, "one[192.0.2.1]"));
+    assert_true(names(&p, r, "two[192.0.2.2]"));
+    assert_true(names(&p, r, "three[192.0.2.3]"));
+    record_free(&r);
+    past_close(&p);
+}
+
+/* A server that left neither its name nor an address is nobody's, and nobody is blamed for it. */
+static void test_nobody(void **state)
+{
+    struct past p;
+    struct record *r = record_new(0);
+
+    (void)state;
+    past_open(&p);
+    storm_through(&p, r, "o isp", 1);
+    storm_through(&p, r, "? sbs/%d smart/%d", 8);
+    assert_int_equal(r->ndossiers, 2);
+    for (size_t i = 0; i < r->ndossiers; i++)
+        assert_string_not_equal(r->dossier[i].name, "?");
+    record_free(&r);
+    past_close(&p);
+}
+
 /* Nothing but host names that anybody could have: no name, the site. */
 static void test_no_name_without_a_lead(void **state)
 {
@@ -1044,6 +1118,8 @@ int main(void)
         cmocka_unit_test(test_conflict),
         cmocka_unit_test(test_tiny_text),
         cmocka_unit_test(test_shropshire),
+        cmocka_unit_test(test_late_joiners),
+        cmocka_unit_test(test_nobody),
         cmocka_unit_test(test_no_name_without_a_lead),
         cmocka_unit_test(test_name_by_address),
         cmocka_unit_test(test_no_name_without_a_proof),
