@@ -26,7 +26,7 @@ const char *incident_kind_text(enum incident_kind kind)
 struct incidents *incidents_new(struct store *store, const struct site *site)
 {
     struct incidents *t = calloc(1, sizeof *t);
-    if (!t || !(t->bucket = calloc(BUCKETS, sizeof *t->bucket)))
+    if (!t || !(t->bucket = calloc(BUCKETS, sizeof(struct handle *))))
         abort();
     t->store = store;
     t->site = site;

@@ -138,11 +138,12 @@ static int best_first(const void *a, const void *b)
 /* Best first, at most CULPRITS_MAX. Takes the list. */
 static json_t *culprits_sorted(json_t *list)
 {
-    json_t *sorted[4 * CULPRITS_MAX] = {NULL}, *out = json_array();
+    enum { MOST = 4 * CULPRITS_MAX };
+    json_t *sorted[MOST] = {NULL}, *out = json_array();
     size_t n = 0;
-    for (; n < json_array_size(list) && n < sizeof sorted / sizeof *sorted; n++)
+    for (; n < json_array_size(list) && n < MOST; n++)
         sorted[n] = json_array_get(list, n);
-    qsort(sorted, n, sizeof *sorted, best_first);
+    qsort(sorted, n, sizeof(json_t *), best_first);
     for (size_t i = 0; i < n && i < CULPRITS_MAX; i++)
         json_array_append(out, sorted[i]);
     json_decref(list);

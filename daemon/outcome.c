@@ -359,7 +359,7 @@ static void print_rules(const struct outcome *o)
         any = true;
         printf("%-32s %10llu %10llu %10llu %12llu\n", policy_rule_name(o->policy, i),
                (unsigned long long)r->copies[DISP_HOLD],
-               (unsigned long long)(r->copies[DISP_THROTTLE] + r->copies[DISP_REJECT]),
+               (unsigned long long)r->copies[DISP_THROTTLE] + r->copies[DISP_REJECT],
                (unsigned long long)r->copies[DISP_TAG], (unsigned long long)r->first_held);
     }
     if (!any)

@@ -214,7 +214,7 @@ static void read_registry(struct recall *r, int64_t now)
         log_say(LOG_LEVEL_NOTICE, "storms remembered: %llu", (unsigned long long)p.n);
     if (p.damaged + torn)
         log_say(LOG_LEVEL_ERROR, "storms that were damaged on disk and are forgotten: %llu",
-                (unsigned long long)(p.damaged + torn));
+                (unsigned long long)p.damaged + torn);
 }
 
 static void remember(void *arg, const uint64_t *digest, size_t n, int64_t when)

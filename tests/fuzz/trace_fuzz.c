@@ -45,8 +45,10 @@ static void way_holds(const struct trace *t, const struct path *p)
     must(p->n >= 1 && p->n <= PATH_MAX_NODES && p->n >= t->nhops);
     for (size_t i = 0; i < p->n; i++) {
         const struct node *n = &p->node[i];
-        must(n->host.n > 0 && n->host.n <= 255 && span_starts(n->server, n->host));
-        must(n->server.n <= 255 + 48);
+        must(n->host.n > 0 && n->host.n <= 255);
+        must(n->server.n > 0 && n->server.n <= SERVER_NAME);
+        for (size_t k = 0; k < n->server.n; k++)
+            must(n->server.p[k] > ' ' && n->server.p[k] <= '~');
         must(host_org(n->host).n <= n->host.n);
     }
 }
