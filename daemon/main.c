@@ -114,14 +114,15 @@ static enum mode mode_in_force(const struct config *config)
 static void know_relays(struct daemon *d)
 {
     struct pipeline *p = &d->pipeline;
+    const struct config *c = d->config;
     bool damaged;
     char error[512];
-    if (keys_open(&d->keys, d->config->site_key) < 0)
+    if (keys_open(&d->keys, c->site_key) < 0)
         abort();
     d->times = standing_defaults;
-    d->times.probation = d->config->site.relay_probation;
+    d->times.probation = c->site.relay_probation;
     p->relays = relays_new(p->store, &d->keys, &d->times);
-    struct hold *view = hold_open(d->config->hold_path, false, &damaged, error);
+    struct hold *view = hold_open(c->hold_path, false, &damaged, error);
     if (!view || relays_load(p->relays, view) < 0)
         log_say(LOG_LEVEL_ERROR, "the relays that misbehaved cannot be read: %s",
                 view ? "the hold database is damaged" : error);
@@ -135,9 +136,10 @@ static void know_incidents(struct daemon *d)
     char error[512];
     bool damaged;
     struct pipeline *p = &d->pipeline;
-    p->incidents = incidents_new(p->store, &d->config->site);
+    const struct config *c = d->config;
+    p->incidents = incidents_new(p->store, &c->site);
     incidents_tell(p->incidents, p->relays);
-    struct hold *view = hold_open(d->config->hold_path, false, &damaged, error);
+    struct hold *view = hold_open(c->hold_path, false, &damaged, error);
     if (!view || incidents_load(p->incidents, view, clock_now()) < 0)
         log_say(LOG_LEVEL_ERROR, "the storms of the past cannot be read: %s",
                 view ? "the hold database is damaged" : error);

@@ -105,7 +105,7 @@ static void buckets_grow(struct shard *s)
     size_t nold = s->nbuckets;
     struct block **old = s->bucket;
     s->nbuckets = nold ? 2 * nold : BUCKETS_FIRST;
-    s->bucket = calloc(s->nbuckets, sizeof *s->bucket);
+    s->bucket = calloc(s->nbuckets, sizeof(struct block *));
     if (!s->bucket)
         abort();
     for (size_t i = 0; i < nold; i++)
