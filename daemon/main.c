@@ -111,10 +111,9 @@ static enum mode mode_in_force(const struct config *config)
 }
 
 /* Before any mail: the first further copy through a relay that is known is held. */
-static void know_relays(struct daemon *d)
+static void know_relays(struct daemon *d, const struct config *c)
 {
     struct pipeline *p = &d->pipeline;
-    const struct config *c = d->config;
     bool damaged;
     char error[512];
     if (keys_open(&d->keys, c->site_key) < 0)
@@ -131,12 +130,11 @@ static void know_relays(struct daemon *d)
 }
 
 /* Storms of the last 400 days, by which one that comes back is known again. */
-static void know_incidents(struct daemon *d)
+static void know_incidents(struct daemon *d, const struct config *c)
 {
     char error[512];
     bool damaged;
     struct pipeline *p = &d->pipeline;
-    const struct config *c = d->config;
     p->incidents = incidents_new(p->store, &c->site);
     incidents_tell(p->incidents, p->relays);
     struct hold *view = hold_open(c->hold_path, false, &damaged, error);
@@ -164,10 +162,10 @@ static void start(struct daemon *d)
     if (!(p->journal = journal_open(c->hold_path, c->journal_keep, error)))
         log_die("%s", error);
     p->store = c->store_none ? store_none_open() : store_memory_open(&c->site, c->store_memory);
-    know_relays(d);
+    know_relays(d, c);
     if (!c->store_none)
         p->recall = recall_start(c, d->keys.id, p->store, p->keeper);
-    know_incidents(d);
+    know_incidents(d, c);
     atomic_store(&p->mode, mode_in_force(c));
     keeper_on_tick(p->keeper, each_tick, d);
     if (!(d->workers = workers_start(c, p, error)))
