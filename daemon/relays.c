@@ -190,9 +190,10 @@ static bool keep_text(char out[TEXT], const char *text)
     return true;
 }
 
+/* "perhaps X" and "one of X -> Y" accuse nobody. */
 static bool proven(const struct relay_note *n)
 {
-    return n->convicted + n->named + n->storm >= 2;
+    return n->named && (n->convicted || n->storm);
 }
 
 /* What it did before a person's word says nothing about the word. */

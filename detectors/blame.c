@@ -278,6 +278,7 @@ static void dossier_add(const struct scene *sc, struct dossier *d, size_t i, siz
     long ended = ended_for(s, i, r);
     long example = label >= 0 ? label : ended;
     d->ordinary = sc->o->ordinary[i];
+    d->delivers = sc->o->direct && sc->o->direct[i];
     d->n++;
     if (!d->since || s->now < d->since)
         d->since = s->now;
@@ -435,6 +436,13 @@ static const char *grade(struct arena *a, const struct dossier *d)
     return "claimed by one relay only";
 }
 
+/* A server that hands us its own mail itself, and is accused by one other relay only: whoever
+ * writes Received lines can write its name into them. */
+static bool hearsay(const struct dossier *d)
+{
+    return d->delivers && !d->direct && d->peers.n <= 1;
+}
+
 /* One dossier while culprits are looked for. */
 struct suspect {
     const struct dossier *d;
@@ -517,7 +525,7 @@ static bool site_judge(const struct record *r, struct suspect *s, int head, cons
     s[best].done = true;
     *out = (struct culprit){
         .named = (r->storm || s[best].d->conviction) && s[best].d->name[0] != '?' &&
-                 s[best].score >= site->name_min_score &&
+                 !hearsay(s[best].d) && s[best].score >= site->name_min_score &&
                  (n == 1 || s[best].score - second >= site->name_margin),
         .server = s[best].d->server,
         .score = s[best].score,

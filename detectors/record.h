@@ -107,6 +107,7 @@ struct dossier {
     uint32_t reinjected, label, ended, first, branch;
     struct few before, after, peers; /* server ids, server ids (0: us), peer orgs */
     bool direct;                     /* it handed copies to us itself */
+    bool delivers;                   /* hands us ordinary mail itself, as last asked */
     bool pickup;                     /* wrote a "mail pickup service" line */
     uint8_t conviction;              /* enum conviction */
     uint8_t nrcpts, ndomains;
@@ -158,9 +159,10 @@ struct record {
 struct observation {
     const struct subject *subject;
     const uint32_t *ordinary; /* per path node: messages seen through this host in normal flow */
-    const bool *known; /* per path node: convicted in another storm, at most known_server ago */
-    bool transit;      /* the peer is a transit relay: never "quick"-convicted */
-    unsigned join;     /* enum join: by which name the store found the record */
+    const bool *direct; /* per path node: it hands us ordinary mail itself; NULL: nobody does */
+    const bool *known;  /* per path node: convicted in another storm, at most known_server ago */
+    bool transit;       /* the peer is a transit relay: never "quick"-convicted */
+    unsigned join;      /* enum join: by which name the store found the record */
     const char *join_why;
     bool join_weak;               /* it rests on whom the message shows and goes to alone */
     const struct origin *origin;  /* kept if the record is new; NULL: nothing is */

@@ -21,7 +21,7 @@
 #include "record.h"
 
 enum {
-    VERSION = 2,
+    VERSION = 3,
     FLAG_STORM = 1,
     USED_GOT = 1, /* of an addressee */
     HEAD = 4 + 4 * 8 + 5 * 4 + 6 * 8 + 4 * 4 + 4 * 4,
@@ -137,7 +137,7 @@ static uint8_t *put_dossier(uint8_t *p, const struct dossier *d)
     p = put_few(p, &d->before);
     p = put_few(p, &d->after);
     p = put_few(p, &d->peers);
-    *p++ = (uint8_t)(d->direct | d->pickup << 1);
+    *p++ = (uint8_t)(d->direct | d->pickup << 1 | d->delivers << 2);
     *p++ = d->conviction;
     *p++ = d->nrcpts;
     *p++ = d->ndomains;
@@ -436,9 +436,10 @@ static void get_dossier(struct reader *in, struct dossier *d)
     get_few(in, &d->before);
     get_few(in, &d->after);
     get_few(in, &d->peers);
-    uint32_t flags = get_count(in, 1, 3);
+    uint32_t flags = get_count(in, 1, 7);
     d->direct = flags & 1;
     d->pickup = flags & 2;
+    d->delivers = flags & 4;
     d->conviction = (uint8_t)get_count(in, 1, CONVICTIONS - 1);
     d->nrcpts = (uint8_t)get_count(in, 1, QUICK_RCPTS);
     d->ndomains = (uint8_t)get_count(in, 1, QUICK_DOMAINS);

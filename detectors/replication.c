@@ -15,9 +15,10 @@
 
 /* ---- what is asked of the past, and remembered ---- */
 
-enum use { USE_ORDINARY, USE_KNOWN, USE_TRANSIT };
+enum use { USE_ORDINARY, USE_KNOWN, USE_TRANSIT, USE_DIRECT };
 enum { TRANSIT_UPSTREAMS = 5 };
 static const int64_t TRANSIT_LIFE = 30LL * 86400 * 1000;
+static const int64_t DIRECT_LIFE = 30LL * 86400 * 1000;
 
 /* `of` is a keyed hash already: mixing in the use needs no second one. */
 static struct tally ask(enum tally_kind kind, enum use use, uint64_t of)
@@ -44,12 +45,21 @@ struct tally replication_ordinary_tally(uint64_t host)
     return ask(TALLY_COUNT, USE_ORDINARY, host);
 }
 
+/* When this host last handed us ordinary mail itself. */
+static struct tally ask_direct(uint64_t host)
+{
+    struct tally t = ask(TALLY_MARK, USE_DIRECT, host);
+    t.length = DIRECT_LIFE;
+    return t;
+}
+
 static struct tally ask_known(const struct subject *s, uint32_t server)
 {
     return replication_known_tally(server, s->site->known_server);
 }
 
-/* Per foreign node: ordinary, known; then transit. replication_observation() reads this order. */
+/* Per foreign node: ordinary, known and, but for the one that hands us this message, direct; then
+ * transit. replication_observation() reads this order. */
 static void count(const struct subject *s, struct tallies *asks)
 {
     for (size_t i = 0; i < s->path.n; i++) {
@@ -58,6 +68,8 @@ static void count(const struct subject *s, struct tallies *asks)
             continue;
         tallies_add(asks, s->arena, replication_ordinary_tally(n->host_hash));
         tallies_add(asks, s->arena, ask_known(s, n->server_id));
+        if (i + 1 < s->path.n)
+            tallies_add(asks, s->arena, ask_direct(n->host_hash));
     }
     tallies_add(asks, s->arena, ask_transit(s));
 }
@@ -67,15 +79,18 @@ void replication_observation(struct observation *o, const struct subject *s,
 {
     uint32_t *ordinary = arena_zero(s->arena, s->path.n * sizeof *ordinary);
     bool *known = arena_zero(s->arena, s->path.n * sizeof *known);
+    bool *direct = arena_zero(s->arena, s->path.n * sizeof *direct);
     size_t at = 0;
-    *o = (struct observation){.subject = s, .ordinary = ordinary, .known = known};
+    *o = (struct observation){.subject = s, .ordinary = ordinary, .known = known, .direct = direct};
     if (!answers)
         return;
-    for (size_t i = 0; i < s->path.n && at + 1 < answers->n; i++) {
+    for (size_t i = 0; i < s->path.n && at + 2 < answers->n; i++) {
         if (s->path.node[i].own)
             continue;
         double n = answers->t[at++].answer;
         double marked = answers->t[at++].answer;
+        if (i + 1 < s->path.n)
+            direct[i] = answers->t[at++].answer > 0;
         ordinary[i] = n < 0 ? 0 : n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
         known[i] = marked > 0 && (double)s->now - marked < (double)s->site->known_server;
     }
@@ -96,6 +111,8 @@ static void learn(const struct subject *s, const struct signals *signals, struct
         if (!p->node[i].own)
             tallies_add(adds, s->arena, t);
     }
+    if (!p->node[p->n - 1].own)
+        tallies_add(adds, s->arena, ask_direct(p->node[p->n - 1].host_hash));
     if (p->n >= 3) {
         struct span upstream = host_org(p->node[p->n - 2].host);
         struct tally t = ask_transit(s);

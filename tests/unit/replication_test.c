@@ -845,6 +845,52 @@ static void test_name_by_address(void **state)
     }
 }
 
+/* Whoever writes Received lines can write a victim's name into them. A server that hands us its
+ * own mail itself is not named on the word of one other relay. */
+static void test_hearsay(void **state)
+{
+    static const struct {
+        const char *name, *path;
+        bool delivers, named;
+    } cases[] = {
+        {"one relay tells of a server we never met", "o sbs[192.0.2.9]^/%d relay/%d", false, true},
+        {"one relay tells of a server that comes itself", "o sbs[192.0.2.9]^/%d relay/%d", true,
+         false},
+        {"it came itself with the copies", "o sbs[192.0.2.9]^/%d", true, true},
+    };
+    static const uint32_t ordinary[PATH_MAX_NODES];
+    static const bool known[PATH_MAX_NODES];
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct past p;
+        struct record *r = record_new(0);
+        struct replication_signals out;
+        struct subject s;
+        struct report report;
+        bool direct[PATH_MAX_NODES];
+        char path[128];
+        past_open(&p);
+        for (size_t k = 0; k < PATH_MAX_NODES; k++)
+            direct[k] = cases[i].delivers;
+        observe(&p, r, &(struct step){.path = "o isp", .rcpts = B}, "", &s, &out);
+        settle(r, s.envelope, &out, 0);
+        for (int k = 0; k < 5; k++) {
+            struct observation o = {
+                .subject = &s, .ordinary = ordinary, .known = known, .direct = direct};
+            snprintf(path, sizeof path, cases[i].path, k, k);
+            past_subject(&p, &s, 1, 1, path, B, "");
+            assert_int_equal(replication_observe(r, &o, &out), OBSERVED_OK);
+            settle(r, s.envelope, &out, 0);
+        }
+        replication_report(r, &p.site, p.arena, &report);
+        bool named = report.nculprits && report.culprits[0].named;
+        if (named != cases[i].named)
+            fail_msg("%s: %snamed", cases[i].name, named ? "" : "not ");
+        record_free(&r);
+        past_close(&p);
+    }
+}
+
 /* A list that does not mark itself leaves the shares of a faulty server in its dossier; it is named
  * when it does what a list does not do. */
 static void test_no_name_without_a_proof(void **state)
@@ -1061,22 +1107,27 @@ static void test_observation_maps_answers(void **state)
     past_open(&p);
     past_subject(&p, &s, 1, 1, "o own= isp gw", B, "");
     replication_detector.count(&s, &t);
-    assert_int_equal(t.n, 3 * 2 + 1);
+    assert_int_equal(t.n, 2 * 3 + 2 + 1);
     for (size_t i = 0; i < t.n; i++)
         t.t[i].answer = (double)i + 1;
-    t.t[5].answer = (double)(s.now - p.site.known_server + 1); /* gw */
-    t.t[3].answer = (double)(s.now - p.site.known_server);     /* isp: too long ago */
-    t.t[6].answer = 4;
+    t.t[7].answer = (double)(s.now - p.site.known_server + 1); /* gw */
+    t.t[4].answer = (double)(s.now - p.site.known_server);     /* isp: too long ago */
+    t.t[5].answer = 0;
+    t.t[8].answer = 4;
     replication_observation(&o, &s, &t);
     assert_int_equal(o.ordinary[0], 1);
     assert_int_equal(o.ordinary[1], 0);
-    assert_int_equal(o.ordinary[2], 3);
-    assert_int_equal(o.ordinary[3], 5);
+    assert_int_equal(o.ordinary[2], 4);
+    assert_int_equal(o.ordinary[3], 7);
+    assert_true(o.direct[0]);
+    assert_false(o.direct[1]);
+    assert_false(o.direct[2]);
+    assert_false(o.direct[3]);
     assert_false(o.known[0]);
     assert_false(o.known[2]);
     assert_true(o.known[3]);
     assert_false(o.transit);
-    t.t[6].answer = 5;
+    t.t[8].answer = 5;
     replication_observation(&o, &s, &t);
     assert_true(o.transit);
     past_close(&p);
@@ -1094,9 +1145,10 @@ static void test_learn(void **state)
     past_open(&p);
     past_subject(&p, &s, 1, 1, "o.example up.example2 gw.example3", B, "");
     replication_detector.learn(&s, &signals, &t);
-    assert_int_equal(t.n, 4);
+    assert_int_equal(t.n, 5);
     assert_int_equal(t.t[0].kind, TALLY_COUNT);
-    assert_int_equal(t.t[3].kind, TALLY_SET);
+    assert_int_equal(t.t[3].kind, TALLY_MARK); /* gw hands us ordinary mail itself */
+    assert_int_equal(t.t[4].kind, TALLY_SET);
     t.n = 0;
     signals.replication.duplicates = 1; /* a storm teaches nothing about normal flow */
     signals.replication.learned = &server;
@@ -1129,6 +1181,7 @@ int main(void)
         cmocka_unit_test(test_addressees_are_bounded),
         cmocka_unit_test(test_laws),
         cmocka_unit_test(test_observation_maps_answers),
+        cmocka_unit_test(test_hearsay),
         cmocka_unit_test(test_learn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
