@@ -105,9 +105,9 @@ bool record_same_content(const struct record *r, const struct keys *keys,
     for (unsigned i = 0; i < r->nvariants; i++)
         if (r->variant[i].f == fp->f)
             return true;
-    if (!fp->date.n && fp->nattachments)
-        return false; /* a device that counts no time: one Message-ID, the same words, another scan
-                       */
+    if (!fp->date.n)
+        return false; /* a device or script that knows no time: one Message-ID, another count or
+                         another scan */
     for (unsigned i = 0; i < r->nvariants; i++)
         if (tiny_inside(&r->variant[i], keys, fp) || similar(&r->variant[i], fp))
             return true;

@@ -551,6 +551,7 @@ static void test_conflict(void **state)
     o.ordinary = zero;
     o.known = known;
     past_subject(&p, &s, 1, 1, "o isp", B, "");
+    s.fp.date = SPAN("1138010400");
     s.fp.sketch.n = 8;
     for (uint32_t i = 0; i < 8; i++)
         s.fp.sketch.value[i] = 100 + i;
@@ -574,10 +575,14 @@ static void test_conflict(void **state)
     }
     assert_int_equal(r->nvariants, K_VARIANTS);
     assert_int_equal(r->variant[0].f, 1);
-    s.fp.f = 99; /* the same words, no Date, an attachment: another scan */
+    s.fp.f = 99; /* nearly the same words and no Date: what cron counted, or another scan */
+    s.fp.date = (struct span){0};
+    assert_int_equal(replication_observe(r, &o, &out), OBSERVED_CONFLICT);
     s.fp.nattachments = 1;
     assert_int_equal(replication_observe(r, &o, &out), OBSERVED_CONFLICT);
     s.fp.date = SPAN("1138010400");
+    assert_int_equal(replication_observe(r, &o, &out), OBSERVED_OK);
+    s.fp.date = (struct span){0}; /* exactly the same, without Date: a copy */
     assert_int_equal(replication_observe(r, &o, &out), OBSERVED_OK);
     record_free(&r);
     past_close(&p);
@@ -603,7 +608,8 @@ static void test_tiny_text(void **state)
     past_open(&p);
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         uint64_t old[] = {1001, 1002, 1003}, word[12];
-        struct fingerprints tiny = {.word = old, .nwords = 3}, fp = {.word = word};
+        struct fingerprints tiny = {.word = old, .nwords = 3},
+                            fp = {.word = word, .date = SPAN("1138010400")};
         struct record *r = record_new(0);
 
         tiny.f = fingerprint_f_of(&p.keys, &tiny, 3, false);
