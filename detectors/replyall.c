@@ -239,11 +239,10 @@ static void tell(struct replyall_signals *out, const struct talk *t, const struc
                  const struct subject *s, const struct about *a)
 {
     bool first = out->conversation == 0;
-    if (first)
-        out->conversation = a->key;
     if (!first &&
         (rank(t->state) < rank(out->state) || (t->state == out->state && v->n <= out->replies)))
         return;
+    out->conversation = a->key;
     out->state = (enum replyall_state)t->state;
     out->to_all = s->talk.reply && audience_of(s) >= TO_ALL * t->audience;
     out->replies = v->n;

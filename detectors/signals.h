@@ -79,7 +79,8 @@ enum replyall_state {
 };
 
 struct replyall_signals {
-    uint64_t conversation; /* keyed hash; 0: not a message to many */
+    uint64_t conversation; /* keyed hash of the one that speaks, of those this message belongs to;
+                              0: not a message to many */
     enum replyall_state state;
     bool to_all;                    /* this message is a reply to at least 80 % of the audience */
     double replies, senders, noise; /* in the last hour */

@@ -347,7 +347,28 @@ static void test_worst_state_speaks(void **state)
     about.key = 6;
     replyall_detector.step(t->state, &t->s, &about, &t->signals);
     assert_int_equal(t->signals.replyall.state, REPLYALL_STORM);
-    assert_true(t->signals.replyall.conversation == 5);
+    assert_true(t->signals.replyall.conversation == 6);
+}
+
+/* Each answers another message and says no more than that: the subject holds them together. */
+static void test_a_storm_has_one_name(void **state)
+{
+    (void)state;
+    struct thread *storm = thread_new(630);
+    for (uint64_t i = 0; i < 20; i++) {
+        struct thread *one = thread_new(630);
+        struct about by_id = {.key = 100 + i}, by_subject = {.key = 6};
+        char from[32];
+        one->s.now = storm->now + (int64_t)i * SECOND;
+        one->s.talk.reply = one->s.talk.noise = true;
+        one->s.fp.from = span_of(from, (size_t)sprintf(from, "p%u@a.example", (unsigned)i));
+        replyall_detector.step(one->state, &one->s, &by_id, &one->signals);
+        assert_true(one->signals.replyall.conversation == 100 + i);
+        replyall_detector.step(storm->state, &one->s, &by_subject, &one->signals);
+        assert_true(one->signals.replyall.state == REPLYALL_QUIET ||
+                    one->signals.replyall.conversation == 6);
+        assert_true(i < 10 || one->signals.replyall.state == REPLYALL_STORM);
+    }
 }
 
 static void test_evidence(void **state)
@@ -497,6 +518,7 @@ int main(void)
         CASE(test_watch_ends),
         CASE(test_keys),
         CASE(test_worst_state_speaks),
+        CASE(test_a_storm_has_one_name),
         CASE(test_evidence),
         CASE(test_storms_are_found),
         CASE(test_busy_conversations_are_no_storms),
