@@ -195,8 +195,9 @@ static bool storm_is_on(const json_t *s)
 
 static void print_storms(const struct ctl *ctl, const json_t *storms)
 {
-    static const char *const heads[] = {"STORM", "STATE", "KIND",    "LAST COPY", ">COPIES",
-                                        ">HELD", "FROM",  "SUBJECT", "RELAY",     NULL};
+    static const char *const heads[] = {"STORM",   "STATE", "KIND",      "LAST COPY",
+                                        ">COPIES", ">HELD", ">DEFERRED", "FROM",
+                                        "SUBJECT", "RELAY", NULL};
     struct table t;
     table_begin(&t, ctl->arena, ctl->colour, heads);
     for (size_t i = 0; i < json_array_size(storms); i++) {
@@ -209,9 +210,10 @@ static void print_storms(const struct ctl *ctl, const json_t *storms)
         row[3].text = ctl_time(ctl, s, "last");
         row[4].text = ctl_count(ctl, s, "copies");
         row[5].text = ctl_count(ctl, s, "held");
-        row[6].text = ctl_text(ctl, s, "from", ADDRESS_SHOWN);
-        row[7].text = ctl_text(ctl, s, "subject", SUBJECT_SHOWN);
-        row[8].text = is_named(c) ? ctl_text(ctl, c, "relay", 64) : ctl_text(ctl, s, "relay", 64);
+        row[6].text = ctl_count(ctl, s, "deferred");
+        row[7].text = ctl_text(ctl, s, "from", ADDRESS_SHOWN);
+        row[8].text = ctl_text(ctl, s, "subject", SUBJECT_SHOWN);
+        row[9].text = is_named(c) ? ctl_text(ctl, c, "relay", 64) : ctl_text(ctl, s, "relay", 64);
     }
     table_print(&t, stdout);
 }
@@ -377,9 +379,9 @@ static void print_culprits(const struct ctl *ctl, const json_t *s)
     const json_t *list = json_object_get(s, "culprits"), *own = json_object_get(s, "evidence");
     bool loop = strcmp(json_get_str(s, "kind"), "loop") == 0;
     if (json_array_size(list))
-        printf("\nWho re-sends it%s\n", json_array_size(list) > 1
-                                            ? " (a copy that went through several counts for each)"
-                                            : "");
+        printf("\nWho %s it%s\n", is_new_mail(s) ? "sends" : "re-sends",
+               json_array_size(list) > 1 ? " (a copy that went through several counts for each)"
+                                         : "");
     for (size_t i = 0; i < json_array_size(list); i++)
         print_culprit(ctl, json_array_get(list, i));
     if (json_array_size(own)) {
@@ -432,6 +434,11 @@ static void print_next(const struct ctl *ctl, const json_t *s)
                id);
 }
 
+static const char *times(const struct ctl *ctl, const json_t *s, const char *name)
+{
+    return print_some(ctl->arena, json_get_num(s, name), "time", "times");
+}
+
 static void print_storm(const struct ctl *ctl, const json_t *s)
 {
     const json_t *q = json_object_get(s, "queue");
@@ -451,10 +458,12 @@ static void print_storm(const struct ctl *ctl, const json_t *s)
                    arena_printf(a, "%s, after %s", ctl_time(ctl, back, "at"),
                                 ctl_text(ctl, back, "after", 32)));
     print_fact(stdout, "Copies",
-               arena_printf(a, "%s seen, %s passed (%s with a tag), %s held",
+               arena_printf(a, "%s seen, %s passed (%s with a tag), %s held%s%s",
                             ctl_count(ctl, s, "copies"),
                             print_count(a, json_get_num(s, "passed") + json_get_num(s, "tagged")),
-                            ctl_count(ctl, s, "tagged"), ctl_count(ctl, s, "held")));
+                            ctl_count(ctl, s, "tagged"), ctl_count(ctl, s, "held"),
+                            json_get_num(s, "deferred") ? "; deferred " : "",
+                            json_get_num(s, "deferred") ? times(ctl, s, "deferred") : ""));
     print_fact(stdout, "In the queue",
                arena_printf(a, "%s held, %s on the way out, %s released, %s in the bin",
                             ctl_count(ctl, q, "held"), ctl_count(ctl, q, "releasing"),

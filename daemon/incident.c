@@ -479,6 +479,7 @@ static void add(struct incident *i, const struct incident_note *n)
     i->copies += copies;
     i->passed += n->passed;
     i->tagged += n->tagged;
+    i->deferred += n->deferred;
     i->held += n->held;
     i->would_hold += n->would_hold;
     if (n->recipients_visible > i->visible)
@@ -486,6 +487,7 @@ static void add(struct incident *i, const struct incident_note *n)
     if (n->storm && !i->storm)
         i->news |= 1u << INCIDENT_STORM;
     i->storm |= n->storm;
+    i->named |= n->named;
     keep_first(i->from, n->from);
     keep_first(i->subject, n->subject);
     keep_first(i->message_id, n->message_id);

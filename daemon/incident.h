@@ -64,12 +64,13 @@ struct incident_note {
     enum incident_kind kind;
     uint64_t about; /* keyed hash of the conversation, pair or relay of those kinds; else 0 */
     int64_t now;
-    uint32_t passed, tagged, held, would_hold; /* recipients */
+    uint32_t passed, tagged, deferred, held, would_hold; /* recipients */
     uint32_t recipients_visible;
     struct span from, subject, message_id, relay;
     const char *evidence; /* the turn of a loop, the figures of a detector in words */
     bool storm;
     bool alert;     /* opens an incident although nothing is held */
+    bool named;     /* flood: the relay is to be named, for what is usual of it is known */
     int64_t rested; /* ms since the message was seen before; 0: it was not */
 
     /* by what it may be joined; keyed hashes, 0: by nothing of the kind */
@@ -107,11 +108,12 @@ bool incidents_note(struct incidents *, const struct incident_note *, struct inc
 
 /*
  * Documents for people; times as in json.h; what the store knows of the messages is merged in:
- * {"id","kind","state","storm","first","last","copies","passed","tagged","held","would_hold",
+ * {"id","kind","state","storm","first","last","copies","passed","tagged","deferred","held",
+ * "would_hold",
  * "recipients","without","visible","from","subject","message_id","relay","evidence":[..],
  * "resurfaced":{"at","after","slept"} or null,"members":[{"message_id","first","copies","joined"}],
  * "culprits":[{"relay","named","copies","score","grade","conviction","since","until","late",
- * "evidence":[..]}]}.
+ * "evidence":[..]}]}. Deferred copies come again, and are no part of "copies".
  * New references; the list has the most recent first.
  */
 json_t *incidents_list(struct incidents *, int64_t now);

@@ -178,6 +178,23 @@ static void mark_late(json_t *list, int64_t first)
     }
 }
 
+/* Who floods is the peer itself. Where it is not known what is usual, it is a site, not a name. */
+static json_t *flooder_json(const struct incident *i)
+{
+    const char *evidence[SENTENCES];
+    for (size_t n = 0; n < i->nsentences; n++)
+        evidence[n] = i->sentence[n].text;
+    const struct culprit c = {.relay = span_str(i->relay),
+                              .named = i->named,
+                              .detours = (uint32_t)i->copies,
+                              .grade = "seen directly",
+                              .since = i->first,
+                              .until = i->last,
+                              .evidence = evidence,
+                              .nevidence = i->nsentences};
+    return culprit_json(&c);
+}
+
 /* ---- the store ---- */
 
 static void ask_about(struct incidents *t, struct incident *i, struct member *m, json_t *culprits)
@@ -207,6 +224,8 @@ static void ask_store(struct incidents *t, struct incident *i)
         if (i->member[n].first < i->first)
             i->first = i->member[n].first;
     }
+    if (i->kind == INCIDENT_FLOOD && i->relay[0])
+        json_array_append_new(culprits, flooder_json(i));
     culprits_remember(culprits, i);
     mark_late(culprits, i->first);
     json_decref(i->culprits);
@@ -274,6 +293,7 @@ static void set_counts(json_t *j, const struct incident *i)
     set_count(j, "copies", i->copies + extra);
     set_count(j, "passed", i->passed + extra);
     set_count(j, "tagged", i->tagged);
+    set_count(j, "deferred", i->deferred);
     set_count(j, "held", i->held);
     set_count(j, "would_hold", i->would_hold);
     set_count(j, "recipients", recipients);

@@ -38,9 +38,11 @@ struct incident {
     int64_t slept;       /* ms, before that */
     int64_t history;     /* ms: culprits not seen since are kept though the store forgot them */
     uint64_t copies, passed, tagged, held, would_hold; /* noted, one per recipient */
+    uint64_t deferred;                                 /* no part of copies: they come again */
     uint64_t gone;    /* copies only the store counted, of members that had to go */
     uint32_t visible; /* addresses in To and Cc, the largest seen */
     bool storm;
+    bool named;    /* flood: its relay is */
     bool noted;    /* something was counted: else it is placed only, and not shown */
     bool dirty;    /* changed since it was last handed to the keeper */
     bool saving;   /* the keeper has it */

@@ -83,6 +83,7 @@ static void load_counts(struct incident *i, const json_t *j)
     i->copies = json_get_num(j, "copies");
     i->passed = json_get_num(j, "passed");
     i->tagged = json_get_num(j, "tagged");
+    i->deferred = json_get_num(j, "deferred");
     i->held = json_get_num(j, "held");
     i->would_hold = json_get_num(j, "would_hold");
     i->visible = (uint32_t)json_get_num(j, "visible");
@@ -106,6 +107,8 @@ static void load_one(struct incidents *t, const char *id, const json_t *j)
     const json_t *e = json_object_get(j, "evidence");
     for (size_t n = 0; n < json_array_size(e); n++)
         incident_say(i, INCIDENT_REPLICATION, json_string_value(json_array_get(e, n)));
+    i->named = i->kind == INCIDENT_FLOOD &&
+               json_get_yes(json_array_get(json_object_get(j, "culprits"), 0), "named");
     if (json_is_array(json_object_get(j, "culprits")))
         i->culprits = json_deep_copy(json_object_get(j, "culprits"));
     load_members(t, i, j);

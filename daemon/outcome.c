@@ -313,10 +313,14 @@ static void print_culprits(const json_t *incident)
     size_t i;
     const json_t *c;
     char text[400];
+    bool floods = strcmp(json_get_str(incident, "kind"), "flood") == 0;
     json_array_foreach(json_object_get(incident, "culprits"), i, c)
     {
         printf("  %s %s",
-               json_get_yes(c, "named") ? "faulty:" : "where: ", shown(text, c, "relay"));
+               !json_get_yes(c, "named") ? "where: "
+               : floods                  ? "floods:"
+                                         : "faulty:",
+               shown(text, c, "relay"));
         printf(", %llu copies", number(c, "copies"));
         if (*json_get_str(c, "grade"))
             printf(", %s", shown(text, c, "grade"));
@@ -337,6 +341,8 @@ static void print_incident(const json_t *o)
     printf("  %llu copies to %llu recipient%s: %llu passed, %llu held", number(o, "copies"),
            number(o, "recipients"), number(o, "recipients") == 1 ? "" : "s",
            number(o, "passed") + number(o, "tagged"), number(o, "held"));
+    if (number(o, "deferred"))
+        printf(", deferred %llu times", number(o, "deferred"));
     if (number(o, "would_hold"))
         printf(" (enforce mode: %llu)", number(o, "would_hold"));
     puts("");

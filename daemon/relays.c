@@ -260,6 +260,8 @@ void relays_note(struct relays *t, const struct relay_note *n, int64_t now)
 void relays_note_culprits(struct relays *t, const json_t *incident, int64_t now)
 {
     const json_t *list = json_object_get(incident, "culprits");
+    if (strcmp(json_get_str(incident, "kind"), "flood") == 0)
+        return; /* it sends too much, but nothing again */
     for (size_t n = 0; n < json_array_size(list); n++) {
         const json_t *c = json_array_get(list, n);
         const char *grade = json_get_str(c, "grade"), *why = json_get_str(c, "conviction");

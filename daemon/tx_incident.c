@@ -113,9 +113,19 @@ static void tell_kind(const struct tx *tx, struct incident_note *n)
         n->about = s->flood.relay;
         n->evidence = s->flood.evidence;
         n->alert = true;
+        n->named = s->flood.level == FLOOD_THROTTLE && s->flood.learned;
     } else {
         n->evidence = s->loop.evidence;
     }
+}
+
+/* "host[address]", as relays are called. */
+static struct span peer_name(const struct subject *s)
+{
+    char ip[IPADDR_TEXT];
+    ipaddr_print(&s->envelope->client, ip);
+    return span_str(
+        arena_printf(s->arena, "%.*s[%s]", SPAN_ARG(span_head(s->client_host, SERVER_NAME)), ip));
 }
 
 static void make_note(const struct tx *tx, enum incident_kind kind, struct telling *t)
@@ -140,7 +150,7 @@ static void make_note(const struct tx *tx, enum incident_kind kind, struct telli
         .visible = visible_set(&s->visible),
     };
     if (kind == INCIDENT_FLOOD)
-        t->note.relay = s->client_host;
+        t->note.relay = peer_name(s);
     tell_kind(tx, &t->note);
     name_known(tx, t);
     name_convicted(tx, t);
@@ -198,6 +208,7 @@ void tx_incident_note(struct tx *tx)
     make_note(tx, kind, &t);
     t.note.passed = v->count[DISP_PASS];
     t.note.tagged = v->count[DISP_TAG];
+    t.note.deferred = v->count[DISP_THROTTLE];
     t.note.held = v->count[DISP_HOLD];
     t.note.would_hold = v->mode == MODE_MONITOR ? v->advised[DISP_HOLD] : 0;
     if (incidents_note(tx->pipeline->incidents, &t.note, &news))

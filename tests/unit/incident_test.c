@@ -151,6 +151,42 @@ static void a_document_adds_up(void **state)
     incidents_free(&t);
 }
 
+static void a_flood_names_its_relay(void **state)
+{
+    (void)state;
+    struct incidents *t = incidents_new(NULL, NULL);
+    struct incident_note n = {.k = key_of(1),
+                              .kind = INCIDENT_FLOOD,
+                              .about = 7,
+                              .now = T,
+                              .passed = 2,
+                              .alert = true,
+                              .relay = SPAN("mail.a.example[192.0.2.1]"),
+                              .evidence = "40 messages a minute where 2 are usual"};
+    char id[INCIDENT_TEXT];
+    assert_true(incidents_place(t, &n, id));
+    for (int named = 0; named < 2; named++) {
+        noted(t, &n);
+        json_t *j = incident_document(t, id, T);
+        const json_t *list = json_object_get(j, "culprits"), *c = json_array_get(list, 0);
+        assert_int_equal(json_array_size(list), 1);
+        assert_string_equal(json_get_str(c, "relay"), "mail.a.example[192.0.2.1]");
+        assert_string_equal(json_get_str(c, "grade"), "seen directly");
+        assert_string_equal(json_string_value(json_array_get(json_object_get(c, "evidence"), 0)),
+                            n.evidence);
+        assert_int_equal(json_get_yes(c, "named"), named);
+        assert_int_equal(json_get_num(c, "copies"), 2);
+        assert_int_equal(json_get_num(j, "copies"), 2); /* deferred ones come again */
+        assert_int_equal(json_get_num(j, "deferred"), 5 * named);
+        json_decref(j);
+        n.passed = 0;
+        n.deferred = 5;
+        n.named = true;
+        n.now++;
+    }
+    incidents_free(&t);
+}
+
 static void states_follow_the_last_copy(void **state)
 {
     (void)state;
@@ -835,6 +871,7 @@ int main(void)
         cmocka_unit_test(what_opens),
         cmocka_unit_test(news_once),
         cmocka_unit_test(a_document_adds_up),
+        cmocka_unit_test(a_flood_names_its_relay),
         cmocka_unit_test(states_follow_the_last_copy),
         cmocka_unit_test(the_store_is_merged_and_outlived),
         cmocka_unit_test(hostile_text_is_still_json),
