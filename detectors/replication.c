@@ -355,13 +355,17 @@ static bool blamed_before(const struct record *r, const struct addressee *a, uin
 }
 
 /* Was it taken out of a mailbox after it had left the way of the earlier copies? Where a message
- * begins, a pickup is nothing odd; where one begins anew, it is. */
+ * begins, a pickup is nothing odd; where one begins anew, it is. Who has fetchmail bring the mail
+ * of his other address to one of them does no harm, though both are in To. */
 static bool reinjected(const struct turn *t, const struct relating *rel)
 {
     const struct path *p = &t->s->path;
-    for (size_t i = rel->from || rel->begins ? rel->from : 1; i < p->n; i++)
-        if (p->node[i].hop && p->node[i].hop->reinjected)
+    bool one = t->e->nrecipients == 1;
+    for (size_t i = rel->from || rel->begins ? rel->from : 1; i < p->n; i++) {
+        const struct hop *h = p->node[i].hop;
+        if (h && h->reinjected && !(h->fetched && one))
             return true;
+    }
     return false;
 }
 

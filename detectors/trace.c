@@ -208,30 +208,34 @@ static void client_read(struct hop *h, struct span s)
 
 /* ---- one line: the whole ---- */
 
-/* Does a program that takes mail out of a mailbox name itself in s (lower case)? */
-static bool names_fetcher(struct span s)
+enum fetcher { FETCHER_NONE, FETCHER_PERSONAL, FETCHER_SERVER };
+
+/* Which program that takes mail out of a mailbox names itself in s (lower case)? */
+static enum fetcher fetcher_in(struct span s)
 {
     for (size_t i = 0; i < s.n; i++) {
         uint8_t c = s.p[i];
         if (c != 'f' && c != 'g' && c != 'p')
             continue;
         struct span rest = span_from(s, i);
-        if (span_starts(rest, SPAN("fetchmail")) || span_starts(rest, SPAN("getmail")) ||
-            span_starts(rest, SPAN("pop3 connector")))
-            return true;
+        if (span_starts(rest, SPAN("fetchmail")) || span_starts(rest, SPAN("getmail")))
+            return FETCHER_PERSONAL;
+        if (span_starts(rest, SPAN("pop3 connector")))
+            return FETCHER_SERVER;
     }
-    return false;
+    return FETCHER_NONE;
 }
 
 /* Taken out of a mailbox and posted again. Read in what the server says of itself, never in what a
  * client could choose (HELO, reverse name). */
-static bool hop_reinjected(const struct clauses *c)
+static void fetcher_read(struct hop *h, const struct clauses *c)
 {
-    struct span with = c->word[C_WITH], text = c->text[C_WITH], by = c->text[C_BY];
-    if (span_starts(with, SPAN("pop3")) || span_starts(with, SPAN("imap")) ||
-        span_eq(with, SPAN("pop")))
-        return true;
-    return names_fetcher(text) || names_fetcher(by);
+    struct span with = c->word[C_WITH];
+    enum fetcher f = fetcher_in(c->text[C_WITH]);
+    f = f ? f : fetcher_in(c->text[C_BY]);
+    h->fetched = f == FETCHER_PERSONAL;
+    h->reinjected = f || span_starts(with, SPAN("pop3")) || span_starts(with, SPAN("imap")) ||
+                    span_eq(with, SPAN("pop"));
 }
 
 static bool hop_local(const struct hop *h)
@@ -333,10 +337,11 @@ void trace_parse_hop(struct hop *h, struct arena *a, const struct keys *k, struc
     h->for_ = span_head(host_clean(c.word[C_FOR]), LIMIT_ADDRESS);
     if (h->for_.n)
         h->for_hash = keys_address(k, h->for_, NULL);
-    h->reinjected = hop_reinjected(&c);
+    fetcher_read(h, &c);
     h->local = hop_local(h);
     if (picked_up(h, body)) {
         h->reinjected = true;
+        h->fetched = false;
         h->helo = h->by;
         h->ip = (struct ipaddr){0};
     }

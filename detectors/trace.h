@@ -19,6 +19,7 @@ struct hop {
     uint64_t for_hash; /* keyed hash of for_, 0 if none */
     int64_t date;      /* seconds since 1970, 0: none; for display only */
     bool reinjected;   /* mail pickup service, POP3, fetchmail ...: taken out of a mailbox */
+    bool fetched;      /* and by fetchmail or getmail, which people run for themselves */
     bool local;        /* loopback, localhost, mapi, local, lmtp */
     bool gap;          /* stands for the lines left out between the newest 16 and the oldest 48 */
 };

@@ -3,7 +3,8 @@
  *
  * A path is written oldest first, "origin isp mx1/q7 sbs[192.0.2.9]^": blank-separated nodes, each
  * HOST or HOST[EGRESS], then /EVENT (another acceptance by the same host), ^ (taken out of a
- * mailbox), = (ours), @ADDRESS (accepted "for" it). Recipients are blank-separated addresses.
+ * mailbox), ~ (the same by fetchmail), = (ours), @ADDRESS (accepted "for" it). Recipients are
+ * blank-separated addresses.
  */
 #ifndef PAST_H
 #define PAST_H
@@ -67,10 +68,12 @@ static inline void past_node(struct past *p, struct path *path, struct span word
     hop->for_hash = to.n ? keys_address(&p->keys, to, NULL) : 0;
     n->own = span_find(word, '=') < word.n;
     past_cut(&word, '=');
-    hop->reinjected = span_find(word, '^') < word.n;
+    hop->fetched = span_find(word, '~') < word.n;
+    hop->reinjected = span_find(word, '^') < word.n || hop->fetched;
     past_cut(&word, '^');
+    past_cut(&word, '~');
     past_cut(&word, '/');
-    hop->line = hop->reinjected ? SPAN("from mail pickup service by x") : whole;
+    hop->line = hop->reinjected && !hop->fetched ? SPAN("from mail pickup service by x") : whole;
     hop->by = n->server = word;
     n->host = span_head(word, span_find(word, '['));
     n->host_hash = sip_hash(&p->keys, SIP_HOST, n->host);

@@ -48,7 +48,7 @@ static bool is(struct span got, const char *want)
 static void lines(void **state)
 {
     (void)state;
-    enum { NO, REINJ = 1, LOCAL = 2 };
+    enum { NO, REINJ = 1, LOCAL = 2, FETCHED = 4 };
     static const struct {
         const char *name, *line, *helo, *ip, *by, *with, *id, *for_;
         int flags;
@@ -159,8 +159,8 @@ static void lines(void **state)
         {"fetchmail",
          "from pop.a.example [192.0.2.7] by localhost with POP3 (fetchmail-6.3.9) for "
          "<joe@localhost> (single-drop); Mon, 2 Sep 2002 08:30:35 +0100",
-         "pop.a.example", "192.0.2.7", "localhost", "pop3", "", "joe@localhost", REINJ | LOCAL,
-         true},
+         "pop.a.example", "192.0.2.7", "localhost", "pop3", "", "joe@localhost",
+         REINJ | LOCAL | FETCHED, true},
         {"getmail", "from unknown by joe.b.example with POP3", "unknown", "", "joe.b.example",
          "pop3", "", "", REINJ, false},
         {"the POP3 Connector names itself",
@@ -208,7 +208,7 @@ static void lines(void **state)
         struct hop h = hop_of(cases[i].line);
         char ip[48];
         ipaddr_print(&h.ip, ip);
-        int flags = (h.reinjected ? REINJ : 0) | (h.local ? LOCAL : 0);
+        int flags = (h.reinjected ? REINJ : 0) | (h.local ? LOCAL : 0) | (h.fetched ? FETCHED : 0);
         if (!is(h.helo, cases[i].helo) || strcmp(ip, cases[i].ip) != 0 || !is(h.by, cases[i].by) ||
             !is(h.with, cases[i].with) || !is(h.id, cases[i].id) || !is(h.for_, cases[i].for_) ||
             flags != cases[i].flags || (h.date != 0) != cases[i].dated)
