@@ -303,7 +303,7 @@ class Flood(Fault):
 
     def transactions(self):
         rng = self.random
-        relay = self.host("out.customer.example", org="customer.example")
+        relay = self.relay = self.host("out.customer.example", org="customer.example")
         other = [self.host(f"out.c{i}.example") for i in range(4)]
         t, bursts = START - START % DAY, 0
         for minute in range(self.days * 1440):
@@ -342,7 +342,7 @@ class Flood(Fault):
         self.note = f"slowed down after {(stopped[0] - self.flood_begins) / 60:.0f} min" if stopped else "not slowed down"
         if self.known and (not stopped or stopped[0] - self.flood_begins > 6 * 60):
             out.append("the flood was " + self.note)
-        return out, {}
+        return out, {self.relay.name: ({self.relay.name}, True)} if self.known else {}
 
 
 def poisson(rng, lam):
