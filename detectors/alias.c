@@ -73,12 +73,18 @@ static const struct hop *numbered_hop(const struct path *p)
     return NULL;
 }
 
+/* A few words: they are told by each other person and machine, so it takes more to know them. */
+static bool terse(const struct fingerprints *fp)
+{
+    return fp->nwords < MIN_WORDS && !fp->nattachments;
+}
+
 static void names_read(struct guise *g)
 {
     const struct subject *s = g->o->subject;
     const struct fingerprints *fp = &s->fp;
     const struct hop *oldest = oldest_hop(&s->path);
-    if (!fp->from.n || (fp->nwords < MIN_WORDS && !fp->nattachments))
+    if (!fp->from.n || (!fp->nwords && !fp->nattachments))
         return;
     uint64_t from = sip_hash(s->keys, SIP_ADDRESS, fp->from);
     if (fp->nwords >= MIN_WORDS && line_unique(oldest))
@@ -267,6 +273,15 @@ static struct joining stuck(const struct guise *g)
         true};
 }
 
+/* Few words are a re-issue only with the connector's signature, or if the server of an addressee,
+ * not of the author, took them out of a mailbox and shows the same many people. "Backup done" goes
+ * to the same dozen from each branch of a firm, through pickups as well. */
+static bool terse_reissue(const struct guise *g, bool elsewhere, bool many, bool same)
+{
+    return g->signature ||
+           (g->pickup && many && same && elsewhere && g->of_addressee && !g->of_author);
+}
+
 /* Detection.md 2.6: a message with the author, subject and content of an earlier one is a re-issue
  * if somebody else than its author sent it, and there is a sign of how he came by it. */
 static struct joining judge_reissue(enum join join, const struct record *r, const struct guise *g)
@@ -278,6 +293,8 @@ static struct joining judge_reissue(enum join join, const struct record *r, cons
     bool many = mine->nvisible >= SHOWN_MANY, same = shows_the_same(first, g);
     bool of_then = dated(r, g, many, same), moved = mine->source != first->source;
     if (span_eq(g->peer, g->author) || (!elsewhere && g->of_author))
+        return no;
+    if (terse(&s->fp) && !terse_reissue(g, elsewhere, many, same))
         return no;
     if (join == JOIN_THEME && !many && !(same && mine->nvisible > 1))
         return no;
