@@ -37,6 +37,7 @@ static void any_subject(struct past *p, struct subject *s, int64_t now)
     s->fp.sketch.n = 8;
     for (uint32_t i = 0; i < 8; i++)
         s->fp.sketch.value[i] = 1000 + i;
+    s->fp.date = SPAN("1138036800");
     s->now = now;
     if (dice(4) == 0)
         s->fp.list_id = dice(2) ? SPAN("a.list") : SPAN("another.list");
