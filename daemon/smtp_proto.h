@@ -6,6 +6,7 @@
 #define SMTP_PROTO_H
 
 #include "arena.h"
+#include "span.h"
 
 enum {
     SMTP_COMMAND_MAX = 2048,    /* bytes of a command line with its CRLF */
