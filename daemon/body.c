@@ -17,7 +17,7 @@
 #include "body.h"
 #include "failpoint.h"
 
-enum { CHUNK_FIRST = 4 << 10, CHUNK_NEXT = 64 << 10, READ_PIECE = 32 << 10 };
+enum { CHUNK_FIRST = 4 << 10, CHUNK_NEXT = 64 << 10 };
 
 struct chunk {
     struct chunk *next;
@@ -186,21 +186,39 @@ void body_drop(struct body **bp)
     free(b);
 }
 
-int body_each(const struct body *b, body_fn *fn, void *arg)
+int body_next(const struct body *b, struct body_reader *r, uint8_t room[BODY_ROOM],
+              struct span *out)
 {
     if (b->lost)
         return -1;
-    for (const struct chunk *c = b->first; c; c = c->next)
-        if (fn(arg, span_of(c->bytes, c->used)))
-            return -1;
-    uint8_t piece[READ_PIECE];
-    for (uint64_t at = 0; at < b->filed;) {
-        ssize_t n = pread(b->fd, piece, sizeof piece, (off_t)at);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0 || fn(arg, span_of(piece, (size_t)n)))
-            return -1;
-        at += (uint64_t)n;
+    const struct chunk *c = r->begun ? r->chunk : b->first;
+    r->begun = true;
+    if (c) {
+        r->chunk = c->next;
+        *out = span_of(c->bytes, c->used);
+        return 1;
     }
-    return 0;
+    if (r->at == b->filed)
+        return 0;
+    ssize_t n;
+    do
+        n = pread(b->fd, room, BODY_ROOM, (off_t)r->at);
+    while (n < 0 && errno == EINTR);
+    if (n <= 0)
+        return -1;
+    r->at += (uint64_t)n;
+    *out = span_of(room, (size_t)n);
+    return 1;
+}
+
+int body_each(const struct body *b, body_fn *fn, void *arg)
+{
+    struct body_reader r = {0};
+    uint8_t room[BODY_ROOM];
+    struct span s;
+    int more;
+    while ((more = body_next(b, &r, room, &s)) > 0)
+        if (fn(arg, s))
+            return -1;
+    return more;
 }

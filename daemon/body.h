@@ -24,4 +24,16 @@ void body_drop(struct body **);
 typedef int body_fn(void *arg, struct span);
 int body_each(const struct body *, body_fn *, void *arg) MUSTCHECK;
 
+/* The same at the reader's own pace. A zeroed reader is at the beginning. 1: *out is the next
+ * stretch (good until the next call; what lies in the file is read into room); 0: the end; -1: a
+ * read failed, or the body is lost. */
+struct body_reader {
+    const void *chunk; /* private */
+    bool begun;
+    uint64_t at;
+};
+enum { BODY_ROOM = 32 << 10 };
+int body_next(const struct body *, struct body_reader *, uint8_t room[BODY_ROOM],
+              struct span *out) MUSTCHECK;
+
 #endif

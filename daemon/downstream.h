@@ -12,7 +12,10 @@
 #ifndef DOWNSTREAM_H
 #define DOWNSTREAM_H
 
+#include <event2/event.h>
+
 #include "body.h"
+#include "site.h"
 #include "smtp_proto.h"
 #include "tls.h"
 
@@ -47,6 +50,8 @@ const struct smtp_offer *downstream_offer(const struct downstream *);
 /* A line without CRLF; may be sent before the reply to the one before (pipelining, if offered; else
  * it waits here). */
 void downstream_command(struct downstream *, struct span line);
+/* Says XFORWARD for the message to come, where it is offered; the reply comes like any other's. */
+void downstream_forward(struct downstream *, const struct downstream_client *);
 /* After a 354: the message, dot-stuffed; `fields` is put in front of it (tag, Received), may be
  * empty. The body is held until the final reply. */
 void downstream_data(struct downstream *, struct span fields, struct body *);

@@ -439,6 +439,10 @@ void smtp_offer_keyword(struct smtp_offer *o, struct arena *arena, struct span k
             *flags[i].flag = true;
     if (span_case_eq(word, SPAN("SIZE")))
         o->size_max = size_of(rest);
+    if (span_case_eq(word, SPAN("XCLIENT")))
+        o->xclient = arena_span(arena, rest);
+    if (span_case_eq(word, SPAN("XFORWARD")))
+        o->xforward = arena_span(arena, rest);
     if (span_case_eq(word, SPAN("AUTH")))
         offer_mechanisms(o, arena, rest);
     else if (span_case_starts(word, SPAN("AUTH=")))

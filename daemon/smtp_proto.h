@@ -43,7 +43,8 @@ struct smtp_offer {
     bool size, eightbit, utf8, dsn, auth, starttls, pipelining, enhanced;
     bool vrfy, etrn;
     uint64_t size_max;
-    struct span mechanisms; /* of AUTH: of downstream's, those we let through */
+    struct span mechanisms; /* of AUTH: of downstream's, those we let through; each after a blank */
+    struct span xclient, xforward; /* attributes downstream takes; NULL: it does not */
 };
 void smtp_command_read(struct smtp_command *, struct span line, const struct smtp_offer *);
 
