@@ -16,14 +16,32 @@
 
 enum door_kind {
     DOOR_MILTER,
-    DOOR_SMTP /* a later issue */
+    DOOR_SMTP
 };
+
+/* How a choice of three is written in breakwater.conf: the words stand in config_table.c. */
+enum { TLS_NEVER, TLS_MAY, TLS_MUST };
+enum { RECEIVED_AUTO, RECEIVED_NEVER, RECEIVED_ALWAYS };
 
 struct listener {
     char *name;
     enum door_kind kind;
     char *socket;    /* "inet:8895@127.0.0.1", "inet6:8895@::1", "unix:/path" */
     int socket_mode; /* unix: permissions, default 0660 */
+    /* smtp */
+    char *downstream;          /* the MTA behind: "127.0.0.1:10025" */
+    int downstream_tls;        /* TLS_NEVER, TLS_MAY, TLS_MUST */
+    char *downstream_ca;       /* file of CAs to verify it with; NULL: not verified */
+    char *downstream_name;     /* name its certificate must have */
+    unsigned downstream_proxy; /* PROXY header it wants: 0 none, 1, 2 */
+    bool xclient, xforward;    /* tell it who the client is, where it offers that */
+    char *certificate, *key;   /* ours; NULL: no TLS */
+    bool implicit;             /* TLS from the first byte */
+    bool proxy_protocol;       /* a PROXY header comes first */
+    struct netmask *upstreams; /* whose XCLIENT and XFORWARD count, and who is not limited */
+    size_t nupstreams;
+    bool refuse_bare; /* bare CR and LF in the data: refuse instead of normalising */
+    int received;     /* RECEIVED_AUTO, RECEIVED_NEVER, RECEIVED_ALWAYS */
 };
 
 struct config {
@@ -58,6 +76,15 @@ struct config {
 
     bool store_none;       /* backend = none: remembers nothing */
     uint64_t store_memory; /* bytes; default 256 MiB */
+
+    /* limits of the SMTP door */
+    unsigned smtp_connections, smtp_connections_each; /* 0: no limit */
+    unsigned smtp_recipients;                         /* of one message; default 1000 */
+    unsigned smtp_messages;                           /* of one connection; default 1000 */
+    unsigned smtp_junk;         /* commands that are none, before it is closed; default 20 */
+    uint64_t smtp_message_size; /* bytes; default 50 MB */
+    uint64_t smtp_min_rate;     /* bytes a second of data; default 500 */
+    int64_t smtp_idle, smtp_session, smtp_connect, smtp_command, smtp_final; /* ms: deadlines */
 
     char *control_socket; /* unix path */
     int control_mode;

@@ -81,7 +81,8 @@ static bool too_much(struct tx *tx, size_t recipients)
         tx->envelope.nrecipients + recipients <= LIMIT_RECIPIENTS)
         return false;
     tx->unjudged = tx->beyond = true;
-    body_drop(&tx->body);
+    if (!tx->kept)
+        body_drop(&tx->body);
     return true;
 }
 
@@ -107,6 +108,26 @@ int tx_recipient(struct tx *tx, struct span raw, struct span params)
 void tx_indivisible(struct tx *tx)
 {
     tx->indivisible = true;
+}
+
+void tx_keep(struct tx *tx)
+{
+    tx->kept = true;
+    if (!tx->body)
+        tx->body =
+            body_new(tx->config->hold_path, tx->config->message_memory, tx->config->total_memory);
+}
+
+bool tx_bytes(struct tx *tx, struct span *head, struct body **body)
+{
+    const struct message *m = tx->message;
+    struct span all = span_of(m->head, m->nhead);
+    if (!tx->body || body_lost(tx->body))
+        return false;
+    body_seal(tx->body);
+    *body = tx->body;
+    *head = m->count[FIELD_RELEASE] ? message_without(m, FIELD_RELEASE) : all;
+    return true;
 }
 
 /* Keeps bytes for the hold queue, if there is one to keep them for. */
@@ -465,6 +486,8 @@ const char *tx_incident(const struct tx *tx)
 
 static enum fate fate_of(const struct tx *tx, const struct copy_verdict *c)
 {
+    if (tx->refused)
+        return FATE_ABORTED;
     if (c->disposition == DISP_HOLD)
         return FATE_HELD;
     if (c->disposition == DISP_THROTTLE || c->disposition == DISP_REJECT)
@@ -496,6 +519,15 @@ void tx_commit(struct tx *tx)
     tx->committed = true;
     if (tx->observed || tx->released)
         settle(tx);
+}
+
+void tx_refused(struct tx *tx, int code)
+{
+    assert(tx->judged && !tx->committed);
+    if (tx->verdict.count[DISP_HOLD] && tx->pipeline->keeper)
+        tx_unput(tx);
+    tx->refused = true;
+    tx_account_refusal(tx, code);
 }
 
 void tx_end(struct tx **txp)

@@ -9,6 +9,7 @@
 #ifndef TX_H
 #define TX_H
 
+#include "body.h"
 #include "config.h"
 #include "id.h"
 #include "incident.h"
@@ -40,7 +41,7 @@ struct pipeline_counters {
     _Atomic uint64_t messages, aborted_messages;
     _Atomic uint64_t received, disposition[DISP_COUNT], aborted;
     _Atomic uint64_t advised[DISP_COUNT];
-    _Atomic uint64_t hold_failed, released_through, too_large, degraded;
+    _Atomic uint64_t hold_failed, released_through, too_large, degraded, refused;
 };
 
 struct tx; /* opaque: doors ask through functions */
@@ -64,6 +65,12 @@ int tx_recipient(struct tx *, struct span raw, struct span params);
 /* The door cannot take single recipients away: where only some copies would be held all pass,
  * tagged. Before tx_judge. */
 void tx_indivisible(struct tx *);
+
+/* A door that hands the message on itself needs its bytes in every mode. Before any of them. */
+void tx_keep(struct tx *);
+/* What was kept, once all of it is there: the header without what doors strip (in the tx's arena),
+ * and the body side, from the empty line on. false: there was no room for it (452). */
+bool tx_bytes(struct tx *, struct span *head, struct body **body);
 
 void tx_field(struct tx *, struct span name, struct span value); /* milter */
 void tx_header_end(struct tx *);                                 /* milter: EOH */
@@ -92,6 +99,11 @@ const char *tx_stamp(const struct tx *);
  * none. */
 const char *tx_reply(const struct tx *);
 const char *tx_incident(const struct tx *); /* "S...", or NULL */
+
+/* Downstream has refused (reply code; 0: was lost) what was to pass, and the client is told so: the
+ * copies that are held already are taken out of the hold queue again, nothing counts as delivered.
+ * Before tx_end, instead of tx_commit. */
+void tx_refused(struct tx *, int code);
 
 /* The door's reply has left (milter) or downstream said 2xx: passed copies are passed for good. */
 void tx_commit(struct tx *);

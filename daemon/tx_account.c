@@ -68,7 +68,9 @@ static void write_journal(struct tx *tx)
         row.rcpt = tx->envelope.recipients[i].address;
         row.disposition = (uint8_t)v->copy[i].disposition;
         row.advised = (uint8_t)v->copy[i].advised;
-        row.rule = tx->released ? SPAN("released") : span_str(tx_rule_name(tx, &v->copy[i]));
+        row.rule = tx->refused    ? SPAN("refused downstream")
+                   : tx->released ? SPAN("released")
+                                  : span_str(tx_rule_name(tx, &v->copy[i]));
         if (!tx->unjudged) {
             row.relation = (uint8_t)tx->signals.replication.copy[i].relation;
             row.copies = tx->signals.replication.copy[i].copies;
@@ -149,4 +151,26 @@ void tx_account(struct tx *tx)
     tx_incident_note(tx);
     write_journal(tx);
     write_log(tx);
+}
+
+/* Where is my mail? With the client, who will come again or was told. */
+void tx_account_refusal(struct tx *tx, int code)
+{
+    struct pipeline_counters *c = tx->pipeline->counters;
+    struct verdict *v = &tx->verdict;
+    for (unsigned d = 0; d < DISP_COUNT; d++)
+        atomic_fetch_sub_explicit(&c->disposition[d], v->count[d], memory_order_relaxed);
+    tx_tally(&c->aborted, v->n);
+    tx_tally(&c->refused, v->n);
+    for (size_t i = 0; i < v->n; i++)
+        v->copy[i].disposition = code / 100 == 5 ? DISP_REJECT : DISP_THROTTLE;
+    write_journal(tx);
+    struct logline l;
+    char id[ID_TEXT];
+    id_print(tx->id, id);
+    log_begin(&l, LOG_LEVEL_INFO, "tx", span_str(id));
+    log_str(&l, "event", code ? "refused downstream" : "lost downstream");
+    log_num(&l, "code", code);
+    log_num(&l, "rcpts", (long long)v->n);
+    log_end(&l);
 }

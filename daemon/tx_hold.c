@@ -90,6 +90,18 @@ void tx_give_up_put(struct tx *tx)
     tx->put = NULL;
 }
 
+void tx_unput(struct tx *tx)
+{
+    struct arena *a = arena_new();
+    struct put *put = arena_zero(a, sizeof *put);
+    put->arena = a;
+    put->pipeline = tx->pipeline;
+    put->job = (struct job){.run = unput_run, .done = unput_done, .home = tx->home};
+    put->mail.id = tx->id;
+    put->mail.queue_id = arena_span(a, tx->envelope.queue_id);
+    keeper_submit(tx->pipeline->keeper, &put->job);
+}
+
 static void put_late(evutil_socket_t fd, short what, void *arg)
 {
     struct tx *tx = arg;

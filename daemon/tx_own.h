@@ -30,6 +30,7 @@ struct tx {
     struct fingerprinter *fingerprinter;
     struct body *body; /* NULL: nothing of this message can be held */
     bool indivisible;  /* all recipients or none are held */
+    bool kept;         /* the door needs the body, whatever becomes of the message */
     bool unjudged;     /* passes for all: bypass, no recipients, too much of it, a released copy */
     bool beyond;       /* more recipients or memory than is judged */
     bool released;     /* carries a good release token */
@@ -51,6 +52,7 @@ struct tx {
     void *arg;
     bool waiting; /* tx_judge has returned TX_WAIT */
     bool observed, judged, committed;
+    bool refused; /* by downstream, after the verdict */
     const char *failure; /* why holding failed; NULL: it did not */
 
     const char *tag;
@@ -69,6 +71,8 @@ void tx_answer(struct tx *, enum tx_state);
 /* The deadline of whatever the tx waits for: config's hold.deadline. */
 void tx_start_deadline(struct tx *, event_callback_fn);
 void tx_end_deadline(struct tx *);
+/* What was put is taken out of the hold queue. */
+void tx_unput(struct tx *);
 /* The hold under way is no longer waited for. */
 void tx_give_up_put(struct tx *);
 
@@ -78,6 +82,8 @@ void tx_place(struct tx *);
 void tx_incident_note(struct tx *);
 /* Writes down what became of the message: tag, balance, incident, journal, log. */
 void tx_account(struct tx *);
+/* The verdict did not come to pass: downstream refused with this code (0: was lost). */
+void tx_account_refusal(struct tx *, int code);
 
 static inline const char *tx_rule_name(const struct tx *tx, const struct copy_verdict *c)
 {

@@ -265,6 +265,32 @@ const struct field *message_next(const struct message *m, const struct field *f)
     return f->next ? &m->fields[f->next - 1] : NULL;
 }
 
+/* Where in the head the line after this field begins. */
+static size_t field_end(const struct message *m, const struct field *f)
+{
+    size_t at = (size_t)(f->name.p - m->head) + f->name.n;
+    if (f->value.n)
+        at = (size_t)(f->value.p - m->head) + f->value.n;
+    while (at < m->nhead && m->head[at++] != '\n')
+        ;
+    return at;
+}
+
+struct span message_without(const struct message *m, enum field_name id)
+{
+    uint8_t *p = arena_alloc(m->arena, m->nhead + 1);
+    size_t n = 0, from = 0;
+    for (const struct field *f = message_first(m, id); f; f = message_next(m, f)) {
+        size_t at = (size_t)(f->name.p - m->head);
+        memcpy(p + n, m->head + from, at - from);
+        n += at - from;
+        from = field_end(m, f);
+    }
+    if (from < m->nhead)
+        memcpy(p + n, m->head + from, m->nhead - from);
+    return span_of(p, n + m->nhead - from);
+}
+
 struct span message_value(const struct message *m, enum field_name id)
 {
     const struct field *f = message_first(m, id);

@@ -92,6 +92,9 @@ struct span message_add_raw(struct message *, struct span raw);
 /* No more header: indexes what is there, an unfinished last line too. Idempotent. */
 void message_end_header(struct message *);
 
+/* The header without the fields of a kind, in the arena. */
+struct span message_without(const struct message *, enum field_name);
+
 /* The first field of a kind, or NULL; and the next of the same kind, or NULL. */
 const struct field *message_first(const struct message *, enum field_name);
 const struct field *message_next(const struct message *, const struct field *);
