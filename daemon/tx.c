@@ -453,6 +453,11 @@ const struct signals *tx_signals(const struct tx *tx)
     return &tx->signals;
 }
 
+uint64_t tx_id(const struct tx *tx)
+{
+    return tx->id;
+}
+
 const char *tx_tag(const struct tx *tx)
 {
     return tx->tag;

@@ -29,6 +29,7 @@ struct pipeline {
     struct incidents *incidents;
     struct recall *recall; /* what outlives the process; only the desk asks */
     struct relays *relays;
+    struct smtp_doors *doors; /* NULL: no SMTP door is open */
     _Atomic int mode;       /* enum mode, as in force now */
     _Atomic bool hold_full; /* the hold database is at hold.max_bytes */
     _Atomic uint64_t late;  /* holds the keeper still has whose messages went another way */
@@ -89,6 +90,7 @@ enum tx_state tx_judge(struct tx *, tx_done_fn *, void *arg) MUSTCHECK;
 /* After the judgement: what the door must do. */
 const struct verdict *tx_verdict(const struct tx *);
 const struct signals *tx_signals(const struct tx *);
+uint64_t tx_id(const struct tx *);
 /* Headers to add ("X-Breakwater" value) or NULL; a release header to strip: how many fields, 0:
  * none. */
 const char *tx_tag(const struct tx *);

@@ -1,0 +1,500 @@
+/*
+ * smtp_command.c - what each command of a client does. A row says what it needs; the functions say
+ * what follows.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <openssl/evp.h>
+
+#include "smtp_own.h"
+
+static void local(struct session *s, const char *text)
+{
+    smtp_turn(s, TURN_LOCAL)->text = text;
+}
+
+/* Something that is no command, or not well-formed: too many of them and it is closed. */
+static void junk(struct session *s, const char *text)
+{
+    if (++s->junk > s->door->config->smtp_junk)
+        smtp_close(s, "421 4.7.0 too many errors; please connect again");
+    else
+        local(s, text);
+}
+
+static void keep_name(char out[NAME_MAX_BYTES + 1], struct span name)
+{
+    span_show(name, out, NAME_MAX_BYTES + 1);
+}
+
+/* Asks downstream; its reply is relayed. */
+static void relay(struct session *s, enum turn_kind kind, struct span line)
+{
+    smtp_turn(s, kind);
+    downstream_command(s->down, line);
+}
+
+static bool down_alive(const struct session *s)
+{
+    return s->down && downstream_alive(s->down);
+}
+
+/* ---- EHLO ---- */
+
+static void offer_line(struct session *s, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+static void offer_line(struct session *s, const char *fmt, ...)
+{
+    char line[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    smtp_say(s, line);
+}
+
+/* What downstream offers, and we let through or do ourselves. */
+static void make_offer(struct session *s)
+{
+    const struct smtp_offer *theirs = downstream_offer(s->down);
+    uint64_t most = s->door->config->smtp_message_size;
+    s->offer = (struct smtp_offer){
+        .size = true,
+        .size_max = theirs->size_max && theirs->size_max < most ? theirs->size_max : most,
+        .eightbit = theirs->eightbit,
+        .utf8 = theirs->utf8,
+        .dsn = theirs->dsn,
+        .enhanced = theirs->enhanced,
+        .vrfy = theirs->vrfy,
+        .etrn = theirs->etrn,
+        .pipelining = true,
+        .starttls = s->door->tls && !s->secure,
+        .auth = theirs->auth && s->secure,
+        .mechanisms = theirs->mechanisms,
+    };
+}
+
+void smtp_answer_ehlo(struct session *s)
+{
+    const char *host = s->door->down.helo;
+    make_offer(s);
+    s->greeted = true;
+    if (!s->client.esmtp) {
+        offer_line(s, "250 %.255s", host);
+        return;
+    }
+    const struct smtp_offer *o = &s->offer;
+    const struct {
+        bool yes;
+        const char *keyword;
+    } words[] = {{o->eightbit, "8BITMIME"}, {o->utf8, "SMTPUTF8"},
+                 {o->dsn, "DSN"},           {o->enhanced, "ENHANCEDSTATUSCODES"},
+                 {o->vrfy, "VRFY"},         {o->etrn, "ETRN"},
+                 {o->starttls, "STARTTLS"}, {s->upstream, "XCLIENT NAME ADDR PORT PROTO HELO LOGIN"},
+                 {s->upstream, "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE"}};
+    offer_line(s, "250-%.255s", host);
+    smtp_say(s, "250-PIPELINING");
+    offer_line(s, "250-SIZE %llu", (unsigned long long)o->size_max);
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (words[i].yes)
+            offer_line(s, "250-%s", words[i].keyword);
+    if (o->auth)
+        offer_line(s, "250-AUTH%.*s", SPAN_ARG(o->mechanisms));
+    smtp_say(s, "250 HELP");
+}
+
+static void ehlo(struct session *s, const struct smtp_command *c)
+{
+    smtp_forget(s);
+    keep_name(s->client.helo, c->argument);
+    s->client.esmtp = c->verb == VERB_EHLO;
+    if (down_alive(s)) {
+        smtp_answer_ehlo(s); /* RSET's answer, if any, is for nobody */
+        return;
+    }
+    smtp_stage(s, STAGE_OPENING);
+    smtp_open_downstream(s);
+}
+
+/* ---- the envelope ---- */
+
+static void fill_envelope(struct session *s)
+{
+    struct arena *a = tx_arena(s->tx);
+    struct envelope *e = tx_envelope(s->tx);
+    const struct speaker *who = s->forwarded ? &s->origin : &s->client;
+    e->client = who->address;
+    e->helo = arena_span(a, span_str(who->helo));
+    e->client_name = arena_span(a, span_str(who->name));
+    e->auth = arena_span(a, span_str(s->authed ? s->client.login : who->login));
+}
+
+/* "VERB:<path> params" as we say it. */
+static void envelope_line(struct session *s, enum turn_kind kind, const char *verb,
+                          struct span path, struct span params)
+{
+    char line[SMTP_COMMAND_MAX + 32];
+    int n = snprintf(line, sizeof line, "%s:<%.*s>%s%.*s", verb, SPAN_ARG(path),
+                     params.n ? " " : "", SPAN_ARG(params));
+    relay(s, kind, span_of(line, (size_t)n));
+}
+
+static void forward_origin(struct session *s)
+{
+    const struct speaker *who = s->forwarded ? &s->origin : &s->client;
+    struct downstream_client client = {.address = who->address,
+                                       .port = who->port,
+                                       .name = span_str(who->name),
+                                       .helo = span_str(who->helo),
+                                       .esmtp = who->esmtp};
+    if (!s->door->down.xforward || !downstream_offer(s->down)->xforward.p)
+        return;
+    smtp_turn(s, TURN_SILENT);
+    downstream_forward(s->down, &client);
+}
+
+static void mail(struct session *s, const struct smtp_command *c, struct span line)
+{
+    const struct config *config = s->door->config;
+    if (s->tx) {
+        local(s, "503 5.5.1 a message is under way already");
+        return;
+    }
+    if (s->messages >= config->smtp_messages || s->worker->leaving ||
+        clock_mono() - s->began > config->smtp_session) {
+        smtp_close(s, "421 4.7.0 enough for this connection; please connect again");
+        return;
+    }
+    if (!down_alive(s)) {
+        if (s->authed) {
+            smtp_close(s, "421 4.4.2 the mail server behind was lost; please connect again");
+            return;
+        }
+        s->again = strndup((const char *)line.p, line.n);
+        if (!s->again)
+            abort();
+        smtp_stage(s, STAGE_OPENING);
+        smtp_open_downstream(s);
+        return;
+    }
+    forward_origin(s);
+    s->tx = tx_begin(s->worker->pipeline, s->worker->config, &s->worker->keys, s->worker->mailbox,
+                     s->door->listener->name);
+    tx_keep(s->tx);
+    fill_envelope(s);
+    tx_reversepath(s->tx, c->path, c->params);
+    s->asked = 0;
+    envelope_line(s, TURN_MAIL, "MAIL FROM", c->path, c->params);
+}
+
+static void rcpt(struct session *s, const struct smtp_command *c)
+{
+    if (!s->tx) {
+        local(s, "503 5.5.1 MAIL comes first");
+        return;
+    }
+    if (s->asked >= s->door->config->smtp_recipients) {
+        local(s, "452 4.5.3 too many recipients; please send the rest in another message");
+        return;
+    }
+    s->asked++;
+    envelope_line(s, TURN_RCPT, "RCPT TO", c->path, c->params);
+    struct turn *t = &s->turn[(s->first + s->turns - 1) % TURNS_MAX];
+    t->path = arena_span(tx_arena(s->tx), c->path);
+    t->params = arena_span(tx_arena(s->tx), c->params);
+}
+
+/* What follows DATA in the same breath would be taken for data by us and for commands by others. */
+static bool early(struct session *s, struct span line)
+{
+    size_t n = evbuffer_get_length(bufferevent_get_input(s->bev));
+    return n > line.n + 2;
+}
+
+static void data(struct session *s, struct span line)
+{
+    if (!s->tx || !s->mail) {
+        local(s, "503 5.5.1 MAIL and RCPT come first");
+        return;
+    }
+    if (tx_envelope(s->tx)->nrecipients == 0) {
+        local(s, "554 5.5.1 no valid recipients");
+        return;
+    }
+    if (early(s, line)) {
+        smtp_close(s, "554 5.5.0 data came before it was asked for");
+        return;
+    }
+    s->dots = (struct dot_reader){0};
+    s->received = s->looked = 0;
+    smtp_say(s, "354 End data with <CR><LF>.<CR><LF>");
+    smtp_stage(s, STAGE_DATA);
+}
+
+static void rset(struct session *s)
+{
+    if (s->tx)
+        tx_end(&s->tx);
+    s->mail = s->forwarded = false;
+    s->asked = 0;
+    if (down_alive(s))
+        relay(s, TURN_RELAY, SPAN("RSET"));
+    else
+        local(s, "250 2.0.0 ok");
+}
+
+/* ---- TLS and AUTH ---- */
+
+static void starttls(struct session *s)
+{
+    if (!s->door->tls || s->secure || !s->client.esmtp) {
+        junk(s, s->secure ? "503 5.5.1 TLS is up already" : "502 5.5.1 no TLS here");
+        return;
+    }
+    if (s->tx) {
+        local(s, "503 5.5.1 not in the middle of a message");
+        return;
+    }
+    smtp_say(s, "220 2.0.0 go ahead");
+    smtp_stage(s, STAGE_STARTTLS); /* on when that is written; what waits in the input goes */
+}
+
+/* The name in "PLAIN base64(authzid NUL authcid NUL password)". Nothing else of it is kept. */
+static void note_login(struct session *s, struct span base64)
+{
+    uint8_t plain[SMTP_AUTH_MAX];
+    if (base64.n == 0 || base64.n % 4 || base64.n > SMTP_AUTH_MAX)
+        return;
+    int n = EVP_DecodeBlock(plain, base64.p, (int)base64.n);
+    if (n <= 0)
+        return;
+    struct span all = span_of(plain, (size_t)n);
+    struct span rest = span_from(all, span_find(all, 0) + 1);
+    keep_name(s->client.login, span_head(rest, span_find(rest, 0)));
+    OPENSSL_cleanse(plain, sizeof plain);
+}
+
+static bool mechanism_good(const struct session *s, struct span word)
+{
+    struct span list = s->offer.mechanisms;
+    while ((list = span_trim(list)).n) {
+        size_t n = span_find(list, ' ');
+        if (span_case_eq(span_head(list, n), word))
+            return true;
+        list = span_from(list, n);
+    }
+    return false;
+}
+
+static void auth(struct session *s, const struct smtp_command *c, struct span line)
+{
+    struct span word = span_head(c->argument, span_find(c->argument, ' '));
+    const char *no = !s->offer.auth               ? "502 5.5.1 no AUTH here"
+                     : s->authed || s->tx         ? "503 5.5.1 not now"
+                     : !mechanism_good(s, word)   ? "504 5.5.4 this mechanism is not offered"
+                     : !down_alive(s)             ? "454 4.7.0 not now; please try again later"
+                                                  : NULL;
+    if (no) {
+        junk(s, no);
+        return;
+    }
+    if (span_case_eq(word, SPAN("PLAIN")))
+        note_login(s, span_trim(span_from(c->argument, word.n)));
+    relay(s, TURN_AUTH, line);
+}
+
+void smtp_auth_answer(struct session *s, struct span line)
+{
+    smtp_stage(s, STAGE_COMMAND);
+    if (!s->client.login[0])
+        note_login(s, line);
+    relay(s, TURN_AUTH, line);
+}
+
+/* ---- XCLIENT and XFORWARD, from those who may ---- */
+
+/* xtext (RFC 3461 4) decoded; false: it is none, or holds control characters. */
+static bool xtext(struct span in, char out[NAME_MAX_BYTES + 1])
+{
+    size_t n = 0;
+    for (size_t i = 0; i < in.n; i++) {
+        int c = in.p[i];
+        if (c == '+') {
+            int high = i + 2 < in.n ? byte_hex(in.p[i + 1]) : -1;
+            int low = i + 2 < in.n ? byte_hex(in.p[i + 2]) : -1;
+            c = high < 0 || low < 0 ? -1 : high * 16 + low;
+            i += 2;
+        }
+        if (c < ' ' || c == 127 || n == NAME_MAX_BYTES)
+            return false;
+        out[n++] = (char)c;
+    }
+    out[n] = '\0';
+    return true;
+}
+
+static bool set_attribute(struct speaker *who, struct span name, const char *value)
+{
+    bool unknown = value[0] == '[' && (strcmp(value, "[UNAVAILABLE]") == 0 ||
+                                       strcmp(value, "[TEMPUNAVAIL]") == 0);
+    const char *v = unknown ? "" : value;
+    uint64_t port;
+    if (span_case_eq(name, SPAN("NAME")))
+        keep_name(who->name, span_str(v));
+    else if (span_case_eq(name, SPAN("HELO")))
+        keep_name(who->helo, span_str(v));
+    else if (span_case_eq(name, SPAN("LOGIN")))
+        keep_name(who->login, span_str(v));
+    else if (span_case_eq(name, SPAN("ADDR")))
+        return unknown ? (who->address = (struct ipaddr){0}, true)
+                       : ipaddr_parse(&who->address, span_str(v));
+    else if (span_case_eq(name, SPAN("PORT")))
+        return unknown || (span_number(span_str(v), 65535, &port) && (who->port = (uint16_t)port, true));
+    else if (span_case_eq(name, SPAN("PROTO")))
+        who->esmtp = span_case_eq(span_str(v), SPAN("ESMTP"));
+    else
+        return span_case_eq(name, SPAN("IDENT")) || span_case_eq(name, SPAN("SOURCE"));
+    return true;
+}
+
+static bool set_attributes(struct speaker *who, struct span list)
+{
+    char value[NAME_MAX_BYTES + 1];
+    while ((list = span_trim(list)).n) {
+        struct span one = span_head(list, span_find(list, ' '));
+        size_t eq = span_find(one, '=');
+        list = span_from(list, one.n);
+        if (eq == one.n || !xtext(span_from(one, eq + 1), value) ||
+            !set_attribute(who, span_head(one, eq), value))
+            return false;
+    }
+    return true;
+}
+
+static void xclient(struct session *s, const struct smtp_command *c)
+{
+    struct speaker who = s->client;
+    if (!s->upstream) {
+        junk(s, "550 5.7.0 this is not for you");
+        return;
+    }
+    if (s->tx) {
+        local(s, "503 5.5.1 not in the middle of a message");
+        return;
+    }
+    if (!set_attributes(&who, c->argument)) {
+        local(s, "501 5.5.4 an attribute is not well-formed");
+        return;
+    }
+    struct clients *clients = smtp_doors_clients(s->worker->pipeline->doors);
+    clients_leave(clients, &s->client.address);
+    s->client = who;
+    (void)clients_enter(clients, &s->client.address, true);
+    s->greeted = s->authed = false;
+    downstream_close(&s->down); /* it knows another client */
+    char line[NAME_MAX_BYTES + 32];
+    snprintf(line, sizeof line, "220 %.255s ESMTP", s->door->down.helo);
+    smtp_say(s, line);
+}
+
+static void xforward(struct session *s, const struct smtp_command *c)
+{
+    struct speaker who = s->forwarded ? s->origin : (struct speaker){.esmtp = true};
+    if (!s->upstream)
+        junk(s, "550 5.7.0 this is not for you");
+    else if (s->tx)
+        local(s, "503 5.5.1 not in the middle of a message");
+    else if (!set_attributes(&who, c->argument))
+        local(s, "501 5.5.4 an attribute is not well-formed");
+    else {
+        s->origin = who;
+        s->forwarded = true;
+        local(s, "250 2.0.0 ok");
+    }
+}
+
+/* ---- all of them ---- */
+
+/* What one of these means changes what the others mean: it waits for all replies before it. */
+static bool waits(enum smtp_verb verb)
+{
+    return verb != VERB_MAIL && verb != VERB_RCPT && verb != VERB_NOOP && verb != VERB_VRFY;
+}
+
+static void foreign(struct session *s, struct span line)
+{
+    bool known = span_case_starts(line, SPAN("X")) || span_case_starts(line, SPAN("BDAT"));
+    smtp_close(s, known ? "502 5.5.1 not offered here; what follows cannot be understood"
+                        : "421 4.7.0 this is a mail server");
+}
+
+static void other(struct session *s, const struct smtp_command *c, struct span line)
+{
+    switch (c->verb) {
+    case VERB_NOOP:
+        if (down_alive(s))
+            relay(s, TURN_RELAY, SPAN("NOOP"));
+        else
+            local(s, "250 2.0.0 ok");
+        break;
+    case VERB_VRFY:
+        if (s->offer.vrfy && down_alive(s))
+            relay(s, TURN_RELAY, line);
+        else
+            local(s, "252 2.1.5 send some mail, it will be tried");
+        break;
+    case VERB_ETRN:
+        if (s->offer.etrn && down_alive(s))
+            relay(s, TURN_RELAY, line);
+        else
+            junk(s, "502 5.5.1 not offered here");
+        break;
+    case VERB_HELP:
+        local(s, "214 2.0.0 see RFC 5321");
+        break;
+    case VERB_QUIT:
+        smtp_close(s, "221 2.0.0 goodbye");
+        break;
+    default:
+        junk(s, "502 5.5.1 not offered here");
+    }
+}
+
+bool smtp_obey(struct session *s, struct span line)
+{
+    struct smtp_command c;
+    smtp_command_read(&c, line, &s->offer);
+    if (s->turns && (waits(c.verb) || c.verb == VERB_FOREIGN))
+        return false;
+    if (line.n > SMTP_COMMAND_MAX && c.verb != VERB_AUTH)
+        junk(s, "500 5.5.2 the line is too long");
+    else if (c.verb == VERB_FOREIGN)
+        foreign(s, line);
+    else if (c.wrong)
+        junk(s, c.wrong);
+    else if (!s->greeted && (c.verb == VERB_MAIL || c.verb == VERB_RCPT || c.verb == VERB_DATA ||
+                             c.verb == VERB_AUTH || c.verb == VERB_STARTTLS))
+        local(s, "503 5.5.1 EHLO comes first");
+    else if (c.verb == VERB_EHLO || c.verb == VERB_HELO)
+        ehlo(s, &c);
+    else if (c.verb == VERB_MAIL)
+        mail(s, &c, line);
+    else if (c.verb == VERB_RCPT)
+        rcpt(s, &c);
+    else if (c.verb == VERB_DATA)
+        data(s, line);
+    else if (c.verb == VERB_RSET)
+        rset(s);
+    else if (c.verb == VERB_STARTTLS)
+        starttls(s);
+    else if (c.verb == VERB_AUTH)
+        auth(s, &c, line);
+    else if (c.verb == VERB_XCLIENT)
+        xclient(s, &c);
+    else if (c.verb == VERB_XFORWARD)
+        xforward(s, &c);
+    else
+        other(s, &c, line);
+    return true;
+}

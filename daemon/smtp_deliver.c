@@ -1,0 +1,236 @@
+/*
+ * smtp_deliver.c - from the verdict to the one final reply.
+ *
+ *   all held, refused by rule --> our reply; downstream forgets the transaction (RSET)
+ *   all pass ------------------------------------------------> DATA -> text -> downstream's reply
+ *   some held --> RSET, MAIL, RCPT for the rest, said again --^
+ *   downstream lost before the text --> a new session, said again, once; after it: 451
+ *
+ * Invariant: 250 leaves only after downstream's 2xx for all that pass, and after the hold of all
+ * that do not is durable. If downstream refuses, what was held is taken back.
+ */
+#include <stdio.h>
+#include <time.h>
+
+#include "smtp_own.h"
+
+static void final(struct session *s, struct span text)
+{
+    s->messages++;
+    tx_end(&s->tx);
+    s->mail = s->forwarded = false;
+    s->asked = 0;
+    smtp_say_text(s, text);
+    if (s->worker->leaving)
+        smtp_close(s, "421 4.3.2 going down; please connect again later");
+    else
+        smtp_stage(s, STAGE_COMMAND);
+}
+
+/* We answer, downstream forgets. */
+static void answer(struct session *s, const char *line)
+{
+    char text[600];
+    int n = snprintf(text, sizeof text, "%.500s\r\n", line);
+    if (s->down && downstream_alive(s->down)) {
+        smtp_turn(s, TURN_SILENT);
+        downstream_command(s->down, SPAN("RSET"));
+    }
+    final(s, span_of(text, (size_t)n));
+}
+
+static void refused(struct session *s, int code, struct span text)
+{
+    tx_refused(s->tx, code);
+    final(s, text);
+}
+
+static void lost(struct session *s)
+{
+    downstream_close(&s->down);
+    refused(s, 0, SPAN("451 4.4.2 the mail server behind was lost; please try again later\r\n"));
+}
+
+/* ---- the envelope, said again ---- */
+
+static bool passes(const struct verdict *v, size_t i)
+{
+    return v->copy[i].disposition == DISP_PASS || v->copy[i].disposition == DISP_TAG;
+}
+
+static void say_envelope(struct session *s, bool reset)
+{
+    struct delivery *d = &s->delivery;
+    const struct envelope *e = tx_envelope(s->tx);
+    const struct verdict *v = tx_verdict(s->tx);
+    char line[SMTP_COMMAND_MAX + 32];
+    d->step = DELIVER_ENVELOPE;
+    d->reset = reset;
+    d->expected = 0;
+    if (reset) {
+        downstream_command(s->down, SPAN("RSET"));
+        d->expected++;
+    }
+    int n = snprintf(line, sizeof line, "MAIL FROM:<%.*s>%s%.*s", SPAN_ARG(e->reversepath),
+                     e->reversepath_params.n ? " " : "", SPAN_ARG(e->reversepath_params));
+    downstream_command(s->down, span_of(line, (size_t)n));
+    d->expected++;
+    for (size_t i = 0; i < e->nrecipients; i++) {
+        const struct recipient *r = &e->recipients[i];
+        if (!passes(v, i))
+            continue;
+        n = snprintf(line, sizeof line, "RCPT TO:<%.*s>%s%.*s", SPAN_ARG(r->address),
+                     r->params.n ? " " : "", SPAN_ARG(r->params));
+        downstream_command(s->down, span_of(line, (size_t)n));
+        d->expected++;
+    }
+}
+
+static void say_data(struct session *s)
+{
+    s->delivery.step = DELIVER_DATA;
+    downstream_command(s->down, SPAN("DATA"));
+}
+
+/* Downstream is gone and has nothing of the text: once, all is said to a new session. */
+static void open_again(struct session *s)
+{
+    struct delivery *d = &s->delivery;
+    if (d->again || s->authed) {
+        lost(s);
+        return;
+    }
+    d->again = true;
+    d->step = DELIVER_OPEN;
+    smtp_open_downstream(s);
+}
+
+/* ---- the text ---- */
+
+/* Received, where downstream cannot learn who the client is (RFC 5321 4.4). */
+static struct span received(struct session *s)
+{
+    const struct listener *l = s->door->listener;
+    const struct envelope *e = tx_envelope(s->tx);
+    const struct smtp_offer *o = downstream_offer(s->down);
+    char address[IPADDR_TEXT], date[64];
+    bool told = l->downstream_proxy || (l->xclient && o->xclient.p) || (l->xforward && o->xforward.p);
+    if (tx_verdict(s->tx)->mode != MODE_ENFORCE || l->received == RECEIVED_NEVER ||
+        (l->received == RECEIVED_AUTO && told))
+        return span_of(NULL, 0);
+    bool v6 = e->client.family == 6;
+    ipaddr_print(&e->client, address);
+    time_t now = (time_t)(clock_now() / 1000);
+    struct tm tm;
+    strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S +0000", gmtime_r(&now, &tm));
+    return span_str(arena_printf(
+        tx_arena(s->tx), "Received: from %.*s ([%s%s])\r\n\tby %s (breakwater) with %s%s%s; %s\r\n",
+        SPAN_ARG(e->helo), v6 ? "IPv6:" : "", address, s->door->down.helo,
+        s->client.esmtp ? "ESMTP" : "SMTP", s->secure ? "S" : "", s->authed ? "A" : "", date));
+}
+
+static void say_text(struct session *s)
+{
+    struct arena *a = tx_arena(s->tx);
+    struct span head, fields = received(s);
+    struct body *body;
+    const char *tag = tx_tag(s->tx);
+    if (!tx_bytes(s->tx, &head, &body)) { /* judged() has looked; it cannot be lost since */
+        lost(s);
+        return;
+    }
+    if (tag)
+        fields = arena_join(a, fields, span_str(arena_printf(a, "X-Breakwater: %s\r\n", tag)),
+                            span_of(NULL, 0));
+    s->delivery.step = DELIVER_TEXT;
+    downstream_data(s->down, arena_join(a, fields, head, span_of(NULL, 0)), body);
+}
+
+/* ---- replies ---- */
+
+static void keep_refusal(struct delivery *d, int code, struct span text)
+{
+    if (d->code)
+        return;
+    d->code = code;
+    snprintf(d->text, sizeof d->text, "%.*s", SPAN_ARG(span_head(text, sizeof d->text - 1)));
+}
+
+static void envelope_reply(struct session *s, int code, struct span text)
+{
+    struct delivery *d = &s->delivery;
+    if (!d->reset && code / 100 != 2)
+        keep_refusal(d, code, text);
+    d->reset = false;
+    if (--d->expected)
+        return;
+    if (!d->code) {
+        say_data(s);
+        return;
+    }
+    smtp_turn(s, TURN_SILENT);
+    downstream_command(s->down, SPAN("RSET"));
+    refused(s, d->code, span_str(d->text));
+}
+
+void smtp_delivery_reply(struct session *s, int code, struct span text)
+{
+    struct delivery *d = &s->delivery;
+    if (code == 0 && d->step != DELIVER_TEXT)
+        open_again(s);
+    else if (code == 0)
+        lost(s); /* it may have the message or not: the client tries again */
+    else if (d->step == DELIVER_OPEN)
+        say_envelope(s, false);
+    else if (d->step == DELIVER_ENVELOPE)
+        envelope_reply(s, code, text);
+    else if (d->step == DELIVER_DATA && code == 354)
+        say_text(s);
+    else if (d->step == DELIVER_DATA || code / 100 != 2)
+        refused(s, code, text);
+    else {
+        tx_commit(s->tx);
+        final(s, text);
+    }
+}
+
+/* ---- the verdict ---- */
+
+static void held(struct session *s)
+{
+    char line[64], id[ID_TEXT];
+    id_print(tx_id(s->tx), id);
+    snprintf(line, sizeof line, "250 2.0.0 held as %s", id);
+    tx_commit(s->tx);
+    answer(s, line);
+}
+
+void smtp_judged(struct session *s)
+{
+    const struct verdict *v = tx_verdict(s->tx);
+    struct span head;
+    struct body *body;
+    const char *reply = tx_reply(s->tx);
+    size_t passing = v->count[DISP_PASS] + v->count[DISP_TAG];
+    s->delivery = (struct delivery){0};
+    if (reply) {
+        answer(s, reply);
+        return;
+    }
+    if (passing == 0) {
+        held(s);
+        return;
+    }
+    if (!tx_bytes(s->tx, &head, &body)) {
+        tx_refused(s->tx, 452);
+        answer(s, "452 4.3.1 there is no room for the message; please try again later");
+        return;
+    }
+    smtp_stage(s, STAGE_DELIVER);
+    if (!s->down || !downstream_alive(s->down))
+        open_again(s);
+    else if (passing < v->n)
+        say_envelope(s, true);
+    else
+        say_data(s);
+}
