@@ -15,6 +15,7 @@
 #include "config_value.h"
 #include "place.h"
 #include "sitekey.h"
+#include "tls.h"
 
 enum { FILE_BYTES = 1 << 20, SECTION_KEYS = 64 };
 
@@ -25,8 +26,8 @@ static _Thread_local struct loading *now_loading;
 
 static int set_defaults(struct loading *l)
 {
-    value_clear(
-        l, &config_table[key_find("", "exempt")]); /* site_defaults' exempt: the table has it too */
+    /* site_defaults' exempt: the table has it too */
+    value_clear(l, &config_table[key_find("", "exempt")], l->config);
     for (size_t i = 0; i < config_rows; i++)
         if (!key_of_listener(&config_table[i]) && value_default(l, &config_table[i], l->config) < 0)
             return -1;
@@ -41,21 +42,22 @@ static const char *section_of(const cfg_t *cfg)
 }
 
 static const char *const open_end = "ends inside a list, a comment or a quoted text";
-static const char *const no_smtp =
-    "smtp listeners come in a later version: use milter NAME { socket = ... }";
 
-/* The listener of this title; made, with defaults, if it is new. */
-static struct listener *listener_of(struct loading *l, const char *title)
+/* The listener of this section and title; made, with defaults, if it is new. */
+static struct listener *listener_of(struct loading *l, const char *section, const char *title)
 {
     struct config *c = l->config;
+    enum door_kind kind = strcmp(section, "smtp") == 0 ? DOOR_SMTP : DOOR_MILTER;
     for (size_t i = 0; i < c->nlisteners; i++)
-        if (strcmp(c->listeners[i].name, title) == 0)
+        if (c->listeners[i].kind == kind && strcmp(c->listeners[i].name, title) == 0)
             return &c->listeners[i];
     struct listener *made = loading_append(l, &c->listeners, &c->nlisteners, sizeof *made);
-    *made = (struct listener){.name = loading_keep(l, span_str(title)), .kind = DOOR_MILTER};
+    *made = (struct listener){.name = loading_keep(l, span_str(title)), .kind = kind};
     for (size_t i = 0; i < config_rows; i++)
-        if (key_of_listener(&config_table[i]))
+        if (strcmp(config_table[i].section, section) == 0) {
+            l->line[i] = l->taken[i] = 0; /* its lists are its own */
             (void)value_default(l, &config_table[i], made);
+        }
     return made;
 }
 
@@ -64,15 +66,15 @@ static struct listener *listener_of(struct loading *l, const char *title)
  * are not more elements than taken, the list began anew or nothing was added: the last is taken
  * (again).
  */
-static int take_list(struct loading *l, unsigned line, size_t i, cfg_opt_t *opt)
+static int take_list(struct loading *l, unsigned line, size_t i, cfg_opt_t *opt, void *base)
 {
     if (l->line[i] == 0 || opt->nvalues < l->taken[i])
-        value_clear(l, &config_table[i]), l->taken[i] = 0;
+        value_clear(l, &config_table[i], base), l->taken[i] = 0;
     l->line[i] = line;
     if (l->taken[i] == opt->nvalues)
         return 0;
     for (; l->taken[i] < opt->nvalues; l->taken[i]++)
-        if (value_add(l, line, &config_table[i], cfg_opt_getnstr(opt, l->taken[i])) < 0)
+        if (value_add(l, line, &config_table[i], cfg_opt_getnstr(opt, l->taken[i]), base) < 0)
             return -1;
     return 0;
 }
@@ -85,12 +87,15 @@ static int take_key(cfg_t *cfg, cfg_opt_t *opt)
     if (i == config_rows)
         return 0; /* the end mark */
     l->settings++;
+    bool of_listener = key_of_listener(&config_table[i]);
+    void *base = l->config;
+    if (of_listener)
+        base = listener_of(l, cfg->name, cfg->title);
     if (key_is_list(&config_table[i]))
-        return take_list(l, line, i, opt);
+        return take_list(l, line, i, opt, base);
     char key[64];
-    if (key_of_listener(&config_table[i]))
-        return value_set(l, line, &config_table[i], cfg_opt_getnstr(opt, 0),
-                         listener_of(l, cfg->title));
+    if (of_listener)
+        return value_set(l, line, &config_table[i], cfg_opt_getnstr(opt, 0), base);
     if (l->line[i])
         return loading_refuse(l, line, "%s is set twice: first on line %u",
                               key_name(&config_table[i], key), l->line[i]);
@@ -107,27 +112,61 @@ static int check_place(struct loading *l, unsigned line, const char *key, const 
     return loading_refuse(l, line, "%s: %s", key, why);
 }
 
+/* Certificates and keys can be read and belong together. */
+static int check_tls(struct loading *l, unsigned line, const struct listener *door)
+{
+    char why[512];
+    struct tls_settings ours = {.cert = door->certificate, .key = door->key};
+    struct tls_settings theirs = {.ca = door->downstream_ca, .name = door->downstream_name};
+    if (l->use == CONFIG_READ)
+        return 0;
+    struct tls *server = door->certificate ? tls_server_new(&ours, why) : NULL;
+    struct tls *client = door->downstream_ca ? tls_client_new(&theirs, why) : NULL;
+    bool good = (server || !door->certificate) && (client || !door->downstream_ca);
+    tls_drop(&server);
+    tls_drop(&client);
+    return good ? 0 : loading_refuse(l, line, "smtp %s: %s", door->name, why);
+}
+
+/* What an SMTP door needs besides its socket. */
+static int check_smtp(struct loading *l, unsigned line, const struct listener *door)
+{
+    const char *wrong =
+        !door->downstream ? "has no downstream: say where the MTA behind is, as in downstream = "
+                            "\"127.0.0.1:10025\""
+        : !door->certificate != !door->key ? "has only one of certificate and key: both are needed"
+        : door->implicit && !door->key     ? "is implicit, but has no certificate and key"
+        : door->downstream_name && !door->downstream_ca
+            ? "has a downstream_name, but no downstream_ca to verify it with"
+        : door->downstream_ca && door->downstream_tls == TLS_NEVER
+            ? "has a downstream_ca, but downstream_tls is never"
+            : NULL;
+    if (wrong)
+        return loading_refuse(l, line, "smtp %s %s", door->name, wrong);
+    return check_tls(l, line, door);
+}
+
 /* A listener's section is complete. */
 static int take_listener(cfg_t *cfg, cfg_opt_t *opt)
 {
     struct loading *l = now_loading;
     unsigned line = (unsigned)cfg->line;
-    if (strcmp(opt->name, "smtp") == 0)
-        return loading_refuse(l, line, "%s", no_smtp);
+    bool smtp = strcmp(opt->name, "smtp") == 0;
     const char *title = cfg_title(cfg_opt_getnsec(opt, cfg_opt_size(opt) - 1));
     l->settings++;
     if (!value_host_name(span_str(title)))
+        return loading_refuse(l, line, "%s: found the name '%.60s', expected letters and digits",
+                              opt->name, title);
+    const struct listener *door = listener_of(l, opt->name, title);
+    if (!door->socket)
         return loading_refuse(l, line,
-                              "milter: found the name '%.60s', expected letters and digits", title);
-    const char *socket = listener_of(l, title)->socket;
-    if (!socket)
-        return loading_refuse(l, line,
-                              "milter %s has no socket: say where the MTA connects to, as in "
-                              "socket = \"inet:8895@127.0.0.1\"",
-                              title);
-    if (*socket == 'u')
-        return check_place(l, line, "milter.socket", socket + strlen("unix:"));
-    return 0;
+                              "%s %s has no socket: say where %s, as in socket = \"inet:%s\"",
+                              opt->name, title, smtp ? "clients connect to" : "the MTA connects to",
+                              smtp ? "25@0.0.0.0" : "8895@127.0.0.1");
+    if (*door->socket == 'u' && check_place(l, line, smtp ? "smtp.socket" : "milter.socket",
+                                            door->socket + strlen("unix:")) < 0)
+        return -1;
+    return smtp ? check_smtp(l, line, door) : 0;
 }
 
 static int take_section(cfg_t *cfg, cfg_opt_t *opt)
@@ -138,8 +177,9 @@ static int take_section(cfg_t *cfg, cfg_opt_t *opt)
     return 0;
 }
 
-static const char *const sections[] = {"node",    "own",  "trusted", "milter",  "smtp", "detect",
-                                       "release", "hold", "store",   "control", "log",  "policy"};
+static const char *const sections[] = {"node",    "own",     "trusted", "milter", "smtp",
+                                       "detect",  "release", "hold",    "store",  "limits",
+                                       "control", "log",     "policy"};
 enum { SECTIONS = sizeof sections / sizeof *sections };
 static const char end_mark[] = "end-of-breakwater.conf";
 
@@ -170,17 +210,13 @@ static void complain(cfg_t *cfg, const char *fmt, va_list ap)
 {
     struct loading *l = now_loading;
     char text[256];
-    if (strcmp(cfg->name, "smtp") == 0) {
-        (void)loading_refuse(l, (unsigned)cfg->line, "%s", no_smtp);
-        return;
-    }
     if (strstr(fmt, "no such option")) {
         unknown_key(l, cfg, va_arg(ap, const char *));
         return;
     }
     if (strstr(fmt, "missing title")) {
         (void)loading_refuse(l, (unsigned)cfg->line,
-                             "a milter section wants a name: milter NAME { ... }");
+                             "a milter or smtp section wants a name: milter NAME { ... }");
         return;
     }
     if (strstr(fmt, "premature end")) {
@@ -243,12 +279,12 @@ static void make_options(struct options *o)
 static void clear_empty_lists(struct loading *l, cfg_t *cfg)
 {
     for (size_t i = 0; i < config_rows; i++) {
-        if (!key_is_list(&config_table[i]))
+        if (!key_is_list(&config_table[i]) || key_of_listener(&config_table[i]))
             continue;
         cfg_t *section = *config_table[i].section ? cfg_getsec(cfg, config_table[i].section) : cfg;
         const cfg_opt_t *opt = section ? cfg_getopt(section, config_table[i].name) : NULL;
         if (opt && opt->nvalues == 0 && (opt->flags & (CFGF_MODIFIED | CFGF_RESET)))
-            value_clear(l, &config_table[i]);
+            value_clear(l, &config_table[i], l->config);
     }
 }
 
@@ -279,7 +315,8 @@ static int read_text(struct loading *l, struct span text)
     now_loading = NULL;
     cfg_free(cfg);
     if (!*l->error && l->settings == 0)
-        return loading_refuse(l, 0, "is empty: it needs at least milter NAME { socket = ... }");
+        return loading_refuse(
+            l, 0, "is empty: it needs at least milter NAME { socket = ... } or smtp NAME { ... }");
     return *l->error ? -1 : 0;
 }
 

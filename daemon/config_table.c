@@ -6,6 +6,7 @@
 #include "config_table.h"
 
 #define AT(field) offsetof(struct config, field)
+#define DOOR(field) offsetof(struct listener, field)
 #define RANGE(least, most) 0, least, most, NULL
 #define PLAIN RANGE(0, 0)
 #define WORDS(words) 0, 0, 0, words
@@ -38,10 +39,40 @@ const struct key_row config_table[] = {
     {"trusted", "relays", KEY_RELAYS, NULL, AT(site.trusted), LIST(site.ntrusted),
      "Hosts, domains and networks of relays that are never blamed."},
 
-    {"milter", "socket", KEY_SOCKET, NULL, offsetof(struct listener, socket), PLAIN,
-     "Where the MTA connects to."},
-    {"milter", "mode", KEY_OCTAL, "0660", offsetof(struct listener, socket_mode), PLAIN,
+    {"milter", "socket", KEY_SOCKET, NULL, DOOR(socket), PLAIN, "Where the MTA connects to."},
+    {"milter", "mode", KEY_OCTAL, "0660", DOOR(socket_mode), PLAIN,
      "Permissions of a unix socket."},
+
+    {"smtp", "socket", KEY_SOCKET, NULL, DOOR(socket), PLAIN, "Where clients connect to."},
+    {"smtp", "mode", KEY_OCTAL, "0660", DOOR(socket_mode), PLAIN, "Permissions of a unix socket."},
+    {"smtp", "downstream", KEY_TARGET, NULL, DOOR(downstream), PLAIN,
+     "The MTA behind, which gets all mail that passes."},
+    {"smtp", "downstream_tls", KEY_CHOICE, "never", DOOR(downstream_tls), WORDS("never|may|must"),
+     "STARTTLS with it: not, where it offers it, or nothing without it."},
+    {"smtp", "downstream_ca", KEY_PATH, NULL, DOOR(downstream_ca), PLAIN,
+     "File of CA certificates its certificate is verified with; default: not verified."},
+    {"smtp", "downstream_name", KEY_NAME, NULL, DOOR(downstream_name), PLAIN,
+     "Name its certificate must have; needs downstream_ca."},
+    {"smtp", "downstream_proxy", KEY_COUNT, "0", DOOR(downstream_proxy), RANGE(0, 2),
+     "Version of the PROXY header it expects from us; 0: none."},
+    {"smtp", "xclient", KEY_SWITCH, "yes", DOOR(xclient), WORDS("no|yes"),
+     "Tell it by XCLIENT who the client is, where it offers that."},
+    {"smtp", "xforward", KEY_SWITCH, "yes", DOOR(xforward), WORDS("no|yes"),
+     "Tell it by XFORWARD whose message it is, where it offers that."},
+    {"smtp", "certificate", KEY_PATH, NULL, DOOR(certificate), PLAIN,
+     "Our certificate and its chain (PEM); without it no TLS is offered."},
+    {"smtp", "key", KEY_PATH, NULL, DOOR(key), PLAIN, "The certificate's key (PEM)."},
+    {"smtp", "implicit", KEY_SWITCH, "no", DOOR(implicit), WORDS("no|yes"),
+     "TLS from the first byte, as on port 465."},
+    {"smtp", "proxy_protocol", KEY_SWITCH, "no", DOOR(proxy_protocol), WORDS("no|yes"),
+     "Every connection begins with a PROXY header (version 1 or 2)."},
+    {"smtp", "upstreams", KEY_NETS, NULL, DOOR(upstreams), DOOR(nupstreams), 0, 0, NULL,
+     "Relays of ours before us: not limited, and their XCLIENT and XFORWARD count."},
+    {"smtp", "bare", KEY_SWITCH, "normalise", DOOR(refuse_bare), WORDS("normalise|refuse"),
+     "Bare CR and LF in messages: made into blanks and line ends, or refused."},
+    {"smtp", "received", KEY_CHOICE, "auto", DOOR(received), WORDS("auto|never|always"),
+     "Add a Received field in mode enforce; auto: where the MTA behind cannot learn who the client "
+     "is."},
 
     {"detect", "a_extra", KEY_COUNT, "1", AT(site.a_extra), RANGE(0, 1000),
      "Unexplained further copies that pass, per recipient and message."},
@@ -122,6 +153,31 @@ const struct key_row config_table[] = {
     {"store", "memory", KEY_SIZE, "256MB", AT(store_memory), RANGE(1 << 20, 1024 * GB),
      "Bytes the past may use; the oldest is forgotten first."},
 
+    {"limits", "connections", KEY_COUNT, "2000", AT(smtp_connections), RANGE(0, 1000000),
+     "SMTP clients at the same time; 0: no limit."},
+    {"limits", "connections_each", KEY_COUNT, "50", AT(smtp_connections_each), RANGE(0, 1000000),
+     "Of these from one address (IPv6: one /64); 0: no limit."},
+    {"limits", "recipients", KEY_COUNT, "1000", AT(smtp_recipients), RANGE(100, 5000),
+     "Recipients of one message."},
+    {"limits", "messages", KEY_COUNT, "1000", AT(smtp_messages), RANGE(1, 1000000),
+     "Messages of one connection."},
+    {"limits", "junk", KEY_COUNT, "20", AT(smtp_junk), RANGE(1, 10000),
+     "Lines that are no command, before a connection is closed."},
+    {"limits", "message_size", KEY_SIZE, "50MB", AT(smtp_message_size), RANGE(64 << 10, 4 * GB),
+     "Size of one message."},
+    {"limits", "min_rate", KEY_COUNT, "500", AT(smtp_min_rate), RANGE(0, 1000000),
+     "Bytes a second a client has to send of a message, over a minute."},
+    {"limits", "idle", KEY_DURATION, "5m", AT(smtp_idle), RANGE(1000, 3600e3),
+     "How long a client may take for its next command."},
+    {"limits", "session", KEY_DURATION, "1h", AT(smtp_session), RANGE(10e3, DAY),
+     "Age of a connection at which no new message is begun."},
+    {"limits", "connect", KEY_DURATION, "30s", AT(smtp_connect), RANGE(100, 600e3),
+     "How long the MTA behind may take to accept a connection."},
+    {"limits", "command", KEY_DURATION, "5m", AT(smtp_command), RANGE(1000, 3600e3),
+     "How long it may take for a reply."},
+    {"limits", "final", KEY_DURATION, "10m", AT(smtp_final), RANGE(1000, 3600e3),
+     "How long it may take for the reply to a whole message."},
+
     {"control", "socket", KEY_PATH, "/run/breakwater/control", AT(control_socket), PLAIN,
      "Unix socket of breakwaterctl."},
     {"control", "mode", KEY_OCTAL, "0660", AT(control_mode), PLAIN,
@@ -159,7 +215,7 @@ bool key_is_list(const struct key_row *row)
 
 bool key_of_listener(const struct key_row *row)
 {
-    return strcmp(row->section, "milter") == 0;
+    return strcmp(row->section, "milter") == 0 || strcmp(row->section, "smtp") == 0;
 }
 
 void config_print_keys(FILE *out)

@@ -14,10 +14,7 @@
 #include "policy.h"
 #include "site.h"
 
-enum door_kind {
-    DOOR_MILTER,
-    DOOR_SMTP
-};
+enum door_kind { DOOR_MILTER, DOOR_SMTP };
 
 /* How a choice of three is written in breakwater.conf: the words stand in config_table.c. */
 enum { TLS_NEVER, TLS_MAY, TLS_MUST };
@@ -83,7 +80,7 @@ struct config {
     unsigned smtp_messages;                           /* of one connection; default 1000 */
     unsigned smtp_junk;         /* commands that are none, before it is closed; default 20 */
     uint64_t smtp_message_size; /* bytes; default 50 MB */
-    uint64_t smtp_min_rate;     /* bytes a second of data; default 500 */
+    unsigned smtp_min_rate;     /* bytes a second of data; default 500 */
     int64_t smtp_idle, smtp_session, smtp_connect, smtp_command, smtp_final; /* ms: deadlines */
 
     char *control_socket; /* unix path */
@@ -119,12 +116,12 @@ enum key_type {
 };
 
 struct key_row {
-    const char *section; /* "": top level; "milter": of a listener */
+    const char *section; /* "": top level; "milter", "smtp": of a listener */
     const char *name;
     enum key_type type;
     const char *value; /* default as it would be written; NULL: none; lists: blank-separated */
     size_t offset;     /* in struct config, or struct listener */
-    size_t count;      /* lists: offset of the number of elements */
+    size_t count;      /* lists: offset of the number of elements, in the same */
     double min, max;
     const char *words; /* KEY_CHOICE and KEY_SWITCH and KEY_WORD: "a|b|c" */
     const char *sentence;

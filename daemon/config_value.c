@@ -220,12 +220,13 @@ void *loading_append(struct loading *l, void *list, size_t *n, size_t size)
     return grown + size * (*n)++;
 }
 
-static void add_net(struct loading *l, const struct key_row *row, struct netmask net)
+static void add_net(struct loading *l, const struct key_row *row, struct netmask net, uint8_t *base)
 {
     struct site *site = &l->config->site;
+    size_t *count = (size_t *)(void *)(base + row->count);
     struct netmask *place =
         row->type == KEY_NETS
-            ? loading_append(l, &site->own_nets, &site->nown_nets, sizeof net)
+            ? loading_append(l, base + row->offset, count, sizeof net)
             : loading_append(l, &site->trusted_nets, &site->ntrusted_nets, sizeof net);
     *place = net;
 }
@@ -240,7 +241,8 @@ static bool listed_name(const struct key_row *row, struct span s)
     return row->type != KEY_NETS && value_host_name(s);
 }
 
-int value_add(struct loading *l, unsigned line, const struct key_row *row, const char *value)
+int value_add(struct loading *l, unsigned line, const struct key_row *row, const char *value,
+              void *into)
 {
     static const char *const expected[] = {
         [KEY_HOSTS] = "a host name or domain",
@@ -248,11 +250,11 @@ int value_add(struct loading *l, unsigned line, const struct key_row *row, const
         [KEY_RELAYS] = "a host name, a domain or a network",
         [KEY_RECIPIENTS] = "an address; '*' may stand for either side of the @",
     };
-    uint8_t *base = (uint8_t *)l->config;
+    uint8_t *base = into;
     struct span s = span_str(value);
     struct netmask net;
     if ((row->type == KEY_NETS || row->type == KEY_RELAYS) && netmask_parse(&net, s)) {
-        add_net(l, row, net);
+        add_net(l, row, net, base);
         return 0;
     }
     if (!listed_name(row, s))
@@ -264,11 +266,11 @@ int value_add(struct loading *l, unsigned line, const struct key_row *row, const
     return 0;
 }
 
-void value_clear(struct loading *l, const struct key_row *row)
+void value_clear(struct loading *l, const struct key_row *row, void *base)
 {
     struct site *site = &l->config->site;
-    memset((uint8_t *)l->config + row->offset, 0, sizeof(void *));
-    memset((uint8_t *)l->config + row->count, 0, sizeof(size_t));
+    memset((uint8_t *)base + row->offset, 0, sizeof(void *));
+    memset((uint8_t *)base + row->count, 0, sizeof(size_t));
     if (row->type == KEY_RELAYS) {
         site->trusted_nets = NULL;
         site->ntrusted_nets = 0;
@@ -320,7 +322,7 @@ int value_default(struct loading *l, const struct key_row *row, void *base)
     struct span rest = span_str(row->value);
     while (rest.n) {
         size_t end = span_find(rest, ' ');
-        if (value_add(l, 0, row, loading_keep(l, span_head(rest, end))) < 0)
+        if (value_add(l, 0, row, loading_keep(l, span_head(rest, end)), base) < 0)
             return -1;
         rest = span_from(rest, end + 1);
     }

@@ -32,9 +32,10 @@ bool value_host_name(struct span);
 /* Sets one key, not a list, in the struct at base. -1: refused. */
 int value_set(struct loading *, unsigned line, const struct key_row *, const char *value,
               void *base);
-/* One more element of a list; all of its elements away. */
-int value_add(struct loading *, unsigned line, const struct key_row *, const char *value);
-void value_clear(struct loading *, const struct key_row *);
+/* One more element of a list in the struct at base; all of its elements away. */
+int value_add(struct loading *, unsigned line, const struct key_row *, const char *value,
+              void *base);
+void value_clear(struct loading *, const struct key_row *, void *base);
 /* The row's default, in the struct at base. */
 int value_default(struct loading *, const struct key_row *, void *base);
 

@@ -22,10 +22,10 @@
 #include "proxyline.h"
 
 enum {
-    PIECE = 64 << 10,         /* bytes of text that wait in the output */
-    INPUT_MAX = 64 << 10,     /* bytes of replies we let wait */
-    ARENA_MAX = 32 << 10,     /* of replies, before their arena is made anew */
-    TEXT_DEADLINE = 180000,   /* ms in which a piece of text has to go (RFC 5321 4.5.3.2.5) */
+    PIECE = 64 << 10,       /* bytes of text that wait in the output */
+    INPUT_MAX = 64 << 10,   /* bytes of replies we let wait */
+    ARENA_MAX = 32 << 10,   /* of replies, before their arena is made anew */
+    TEXT_DEADLINE = 180000, /* ms in which a piece of text has to go (RFC 5321 4.5.3.2.5) */
 };
 
 enum phase { CONNECTING, BANNER, EHLO, STARTTLS, HANDSHAKE, XCLIENT, READY, LOST };
@@ -44,11 +44,11 @@ struct downstream {
     struct arena *arena;     /* the session's */
     struct arena *spoken;    /* the replies' */
     struct smtp_offer offer;
-    struct smtp_reply reply;   /* being read */
-    struct evbuffer *waiting;  /* commands not sent yet, for want of PIPELINING */
-    unsigned expected;         /* replies to what was sent */
-    bool mail;                 /* between MAIL and its end: no QUIT */
-    struct body *body;         /* being sent */
+    struct smtp_reply reply;  /* being read */
+    struct evbuffer *waiting; /* commands not sent yet, for want of PIPELINING */
+    unsigned expected;        /* replies to what was sent */
+    bool mail;                /* between MAIL and its end: no QUIT */
+    struct body *body;        /* being sent */
     struct body_reader reader;
     struct dot_writer dots;
 };
@@ -176,8 +176,8 @@ static void greet(struct downstream *d)
 {
     d->phase = EHLO;
     d->offer = (struct smtp_offer){0};
-    say(d, "EHLO ", d->client.helo.n && d->settings->xclient ? d->client.helo
-                                                             : span_str(d->settings->helo));
+    say(d, "EHLO ",
+        d->client.helo.n && d->settings->xclient ? d->client.helo : span_str(d->settings->helo));
 }
 
 static void ready(struct downstream *d, struct span text)

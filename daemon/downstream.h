@@ -29,9 +29,9 @@ struct downstream_client {
     bool esmtp;
 };
 struct downstream_settings {
-    const char *to;          /* "127.0.0.1:25", "unix:/path" */
-    const char *helo;        /* ours, where the client's is not to be told */
-    struct tls *tls;         /* NULL: never; else STARTTLS when offered */
+    const char *to;   /* "127.0.0.1:25", "unix:/path" */
+    const char *helo; /* ours, where the client's is not to be told */
+    struct tls *tls;  /* NULL: never; else STARTTLS when offered */
     bool tls_required;
     unsigned proxy_protocol; /* 0, 1 or 2: header we send first */
     bool xclient, xforward;  /* use them where offered */

@@ -22,6 +22,7 @@
 
 #include "desk.h"
 #include "recall.h"
+#include "smtp_door.h"
 
 enum { DRAIN_MS = 10000 };
 
@@ -144,6 +145,18 @@ static void know_incidents(struct daemon *d, const struct config *c)
     hold_close(&view);
 }
 
+static void tell_listener(const struct listener *l)
+{
+    if (l->kind == DOOR_SMTP)
+        log_say(LOG_LEVEL_NOTICE, "listening: smtp %s on %s, before %s%s", l->name, l->socket,
+                l->downstream,
+                !l->certificate ? ""
+                : l->implicit   ? ", TLS"
+                                : ", STARTTLS");
+    else
+        log_say(LOG_LEVEL_NOTICE, "listening: milter %s on %s", l->name, l->socket);
+}
+
 static void start(struct daemon *d)
 {
     char error[512];
@@ -167,6 +180,8 @@ static void start(struct daemon *d)
         p->recall = recall_start(c, d->keys.id, p->store, p->keeper);
     know_incidents(d, c);
     atomic_store(&p->mode, mode_in_force(c));
+    if (!(p->doors = smtp_doors_new(c, error)))
+        log_die("%s", error);
     keeper_on_tick(p->keeper, each_tick, d);
     if (!(d->workers = workers_start(c, p, error)))
         log_die("%s", error);
@@ -174,8 +189,7 @@ static void start(struct daemon *d)
         log_die("%s", error);
     const char *mode = mode_name((enum mode)atomic_load(&p->mode));
     for (size_t i = 0; i < c->nlisteners; i++)
-        log_say(LOG_LEVEL_NOTICE, "listening: milter %s on %s", c->listeners[i].name,
-                c->listeners[i].socket);
+        tell_listener(&c->listeners[i]);
     log_say(LOG_LEVEL_NOTICE, "breakwaterd " BREAKWATER_VERSION " started, mode %s", mode);
     notify("READY=1");
 }
@@ -188,6 +202,11 @@ static void reload(struct daemon *d)
         log_say(LOG_LEVEL_ERROR, "%s; the old configuration stays in force", error);
         return;
     }
+    if (smtp_doors_reload(d->pipeline.doors, fresh, error) < 0) {
+        log_say(LOG_LEVEL_ERROR, "%s; the old configuration stays in force", error);
+        config_drop(&fresh);
+        return;
+    }
     /* Threads keep pointers into the first configuration (its site, its paths): it stays alive as
      * d->config; policy, limits and detector parameters of new transactions come from the fresh
      * one. */
@@ -195,7 +214,7 @@ static void reload(struct daemon *d)
     log_open(fresh->log_to, fresh->log_level);
     config_drop(&fresh);
     log_say(LOG_LEVEL_NOTICE,
-            "configuration read again: rules, limits and parameters are in force; "
+            "configuration read again: rules, limits, parameters and certificates are in force; "
             "sockets, paths and sizes need a restart");
 }
 
@@ -242,6 +261,7 @@ static void stop(struct daemon *d)
         recall_save(p->recall);
     keeper_stop(&p->keeper);
     workers_free(&d->workers);
+    smtp_doors_free(&p->doors);
     journal_flush(p->journal, clock_now());
     journal_close(&p->journal);
     recall_stop(&p->recall);
@@ -321,7 +341,7 @@ int main(int argc, char **argv)
     if (check) {
         printf("%s: the configuration is good (%zu rules%s)\n", d.file,
                policy_rules(d.config->policy),
-               d.config->nlisteners ? "" : "; no milter section: no mail will be judged");
+               d.config->nlisteners ? "" : "; no milter or smtp section: no mail will be judged");
         config_drop(&d.config);
         return 0;
     }

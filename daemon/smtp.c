@@ -17,14 +17,15 @@
 #include <unistd.h>
 
 #include "proxyline.h"
+#include "smtp.h"
 #include "smtp_own.h"
 
 enum {
     PROXY_MS = 5000,
     TLS_MS = 30000,
-    CLOSE_MS = 10000,  /* for our last words to be read */
-    LOOK_MS = 60000,   /* how often the rate of data is looked at */
-    PIECE = 16 << 10,  /* bytes of data handed on at once */
+    CLOSE_MS = 10000, /* for our last words to be read */
+    LOOK_MS = 60000,  /* how often the rate of data is looked at */
+    PIECE = 16 << 10, /* bytes of data handed on at once */
 };
 
 /* ---- ends ---- */
@@ -90,12 +91,12 @@ void smtp_close(struct session *s, const char *last)
 void smtp_stage(struct session *s, enum stage stage)
 {
     const struct config *c = s->door->config;
-    int64_t ms = stage == STAGE_PROXY                                ? PROXY_MS
-                 : stage == STAGE_TLS || stage == STAGE_STARTTLS     ? TLS_MS
-                 : stage == STAGE_COMMAND || stage == STAGE_AUTH     ? c->smtp_idle
-                 : stage == STAGE_DATA || stage == STAGE_DISCARD     ? LOOK_MS
-                 : stage == STAGE_CLOSING                            ? CLOSE_MS
-                                                                     : 0;
+    int64_t ms = stage == STAGE_PROXY                            ? PROXY_MS
+                 : stage == STAGE_TLS || stage == STAGE_STARTTLS ? TLS_MS
+                 : stage == STAGE_COMMAND || stage == STAGE_AUTH ? c->smtp_idle
+                 : stage == STAGE_DATA || stage == STAGE_DISCARD ? LOOK_MS
+                 : stage == STAGE_CLOSING                        ? CLOSE_MS
+                                                                 : 0;
     s->stage = stage;
     if (!ms) {
         event_del(s->timer); /* tx and downstream have deadlines of their own */
@@ -386,7 +387,8 @@ static void read_data(struct session *s)
     struct gather g = {.s = s};
     size_t n;
     while ((n = evbuffer_get_contiguous_space(in)) && !s->dots.done) {
-        size_t used = dot_read(&s->dots, span_of(evbuffer_pullup(in, (ev_ssize_t)n), n), gather, &g);
+        size_t used =
+            dot_read(&s->dots, span_of(evbuffer_pullup(in, (ev_ssize_t)n), n), gather, &g);
         evbuffer_drain(in, used);
     }
     if (g.n)

@@ -88,10 +88,14 @@ void smtp_answer_ehlo(struct session *s)
     const struct {
         bool yes;
         const char *keyword;
-    } words[] = {{o->eightbit, "8BITMIME"}, {o->utf8, "SMTPUTF8"},
-                 {o->dsn, "DSN"},           {o->enhanced, "ENHANCEDSTATUSCODES"},
-                 {o->vrfy, "VRFY"},         {o->etrn, "ETRN"},
-                 {o->starttls, "STARTTLS"}, {s->upstream, "XCLIENT NAME ADDR PORT PROTO HELO LOGIN"},
+    } words[] = {{o->eightbit, "8BITMIME"},
+                 {o->utf8, "SMTPUTF8"},
+                 {o->dsn, "DSN"},
+                 {o->enhanced, "ENHANCEDSTATUSCODES"},
+                 {o->vrfy, "VRFY"},
+                 {o->etrn, "ETRN"},
+                 {o->starttls, "STARTTLS"},
+                 {s->upstream, "XCLIENT NAME ADDR PORT PROTO HELO LOGIN"},
                  {s->upstream, "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE"}};
     offer_line(s, "250-%.255s", host);
     smtp_say(s, "250-PIPELINING");
@@ -290,11 +294,11 @@ static bool mechanism_good(const struct session *s, struct span word)
 static void auth(struct session *s, const struct smtp_command *c, struct span line)
 {
     struct span word = span_head(c->argument, span_find(c->argument, ' '));
-    const char *no = !s->offer.auth               ? "502 5.5.1 no AUTH here"
-                     : s->authed || s->tx         ? "503 5.5.1 not now"
-                     : !mechanism_good(s, word)   ? "504 5.5.4 this mechanism is not offered"
-                     : !down_alive(s)             ? "454 4.7.0 not now; please try again later"
-                                                  : NULL;
+    const char *no = !s->offer.auth             ? "502 5.5.1 no AUTH here"
+                     : s->authed || s->tx       ? "503 5.5.1 not now"
+                     : !mechanism_good(s, word) ? "504 5.5.4 this mechanism is not offered"
+                     : !down_alive(s)           ? "454 4.7.0 not now; please try again later"
+                                                : NULL;
     if (no) {
         junk(s, no);
         return;
@@ -336,8 +340,8 @@ static bool xtext(struct span in, char out[NAME_MAX_BYTES + 1])
 
 static bool set_attribute(struct speaker *who, struct span name, const char *value)
 {
-    bool unknown = value[0] == '[' && (strcmp(value, "[UNAVAILABLE]") == 0 ||
-                                       strcmp(value, "[TEMPUNAVAIL]") == 0);
+    bool unknown = value[0] == '[' &&
+                   (strcmp(value, "[UNAVAILABLE]") == 0 || strcmp(value, "[TEMPUNAVAIL]") == 0);
     const char *v = unknown ? "" : value;
     uint64_t port;
     if (span_case_eq(name, SPAN("NAME")))
@@ -350,7 +354,8 @@ static bool set_attribute(struct speaker *who, struct span name, const char *val
         return unknown ? (who->address = (struct ipaddr){0}, true)
                        : ipaddr_parse(&who->address, span_str(v));
     else if (span_case_eq(name, SPAN("PORT")))
-        return unknown || (span_number(span_str(v), 65535, &port) && (who->port = (uint16_t)port, true));
+        return unknown ||
+               (span_number(span_str(v), 65535, &port) && (who->port = (uint16_t)port, true));
     else if (span_case_eq(name, SPAN("PROTO")))
         who->esmtp = span_case_eq(span_str(v), SPAN("ESMTP"));
     else

@@ -114,7 +114,8 @@ static struct span received(struct session *s)
     const struct envelope *e = tx_envelope(s->tx);
     const struct smtp_offer *o = downstream_offer(s->down);
     char address[IPADDR_TEXT], date[64];
-    bool told = l->downstream_proxy || (l->xclient && o->xclient.p) || (l->xforward && o->xforward.p);
+    bool told =
+        l->downstream_proxy || (l->xclient && o->xclient.p) || (l->xforward && o->xforward.p);
     if (tx_verdict(s->tx)->mode != MODE_ENFORCE || l->received == RECEIVED_NEVER ||
         (l->received == RECEIVED_AUTO && told))
         return span_of(NULL, 0);

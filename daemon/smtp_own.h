@@ -9,8 +9,8 @@
 #include <event2/event.h>
 
 #include "dot.h"
-#include "smtp.h"
 #include "smtp_door.h"
+#include "worker.h"
 
 /* What a session waits for, and so who may move it on. */
 enum stage {
@@ -38,8 +38,8 @@ enum turn_kind {
 };
 struct turn {
     enum turn_kind kind;
-    const char *text;          /* LOCAL: without CRLF; static */
-    struct span path, params;  /* RCPT: in the tx's arena */
+    const char *text;         /* LOCAL: without CRLF; static */
+    struct span path, params; /* RCPT: in the tx's arena */
 };
 
 enum {
@@ -79,16 +79,16 @@ struct session {
     struct bufferevent *bev;
     struct event *timer;
     enum stage stage;
-    bool inside, dead;     /* a callback runs; the session has ended in it */
-    bool entered;          /* counted in clients */
-    bool upstream;         /* one of listener.upstreams */
-    bool secure, greeted;  /* TLS is up; EHLO or HELO was said */
-    bool authed, mail;     /* AUTH succeeded; MAIL was accepted downstream */
-    bool forwarded;        /* XFORWARD was said for the message to come */
-    struct ipaddr peer;    /* the socket's */
-    struct speaker client; /* who it speaks for */
-    struct speaker origin; /* XFORWARD: whose message it is */
-    struct smtp_offer offer;  /* what we announced; spans in the downstream session's arena */
+    bool inside, dead;       /* a callback runs; the session has ended in it */
+    bool entered;            /* counted in clients */
+    bool upstream;           /* one of listener.upstreams */
+    bool secure, greeted;    /* TLS is up; EHLO or HELO was said */
+    bool authed, mail;       /* AUTH succeeded; MAIL was accepted downstream */
+    bool forwarded;          /* XFORWARD was said for the message to come */
+    struct ipaddr peer;      /* the socket's */
+    struct speaker client;   /* who it speaks for */
+    struct speaker origin;   /* XFORWARD: whose message it is */
+    struct smtp_offer offer; /* what we announced; spans in the downstream session's arena */
     struct downstream *down;
     struct turn turn[TURNS_MAX];
     unsigned first, turns; /* ring */
@@ -103,11 +103,11 @@ struct session {
 };
 
 /* ---- smtp.c ---- */
-void smtp_say(struct session *, const char *line);          /* a reply, without CRLF */
+void smtp_say(struct session *, const char *line);           /* a reply, without CRLF */
 void smtp_say_text(struct session *, struct span with_crlf); /* whole lines */
-void smtp_close(struct session *, const char *last);        /* after a last reply, or NULL */
-void smtp_stage(struct session *, enum stage);              /* and its deadline */
-void smtp_go_on(struct session *);                          /* obeys what waits in the input */
+void smtp_close(struct session *, const char *last);         /* after a last reply, or NULL */
+void smtp_stage(struct session *, enum stage);               /* and its deadline */
+void smtp_go_on(struct session *);                           /* obeys what waits in the input */
 void smtp_starttls(struct session *);
 void smtp_open_downstream(struct session *);
 /* Ends the message, if there is one; downstream forgets it too. */

@@ -15,19 +15,32 @@ static const struct {
     enum smtp_verb verb;
     bool alone; /* takes no argument */
 } verbs[] = {
-    {"HELO", VERB_HELO, false},         {"EHLO", VERB_EHLO, false},
-    {"MAIL", VERB_MAIL, false},         {"RCPT", VERB_RCPT, false},
-    {"DATA", VERB_DATA, true},          {"RSET", VERB_RSET, true},
-    {"NOOP", VERB_NOOP, false},         {"QUIT", VERB_QUIT, true},
-    {"VRFY", VERB_VRFY, false},         {"EXPN", VERB_EXPN, false},
-    {"HELP", VERB_HELP, false},         {"ETRN", VERB_ETRN, false},
-    {"AUTH", VERB_AUTH, false},         {"STARTTLS", VERB_STARTTLS, true},
-    {"XCLIENT", VERB_XCLIENT, false},   {"XFORWARD", VERB_XFORWARD, false},
-    {"BDAT", VERB_FOREIGN, false},      {"XEXCH50", VERB_FOREIGN, false},
-    {"X-EXPS", VERB_FOREIGN, false},    {"X-ANONYMOUSTLS", VERB_FOREIGN, false},
-    {"X-LINK2STATE", VERB_FOREIGN, false}, {"GET", VERB_FOREIGN, false},
-    {"POST", VERB_FOREIGN, false},      {"HEAD", VERB_FOREIGN, false},
-    {"PUT", VERB_FOREIGN, false},       {"OPTIONS", VERB_FOREIGN, false},
+    {"HELO", VERB_HELO, false},
+    {"EHLO", VERB_EHLO, false},
+    {"MAIL", VERB_MAIL, false},
+    {"RCPT", VERB_RCPT, false},
+    {"DATA", VERB_DATA, true},
+    {"RSET", VERB_RSET, true},
+    {"NOOP", VERB_NOOP, false},
+    {"QUIT", VERB_QUIT, true},
+    {"VRFY", VERB_VRFY, false},
+    {"EXPN", VERB_EXPN, false},
+    {"HELP", VERB_HELP, false},
+    {"ETRN", VERB_ETRN, false},
+    {"AUTH", VERB_AUTH, false},
+    {"STARTTLS", VERB_STARTTLS, true},
+    {"XCLIENT", VERB_XCLIENT, false},
+    {"XFORWARD", VERB_XFORWARD, false},
+    {"BDAT", VERB_FOREIGN, false},
+    {"XEXCH50", VERB_FOREIGN, false},
+    {"X-EXPS", VERB_FOREIGN, false},
+    {"X-ANONYMOUSTLS", VERB_FOREIGN, false},
+    {"X-LINK2STATE", VERB_FOREIGN, false},
+    {"GET", VERB_FOREIGN, false},
+    {"POST", VERB_FOREIGN, false},
+    {"HEAD", VERB_FOREIGN, false},
+    {"PUT", VERB_FOREIGN, false},
+    {"OPTIONS", VERB_FOREIGN, false},
     {"CONNECT", VERB_FOREIGN, false},
 };
 
@@ -191,8 +204,7 @@ static void read_path(struct smtp_command *c, const char *keyword)
     }
     c->path = without_route(c->path);
     c->params = span_trim(s);
-    if (c->path.n <= LIMIT_ADDRESS && path_whole(c->path) &&
-        (c->path.n || c->verb == VERB_MAIL))
+    if (c->path.n <= LIMIT_ADDRESS && path_whole(c->path) && (c->path.n || c->verb == VERB_MAIL))
         c->wrong = NULL;
 }
 
@@ -388,7 +400,8 @@ bool smtp_reply_line(struct smtp_reply *r, struct arena *arena, struct span line
         return true;
     }
     uint8_t *clean = arena_alloc(arena, line.n + 1);
-    for (size_t i = 0; i < line.n; i++) /* nothing of it may end a line of ours, or speak to a terminal */
+    for (size_t i = 0; i < line.n;
+         i++) /* nothing of it may end a line of ours, or speak to a terminal */
         clean[i] = line.p[i] < ' ' || line.p[i] == 127 ? ' ' : line.p[i];
     r->text = arena_join(arena, r->text, span_of(clean, line.n), SPAN("\r\n"));
     if (more)
@@ -409,8 +422,8 @@ static void offer_mechanisms(struct smtp_offer *o, struct arena *arena, struct s
         list = span_from(list, one.n);
         for (size_t i = 0; i < sizeof mechanisms / sizeof *mechanisms; i++)
             if (span_case_eq(one, span_str(mechanisms[i])))
-                o->mechanisms = arena_join(arena, o->mechanisms, SPAN(" "),
-                                           span_str(mechanisms[i]));
+                o->mechanisms =
+                    arena_join(arena, o->mechanisms, SPAN(" "), span_str(mechanisms[i]));
     }
     o->auth = o->mechanisms.n > 0;
 }

@@ -9,16 +9,29 @@
 #include "span.h"
 
 enum {
-    SMTP_COMMAND_MAX = 2048,    /* bytes of a command line with its CRLF */
-    SMTP_AUTH_MAX = 12288,      /* of an AUTH line and its answers (RFC 4954) */
-    SMTP_REPLY_MAX = 2048,      /* of one reply line we take from downstream */
+    SMTP_COMMAND_MAX = 2048, /* bytes of a command line with its CRLF */
+    SMTP_AUTH_MAX = 12288,   /* of an AUTH line and its answers (RFC 4954) */
+    SMTP_REPLY_MAX = 2048,   /* of one reply line we take from downstream */
     SMTP_REPLY_LINES = 64,
 };
 
 enum smtp_verb {
     VERB_UNKNOWN, /* 502 5.5.1 */
-    VERB_HELO, VERB_EHLO, VERB_MAIL, VERB_RCPT, VERB_DATA, VERB_RSET, VERB_NOOP, VERB_QUIT,
-    VERB_VRFY, VERB_EXPN, VERB_HELP, VERB_ETRN, VERB_AUTH, VERB_STARTTLS, VERB_XCLIENT,
+    VERB_HELO,
+    VERB_EHLO,
+    VERB_MAIL,
+    VERB_RCPT,
+    VERB_DATA,
+    VERB_RSET,
+    VERB_NOOP,
+    VERB_QUIT,
+    VERB_VRFY,
+    VERB_EXPN,
+    VERB_HELP,
+    VERB_ETRN,
+    VERB_AUTH,
+    VERB_STARTTLS,
+    VERB_XCLIENT,
     VERB_XFORWARD,
     VERB_FOREIGN, /* raw bytes or another protocol follow (BDAT, XEXCH50, X-ANONYMOUSTLS, X-EXPS,
                      GET, POST, CONNECT, a TLS hello): answer and close, nothing can be in step */
@@ -35,7 +48,7 @@ struct smtp_command {
     struct span params;   /* MAIL, RCPT: blank-separated, checked */
     uint64_t size;        /* MAIL SIZE=; 0: none */
     enum smtp_body body;
-    bool utf8; /* MAIL SMTPUTF8 */
+    bool utf8;         /* MAIL SMTPUTF8 */
     const char *wrong; /* reply "501 5.5.4 ..." when it cannot be used; NULL: it is good */
 };
 /* line: without its CRLF. What our EHLO offered decides which params are known. */
@@ -50,7 +63,7 @@ void smtp_command_read(struct smtp_command *, struct span line, const struct smt
 
 /* A reply as it comes in from downstream, line by line. */
 struct smtp_reply {
-    int code;     /* 0: not complete yet; -1: this is no SMTP */
+    int code; /* 0: not complete yet; -1: this is no SMTP */
     bool enhanced;
     unsigned lines;
     struct span text; /* all lines as received with CRLF, in the arena given, to be relayed */

@@ -152,7 +152,7 @@ static void begin_body(struct tx *tx)
 
 void tx_header_end(struct tx *tx)
 {
-    if (tx->fingerprinter)
+    if (tx->message->header_done)
         return;
     begin_body(tx);
     keep(tx, SPAN("\r\n"));
@@ -296,7 +296,10 @@ enum tx_state tx_judge(struct tx *tx, tx_done_fn *done, void *arg)
     assert(!tx->judged && !tx->done);
     tx->done = done;
     tx->arg = arg;
-    tx_header_end(tx);
+    if (!tx->kept)
+        tx_header_end(tx);
+    else if (!tx->message->header_done)
+        begin_body(tx); /* all header, without an empty line: it stays so */
     tx->strip = tx->message->count[FIELD_RELEASE];
     enum tx_state state = TX_WAIT;
     if (tx->mode == MODE_BYPASS || tx->unjudged || !tx->envelope.nrecipients) {

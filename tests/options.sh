@@ -23,10 +23,11 @@ cut -f1 "$tmp/table" >"$tmp/keys"
 sed -n 's/^\.It Va //p' daemon/breakwater.conf.5 >"$tmp/manual"
 differ "breakwater.conf(5)" "$tmp/keys" "$tmp/manual"
 
-# In the sample a key stands in its section, commented out or not.
-awk '/^[a-z]+( [a-z]+)? *\{/	{ section = $1 "." }
-     /^\}/			{ section = "" }
-     /^ *#?[a-z_]+ = /		{ sub(/^ *#?/, ""); print section $1 }' \
+# In the sample a key stands in its section, commented out or not; after "# " where its file has to be
+# there first, so that it cannot be switched on below.
+awk '/^#?[a-z]+( [a-z]+)? *\{/	{ section = $1 "."; sub(/^#/, "", section) }
+     /^#?\}/			{ section = "" }
+     /^ *(# ?)?[a-z_]+ = /	{ sub(/^ *(# ?)?/, ""); print section $1 }' \
 	contrib/breakwater.conf >"$tmp/sample"
 differ "contrib/breakwater.conf" "$tmp/keys" "$tmp/sample"
 
@@ -57,7 +58,8 @@ awk -F'\t' 'FNR == NR { sub(/.*\./, "", $1); value[$1] = $3; next }
 
 # The sample, with everything in it switched on, is a configuration.
 mkdir "$tmp/hold" && cp contrib/policy.conf "$tmp/policy.conf"
-sed -e 's/^\( *\)#\([a-z_]* = \)/\1\2/' -e 's|"/var/lib/breakwater"|"hold"|' \
+sed -e 's/^\( *\)#\([a-z_]* = \)/\1\2/' -e 's/^#\(smtp .*{\)/\1/' -e 's/^#}/}/' \
+	-e 's|"/var/lib/breakwater"|"hold"|' \
 	-e 's|"/var/lib/breakwater/site.key"|"site.key"|' \
 	-e 's|"/run/breakwater/control"|"control"|' contrib/breakwater.conf >"$tmp/all.conf"
 "$build/breakwaterd" -t -f "$tmp/all.conf" >"$tmp/out" 2>&1 || { cat "$tmp/out"; bad=1; }

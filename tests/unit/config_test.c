@@ -61,6 +61,8 @@ static int remove_directory(void **state)
     "\nnode { site_key = good.key }\nhold { path = . }\ncontrol { socket = c.sock }\n"             \
     "milter in { socket = \"inet:8895@127.0.0.1\" }\n"
 
+#define SMTP "smtp a { socket = \"inet:25@127.0.0.1\" downstream = \"127.0.0.1:26\""
+
 static struct config *parse(const char *text, char error[512])
 {
     char file[256];
@@ -157,8 +159,19 @@ static void mistakes_are_one_sentence_with_the_line(void **state)
         {"milter a { sokcet = x }", 1, "did you mean 'socket'"},
         {"milter { socket = \"unix:/x\" }", 1, "wants a name"},
         {"milter in { socket = \"unix:/tmp/x\" }" REST, 5, "duplicate"},
-        {"smtp a { socket = \"inet:25@127.0.0.1\" }" REST, 1, "smtp listeners come in a later"},
-        {"smtp a {\n}" REST, 2, "smtp listeners come in a later"},
+        {"smtp a { downstream = \"127.0.0.1:26\" }" REST, 1, "smtp a has no socket"},
+        {"smtp a {\nsocket = \"inet:25@127.0.0.1\" }" REST, 2, "smtp a has no downstream"},
+        {SMTP " certificate = a.pem }" REST, 1, "only one of certificate and key"},
+        {SMTP " implicit = yes }" REST, 1, "is implicit, but has no certificate"},
+        {SMTP " certificate = a.pem\nkey = b.pem }" REST, 2, "certificate cannot be used"},
+        {SMTP " downstream_name = mx }" REST, 1, "no downstream_ca"},
+        {SMTP " downstream_ca = ca.pem }" REST, 1, "downstream_tls is never"},
+        {SMTP " downstream_tls = must\ndownstream_ca = ca.pem }" REST, 2, "CA certificates"},
+        {SMTP " downstream_proxy = 3 }" REST, 1, "at most 2"},
+        {SMTP " upstreams = { host } }" REST, 1, "expected an address or network"},
+        {SMTP " bare = keep }" REST, 1, "one of normalise|refuse"},
+        {"limits { idle = 300 }" REST, 1, "limits.idle"},
+        {"limits { recipients = 10 }" REST, 1, "at least 100"},
         /* shape */
         {"", 0, "is empty"},
         {"# nothing\n\n", 0, "is empty"},

@@ -33,7 +33,8 @@ struct reading {
     unsigned bare_lf, bare_cr;
 };
 
-/* The seventeen sequences known to end the data somewhere: each is followed by a second "message". */
+/* The seventeen sequences known to end the data somewhere: each is followed by a second "message".
+ */
 static const struct reading readings[] = {
     {"the end", TEXT("a\r\n.\r\nX"), TEXT("a\r\n"), 6, 0, 0},
     {"an empty message", TEXT(".\r\nX"), TEXT(""), 3, 0, 0},
@@ -55,7 +56,8 @@ static const struct reading readings[] = {
     {"CR . CRLF", TEXT("a\r.\r\nX"), TEXT("a .\r\n"), 0, 0, 1},
     {"VT LF . VT LF", TEXT("a\x0b\n.\x0b\nX"), TEXT("a\x0b\r\n.\x0b\r\nX"), 0, 2, 0},
     {"next line of Latin-1", TEXT("a\x85.\x85X"), TEXT("a\x85.\x85X"), 0, 0, 0},
-    {"the true end after a false one", TEXT("a\n.\nb\r\n.\r\nX"), TEXT("a\r\n.\r\nb\r\n"), 10, 2, 0},
+    {"the true end after a false one", TEXT("a\n.\nb\r\n.\r\nX"), TEXT("a\r\n.\r\nb\r\n"), 10, 2,
+     0},
     {"CR at the very end waits", TEXT("a\r\n.\r"), TEXT("a\r\n"), 0, 0, 0},
 };
 

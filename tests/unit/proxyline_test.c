@@ -41,16 +41,22 @@ static const struct header headers[] = {
     {"UDP", BYTES("PROXY UDP4 1.2.3.4 5.6.7.8 1 2\r\n"), NULL},
     {"lower case", BYTES("proxy TCP4 1.2.3.4 5.6.7.8 1 2\r\n"), NULL},
     {"SMTP", BYTES("EHLO there\r\n"), NULL},
-    {"108 bytes", BYTES("PROXY UNKNOWN 0123456789012345678901234567890123456789012345678901234567890"
-                        "1234567890123456789012345678901\r\n"), NULL},
-    {"107 bytes", BYTES("PROXY UNKNOWN 0123456789012345678901234567890123456789012345678901234567890"
-                        "123456789012345678901234567890\r\n"), ""},
+    {"108 bytes",
+     BYTES("PROXY UNKNOWN 0123456789012345678901234567890123456789012345678901234567890"
+           "1234567890123456789012345678901\r\n"),
+     NULL},
+    {"107 bytes",
+     BYTES("PROXY UNKNOWN 0123456789012345678901234567890123456789012345678901234567890"
+           "123456789012345678901234567890\r\n"),
+     ""},
     {"version 2, IPv4", BYTES(SIGN "\x21\x11\0\x0c" V4), "192.0.2.7 51000"},
     {"version 2 with a TLV", BYTES(SIGN "\x21\x11\0\x11" V4 "\4\0\2ab"), "192.0.2.7 51000"},
     {"version 2, local, with bytes to skip", BYTES(SIGN "\x20\0\0\3abc"), ""},
     {"version 2, unspecified", BYTES(SIGN "\x21\0\0\0"), ""},
-    {"version 2, mapped", BYTES(SIGN "\x21\x21\0\x24\0\0\0\0\0\0\0\0\0\0\xff\xff\xc0\0\2\7"
-                                     "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1\0\1\0\2"), "192.0.2.7 1"},
+    {"version 2, mapped",
+     BYTES(SIGN "\x21\x21\0\x24\0\0\0\0\0\0\0\0\0\0\xff\xff\xc0\0\2\7"
+                "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1\0\1\0\2"),
+     "192.0.2.7 1"},
     {"version 1 in version 2", BYTES(SIGN "\x11\x11\0\x0c" V4), NULL},
     {"version 3", BYTES(SIGN "\x31\x11\0\x0c" V4), NULL},
     {"command 2", BYTES(SIGN "\x22\x11\0\x0c" V4), NULL},
@@ -65,7 +71,8 @@ static const struct header headers[] = {
 static void check(const struct header *h)
 {
     struct proxyline p;
-    for (size_t n = 0; n < h->n; n++) { /* byte by byte it is never good, and bad only if it is bad */
+    for (size_t n = 0; n < h->n;
+         n++) { /* byte by byte it is never good, and bad only if it is bad */
         enum proxyline_state s = proxyline_read(&p, span_of(h->in, n));
         if (s == PROXYLINE_GOOD || (s == PROXYLINE_BAD && h->client))
             fail_msg("%s: %d after %zu bytes", h->name, (int)s, n);

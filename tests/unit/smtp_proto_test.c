@@ -1,4 +1,5 @@
-/* smtp_proto_test.c - command lines, replies and EHLO keywords as clients and servers write them. */
+/* smtp_proto_test.c - command lines, replies and EHLO keywords as clients and servers write them.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,8 +10,8 @@
 
 #include "smtp_proto.h"
 
-static const struct smtp_offer all = {.size = true, .eightbit = true, .utf8 = true, .dsn = true,
-                                      .auth = true, .size_max = 1000000};
+static const struct smtp_offer all = {
+    .size = true, .eightbit = true, .utf8 = true, .dsn = true, .auth = true, .size_max = 1000000};
 static const struct smtp_offer none = {0};
 
 #define LINE(literal) literal, sizeof(literal) - 1
@@ -125,9 +126,9 @@ static void test_lines(void **state)
 static void test_not_offered(void **state)
 {
     (void)state;
-    static const char *const in[] = {"MAIL FROM:<a@b> SIZE=1", "MAIL FROM:<a@b> BODY=7BIT",
+    static const char *const in[] = {"MAIL FROM:<a@b> SIZE=1",   "MAIL FROM:<a@b> BODY=7BIT",
                                      "MAIL FROM:<a@b> SMTPUTF8", "MAIL FROM:<a@b> RET=HDRS",
-                                     "MAIL FROM:<a@b> AUTH=<>", "RCPT TO:<a@b> NOTIFY=NEVER"};
+                                     "MAIL FROM:<a@b> AUTH=<>",  "RCPT TO:<a@b> NOTIFY=NEVER"};
     for (size_t i = 0; i < sizeof in / sizeof *in; i++) {
         struct smtp_command c;
         smtp_command_read(&c, span_str(in[i]), &none);
@@ -199,10 +200,20 @@ static void test_endless_reply(void **state)
 static void test_offers(void **state)
 {
     (void)state;
-    static const char *const exchange[] = {
-        "SIZE 37748736", "PIPELINING", "DSN", "ENHANCEDSTATUSCODES", "STARTTLS", "X-ANONYMOUSTLS",
-        "AUTH NTLM LOGIN", "X-EXPS GSSAPI NTLM", "8BITMIME", "BINARYMIME", "CHUNKING", "XEXCH50",
-        "XRDST", "XSHADOWREQUEST"};
+    static const char *const exchange[] = {"SIZE 37748736",
+                                           "PIPELINING",
+                                           "DSN",
+                                           "ENHANCEDSTATUSCODES",
+                                           "STARTTLS",
+                                           "X-ANONYMOUSTLS",
+                                           "AUTH NTLM LOGIN",
+                                           "X-EXPS GSSAPI NTLM",
+                                           "8BITMIME",
+                                           "BINARYMIME",
+                                           "CHUNKING",
+                                           "XEXCH50",
+                                           "XRDST",
+                                           "XSHADOWREQUEST"};
     struct arena *a = arena_new();
     struct smtp_offer o = {0};
     for (size_t i = 0; i < sizeof exchange / sizeof *exchange; i++)
@@ -216,8 +227,8 @@ static void test_offers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lines),      cmocka_unit_test(test_not_offered),
-        cmocka_unit_test(test_long_path),  cmocka_unit_test(test_replies),
+        cmocka_unit_test(test_lines),         cmocka_unit_test(test_not_offered),
+        cmocka_unit_test(test_long_path),     cmocka_unit_test(test_replies),
         cmocka_unit_test(test_endless_reply), cmocka_unit_test(test_offers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
