@@ -24,8 +24,8 @@
 enum {
     PIECE = 64 << 10,       /* bytes of text that wait in the output */
     INPUT_MAX = 64 << 10,   /* bytes of replies we let wait */
-    ARENA_MAX = 32 << 10,   /* of replies, before their arena is made anew */
     TEXT_DEADLINE = 180000, /* ms in which a piece of text has to go (RFC 5321 4.5.3.2.5) */
+    ATTRIBUTE_MAX = 128,    /* bytes of a value in XCLIENT: a line of it has 512 at most */
 };
 
 enum phase { CONNECTING, BANNER, EHLO, STARTTLS, HANDSHAKE, XCLIENT, READY, LOST };
@@ -41,8 +41,9 @@ struct downstream {
     enum phase phase;
     bool secure, introduced; /* TLS is up; XCLIENT was said */
     bool inside, dead;       /* a callback of ours runs; it was closed meanwhile */
+    char why[160];           /* when LOST */
     struct arena *arena;     /* the session's */
-    struct arena *spoken;    /* the replies' */
+    struct arena *spoken;    /* of the replies being read; NULL between them */
     struct smtp_offer offer;
     struct smtp_reply reply;  /* being read */
     struct evbuffer *waiting; /* commands not sent yet, for want of PIPELINING */
@@ -53,22 +54,31 @@ struct downstream {
     struct dot_writer dots;
 };
 
-static void lose(struct downstream *d, const char *why)
-{
-    if (d->phase == LOST)
-        return;
-    d->phase = LOST;
-    event_del(d->timer);
-    if (d->bev)
-        bufferevent_disable(d->bev, EV_READ | EV_WRITE);
-    d->fn(d->arg, 0, span_str(why));
-}
-
 static void arm(struct downstream *d, int64_t ms)
 {
     struct timeval tv = clock_timeval(ms);
     if (evtimer_add(d->timer, &tv))
         abort();
+}
+
+/* Nothing more is said or heard. */
+static void cut(struct downstream *d)
+{
+    d->phase = LOST;
+    body_drop(&d->body);
+    event_del(d->timer);
+    if (d->bev)
+        bufferevent_disable(d->bev, EV_READ | EV_WRITE);
+}
+
+/* Told by the timer, so never from inside a call of the owner's. */
+static void lose(struct downstream *d, const char *why)
+{
+    if (d->phase == LOST)
+        return;
+    cut(d);
+    snprintf(d->why, sizeof d->why, "%s", why);
+    arm(d, 0);
 }
 
 static void put(void *arg, struct span s)
@@ -100,32 +110,40 @@ static bool attribute_wanted(struct span list, const char *name)
     return false;
 }
 
-/* " NAME=value" in xtext; an empty value is said to be unavailable. */
-static void put_attribute(struct downstream *d, struct span list, const char *name, struct span v)
+/* A command being written. */
+struct line {
+    char p[4096];
+    size_t n;
+};
+
+static void add(struct line *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void add(struct line *l, const char *fmt, ...)
 {
-    static const char hex[] = "0123456789ABCDEF";
-    char one[4];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(l->p + l->n, sizeof l->p - l->n, fmt, ap);
+    va_end(ap);
+    if (n < 0 || (size_t)n >= sizeof l->p - l->n)
+        abort(); /* the values have limits */
+    l->n += (size_t)n;
+}
+
+/* " NAME=value" in xtext; an empty value is said to be unavailable, and so is one too long. */
+static void add_attribute(struct line *l, struct span list, const char *name, struct span v)
+{
     if (!attribute_wanted(list, name))
         return;
-    put(d, SPAN(" "));
-    put(d, span_str(name));
-    put(d, SPAN("="));
-    if (v.n == 0)
-        put(d, SPAN("[UNAVAILABLE]"));
-    v = span_head(v, 255);
-    for (size_t i = 0; i < v.n; i++) {
+    add(l, " %s=%s", name, v.n == 0 || v.n > ATTRIBUTE_MAX ? "[UNAVAILABLE]" : "");
+    for (size_t i = 0; v.n <= ATTRIBUTE_MAX && i < v.n; i++) {
         bool plain = v.p[i] > ' ' && v.p[i] < 127 && v.p[i] != '+' && v.p[i] != '=';
-        if (plain)
-            snprintf(one, sizeof one, "%c", v.p[i]);
-        else
-            snprintf(one, sizeof one, "+%c%c", hex[v.p[i] >> 4], hex[v.p[i] & 15]);
-        put(d, span_str(one));
+        add(l, plain ? "%c" : "+%02X", v.p[i]);
     }
 }
 
-static void put_client(struct downstream *d, const char *verb, struct span list)
+/* list: the attributes that are wanted. */
+static void tell_client(struct line *l, const char *verb, struct span list,
+                        const struct downstream_client *c)
 {
-    const struct downstream_client *c = &d->client;
     char address[IPADDR_TEXT + 5] = "", port[8] = "";
     size_t skip = c->address.family == 6 ? 5 : 0;
     if (c->address.family) {
@@ -134,17 +152,15 @@ static void put_client(struct downstream *d, const char *verb, struct span list)
     }
     if (c->port)
         snprintf(port, sizeof port, "%u", c->port);
-    put(d, span_str(verb));
-    put_attribute(d, list, "NAME", c->name);
-    put_attribute(d, list, "ADDR", span_str(address));
-    put_attribute(d, list, "PORT", span_str(port));
-    put_attribute(d, list, "PROTO", c->esmtp ? SPAN("ESMTP") : SPAN("SMTP"));
-    put_attribute(d, list, "HELO", c->helo);
+    l->n = 0;
+    add(l, "%s", verb);
+    add_attribute(l, list, "NAME", c->name);
+    add_attribute(l, list, "ADDR", span_str(address));
+    add_attribute(l, list, "PORT", span_str(port));
+    add_attribute(l, list, "PROTO", c->esmtp ? SPAN("ESMTP") : SPAN("SMTP"));
+    add_attribute(l, list, "HELO", c->helo);
     if (c->login.n)
-        put_attribute(d, list, "LOGIN", c->login);
-    put(d, SPAN("\r\n"));
-    d->expected++;
-    arm(d, d->settings->command_deadline);
+        add_attribute(l, list, "LOGIN", c->login);
 }
 
 static void put_proxy(struct downstream *d)
@@ -172,12 +188,21 @@ static void put_proxy(struct downstream *d)
 
 /* ---- opening ---- */
 
+/* May it stand in a command of ours? */
+static bool is_word(struct span s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] <= ' ' || s.p[i] >= 127)
+            return false;
+    return s.n > 0;
+}
+
 static void greet(struct downstream *d)
 {
+    bool theirs = d->settings->xclient && is_word(d->client.helo);
     d->phase = EHLO;
     d->offer = (struct smtp_offer){0};
-    say(d, "EHLO ",
-        d->client.helo.n && d->settings->xclient ? d->client.helo : span_str(d->settings->helo));
+    say(d, "EHLO ", theirs ? d->client.helo : span_str(d->settings->helo));
 }
 
 static void ready(struct downstream *d, struct span text)
@@ -213,9 +238,11 @@ static void after_ehlo(struct downstream *d, int code)
     } else if (tls && d->settings->tls_required) {
         lose(d, "the server behind offers no STARTTLS");
     } else if (d->settings->xclient && d->offer.xclient.p && !d->introduced) {
+        struct line l;
         d->phase = XCLIENT;
         d->introduced = true;
-        put_client(d, "XCLIENT", d->offer.xclient);
+        tell_client(&l, "XCLIENT", d->offer.xclient, &d->client);
+        say(d, "", span_of(l.p, l.n));
     } else {
         ready(d, d->reply.text);
     }
@@ -282,6 +309,7 @@ static void send_waiting(struct downstream *d)
     free(line);
 }
 
+/* A whole reply is there. */
 static void answered(struct downstream *d)
 {
     int code = d->reply.code;
@@ -290,18 +318,28 @@ static void answered(struct downstream *d)
         lose(d, "what the server behind says is not SMTP");
         return;
     }
-    if (d->expected == 0) {
-        lose(d, code == 421 ? "the server behind closes" : "the server behind spoke out of turn");
+    if (code == 421) { /* it closes: nothing of what was asked was done */
+        char why[160];
+        snprintf(why, sizeof why, "the server behind closes: %.*s",
+                 SPAN_ARG(span_head(text, span_find(text, '\r'))));
+        lose(d, why);
         return;
     }
-    d->expected--;
-    if (d->expected == 0)
+    if (d->expected == 0) {
+        lose(d, "the server behind spoke out of turn");
+        return;
+    }
+    if (--d->expected)
+        arm(d, d->settings->command_deadline);
+    else
         event_del(d->timer);
     if (d->phase != READY) {
         opening(d, code);
         return;
     }
-    if (d->expected == 0)
+    if (d->body) /* before it has all of the text: no command can follow */
+        cut(d);
+    else if (d->expected == 0)
         send_waiting(d);
     d->fn(d->arg, code, text);
 }
@@ -312,16 +350,15 @@ static bool read_line(struct downstream *d)
     char *line = evbuffer_readln(bufferevent_get_input(d->bev), &n, EVBUFFER_EOL_CRLF);
     if (!line)
         return false;
+    if (!d->spoken)
+        d->spoken = arena_new();
     bool whole = smtp_reply_line(&d->reply, d->spoken, span_of(line, n));
     free(line);
     if (!whole)
         return true;
     answered(d);
     d->reply = (struct smtp_reply){0};
-    if (arena_used(d->spoken) > ARENA_MAX) {
-        arena_free(&d->spoken);
-        d->spoken = arena_new();
-    }
+    arena_free(&d->spoken);
     return true;
 }
 
@@ -336,7 +373,7 @@ static void send_text(struct downstream *d)
         more = body_next(d->body, &d->reader, room, &s);
         if (more < 0) {
             lose(d, "the message cannot be read back");
-            return;
+            return; /* no dot was sent */
         }
         if (more) {
             dot_write(&d->dots, s, put, d);
@@ -403,11 +440,14 @@ static void on_event(struct bufferevent *bev, short what, void *arg)
         if (d->settings->proxy_protocol)
             put_proxy(d);
     } else {
+        const char *tls = tls_trouble(d->bev);
         snprintf(why, sizeof why, "%s: %s",
                  d->phase == CONNECTING  ? "the server behind cannot be reached"
                  : d->phase == HANDSHAKE ? "TLS with the server behind failed"
                                          : "the server behind is gone",
-                 what & BEV_EVENT_EOF ? "closed" : strerror(errno));
+                 what & BEV_EVENT_EOF ? "closed"
+                 : tls                ? tls
+                                      : strerror(errno));
         lose(d, why);
     }
     leave(d);
@@ -418,9 +458,12 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
     struct downstream *d = arg;
     (void)fd, (void)what;
     d->inside = true;
-    lose(d, d->phase == READY        ? "the server behind does not answer in time"
-            : d->phase == CONNECTING ? "the server behind cannot be reached"
-                                     : "the server behind did not get ready in time");
+    if (d->phase == LOST)
+        d->fn(d->arg, 0, span_str(d->why));
+    else
+        lose(d, d->phase == READY        ? "the server behind does not answer in time"
+                : d->phase == CONNECTING ? "the server behind cannot be reached"
+                                         : "the server behind did not get ready in time");
     leave(d);
 }
 
@@ -464,7 +507,6 @@ struct downstream *downstream_open(struct event_base *base,
         abort();
     d->settings = settings;
     d->arena = arena_new();
-    d->spoken = arena_new();
     d->client = *client;
     d->client.name = arena_span(d->arena, client->name);
     d->client.helo = arena_span(d->arena, client->helo);
@@ -487,6 +529,8 @@ void downstream_command(struct downstream *d, struct span line)
         return;
     if (span_case_starts(line, SPAN("MAIL")))
         d->mail = true;
+    else if (span_case_starts(line, SPAN("RSET")))
+        d->mail = false;
     if (d->expected && !d->offer.pipelining) {
         evbuffer_add(d->waiting, line.p, line.n);
         evbuffer_add(d->waiting, "\r\n", 2);
@@ -497,11 +541,9 @@ void downstream_command(struct downstream *d, struct span line)
 
 void downstream_forward(struct downstream *d, const struct downstream_client *client)
 {
-    d->client.name = arena_span(d->arena, client->name);
-    d->client.helo = arena_span(d->arena, client->helo);
-    d->client.address = client->address;
-    d->client.port = client->port;
-    put_client(d, "XFORWARD", d->offer.xforward);
+    struct line l;
+    tell_client(&l, "XFORWARD", d->offer.xforward, client);
+    downstream_command(d, span_of(l.p, l.n));
 }
 
 void downstream_data(struct downstream *d, struct span fields, struct body *body)
@@ -530,7 +572,7 @@ void downstream_close(struct downstream **dp)
         return;
     if (d->phase == READY && !d->expected && !d->mail && !d->body &&
         evbuffer_get_length(bufferevent_get_output(d->bev)) == 0)
-        (void)bufferevent_write(d->bev, "QUIT\r\n", 6); /* goes at once if it can, or not at all */
+        tls_say_last(d->bev, "QUIT\r\n"); /* goes at once if it can, or not at all */
     d->phase = LOST;
     d->dead = true;
     bool inside = d->inside;

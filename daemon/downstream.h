@@ -39,8 +39,9 @@ struct downstream_settings {
 };
 
 /* All replies come through here, one per command, from the loop, never from inside a call below.
- * code 0: the session is lost, `text` says why; nothing more comes. The text is good during the
- * call. */
+ * code 0: the session is lost (closed, 421, too late), `text` says why; nothing more comes. The
+ * text is good during the call. A reply that comes before the end of the text is its final reply,
+ * and the session is no longer alive then. */
 typedef void downstream_reply_fn(void *arg, int code, struct span text);
 
 struct downstream *downstream_open(struct event_base *, const struct downstream_settings *,

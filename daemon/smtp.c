@@ -9,10 +9,11 @@
  * Invariants: exactly one reply a command; nothing of a message is in the session but the tx; what
  * follows STARTTLS or DATA in the same breath is never obeyed.
  */
-#include <errno.h>
+#include <assert.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -21,6 +22,7 @@
 #include "smtp_own.h"
 
 enum {
+    TLS_HELLO = 0x16, /* the first byte of a handshake */
     PROXY_MS = 5000,
     TLS_MS = 30000,
     CLOSE_MS = 10000, /* for our last words to be read */
@@ -28,34 +30,22 @@ enum {
     PIECE = 16 << 10, /* bytes of data handed on at once */
 };
 
+static void go_on(struct session *);
+
 /* ---- ends ---- */
 
 static void session_free(struct session *s)
 {
-    tx_end(&s->tx);
+    smtp_end(s);
     downstream_close(&s->down);
     if (s->entered)
         clients_leave(smtp_doors_clients(s->worker->pipeline->doors), &s->client.address);
     worker_part(s->worker, &s->connection);
     smtp_door_drop(&s->door);
     event_free(s->timer);
+    tls_say_last(s->bev, NULL);
     bufferevent_free(s->bev);
-    free(s->again);
     free(s);
-}
-
-/* Every callback begins with enter() and ends with leave(): a session that ended in between is
- * freed when nobody works on it any more. */
-static void enter(struct session *s)
-{
-    s->inside = true;
-}
-
-static void leave(struct session *s)
-{
-    s->inside = false;
-    if (s->dead)
-        session_free(s);
 }
 
 static void die(struct session *s)
@@ -64,51 +54,142 @@ static void die(struct session *s)
     bufferevent_disable(s->bev, EV_READ | EV_WRITE);
 }
 
+/* What follows from where things stand now. */
+static void look(struct session *s)
+{
+    bool waiting = s->stage == STAGE_JUDGE || s->stage == STAGE_DELIVER;
+    bool between = s->stage == STAGE_COMMAND && !s->turns;
+    assert(!between || s->owed == 0);
+    if (s->gone && !waiting)
+        die(s);
+    else if (s->eof && !waiting && s->stage != STAGE_OPENING && s->stage != STAGE_CLOSING &&
+             !s->turns && evbuffer_get_length(bufferevent_get_output(s->bev)) <= OUTPUT_MAX)
+        smtp_close(s, NULL);
+    else if (s->worker->leaving && between && !s->tx)
+        smtp_close(s, "421 4.3.2 going down; please connect again later");
+}
+
+/* Every callback begins with enter() and ends with leave(): a session that ended in between is
+ * freed when nobody works on it any more. */
+static void enter(struct session *s)
+{
+    assert(!s->inside);
+    s->inside = true;
+}
+
+static void leave(struct session *s)
+{
+    if (!s->dead)
+        look(s);
+    s->inside = false;
+    if (s->dead)
+        session_free(s);
+}
+
+void smtp_note(const struct session *s, enum log_level level, const char *event, struct span why)
+{
+    struct logline l;
+    char address[IPADDR_TEXT];
+    if (!log_wants(level))
+        return;
+    ipaddr_print(&s->client.address, address);
+    log_begin(&l, level, "smtp", span_str(s->door->listener->name));
+    log_str(&l, "event", event);
+    log_str(&l, "client", address);
+    if (why.n)
+        log_span(&l, "why", why);
+    log_end(&l);
+}
+
 /* ---- speaking ---- */
 
-void smtp_say_text(struct session *s, struct span text)
+static void put(struct session *s, struct span text)
 {
     if (text.n && evbuffer_add(bufferevent_get_output(s->bev), text.p, text.n))
         abort();
 }
 
+void smtp_reply(struct session *s, struct span text)
+{
+    assert(s->owed);
+    s->owed--;
+    put(s, text);
+}
+
 void smtp_say(struct session *s, const char *line)
 {
-    smtp_say_text(s, span_str(line));
-    smtp_say_text(s, SPAN("\r\n"));
+    char text[600];
+    int n = snprintf(text, sizeof text, "%.590s\r\n", line);
+    smtp_reply(s, span_of(text, (size_t)n));
+}
+
+/* Our last words are out. What the client has said meanwhile is read, for else the system would
+ * take them back with a reset. */
+static void linger(struct session *s)
+{
+    struct evbuffer *in = bufferevent_get_input(s->bev);
+    int unread = 0;
+    (void)ioctl(bufferevent_getfd(s->bev), FIONREAD, &unread);
+    if (s->secure || s->eof || s->lingering || (!unread && !evbuffer_get_length(in))) {
+        die(s);
+        return;
+    }
+    s->lingering = true;
+    evbuffer_drain(in, evbuffer_get_length(in));
+    (void)shutdown(bufferevent_getfd(s->bev), SHUT_WR);
 }
 
 void smtp_close(struct session *s, const char *last)
 {
-    if (last)
-        smtp_say(s, last);
+    if (s->stage == STAGE_CLOSING || s->dead)
+        return;
+    downstream_close(&s->down);
+    s->turns = s->owed = 0;
+    if (last) {
+        put(s, span_str(last));
+        put(s, SPAN("\r\n"));
+    }
+    smtp_stage(s, STAGE_CLOSING);
     if (evbuffer_get_length(bufferevent_get_output(s->bev)) == 0)
-        die(s);
-    else
-        smtp_stage(s, STAGE_CLOSING);
+        linger(s);
+}
+
+void smtp_greet(struct session *s)
+{
+    char line[NAME_MAX_BYTES + 32];
+    snprintf(line, sizeof line, "220 %.255s ESMTP", s->door->down.helo);
+    smtp_say(s, line);
+}
+
+/* A command has to come before the idle time is over, and between messages before the session's. */
+static int64_t patience(const struct session *s)
+{
+    const struct config *c = s->door->config;
+    int64_t rest = s->began + c->smtp_session - clock_mono();
+    if (s->tx || s->turns || rest > c->smtp_idle)
+        return c->smtp_idle;
+    return rest > 1 ? rest : 1;
 }
 
 void smtp_stage(struct session *s, enum stage stage)
 {
-    const struct config *c = s->door->config;
-    int64_t ms = stage == STAGE_PROXY                            ? PROXY_MS
-                 : stage == STAGE_TLS || stage == STAGE_STARTTLS ? TLS_MS
-                 : stage == STAGE_COMMAND || stage == STAGE_AUTH ? c->smtp_idle
-                 : stage == STAGE_DATA || stage == STAGE_DISCARD ? LOOK_MS
-                 : stage == STAGE_CLOSING                        ? CLOSE_MS
-                                                                 : 0;
-    s->stage = stage;
-    if (!ms) {
-        event_del(s->timer); /* tx and downstream have deadlines of their own */
-        return;
-    }
+    static const int64_t deadlines[] = {
+        [STAGE_PROXY] = PROXY_MS, [STAGE_STARTTLS] = TLS_MS, [STAGE_TLS] = TLS_MS,
+        [STAGE_DATA] = LOOK_MS,   [STAGE_DISCARD] = LOOK_MS, [STAGE_CLOSING] = CLOSE_MS,
+    };
+    bool asked = stage == STAGE_COMMAND || stage == STAGE_AUTH;
+    int64_t ms = asked ? patience(s) : deadlines[stage];
     struct timeval tv = clock_timeval(ms);
-    if (evtimer_add(s->timer, &tv))
+    s->stage = stage;
+    if (!ms)
+        event_del(s->timer); /* tx and downstream have deadlines of their own */
+    else if (evtimer_add(s->timer, &tv))
         abort();
 }
 
 struct turn *smtp_turn(struct session *s, enum turn_kind kind)
 {
+    assert(s->turns < TURNS_MAX);
     struct turn *t = &s->turn[(s->first + s->turns++) % TURNS_MAX];
     *t = (struct turn){.kind = kind};
     return t;
@@ -129,14 +210,24 @@ static void say_turns(struct session *s)
         smtp_say(s, take_turn(s).text);
 }
 
+void smtp_end(struct session *s)
+{
+    tx_end(&s->tx);
+    s->now = NULL;
+}
+
+bool smtp_down_alive(const struct session *s)
+{
+    return s->down && downstream_alive(s->down);
+}
+
 void smtp_forget(struct session *s)
 {
     if (!s->tx)
         return;
-    tx_end(&s->tx);
-    s->mail = s->forwarded = false;
-    s->asked = 0;
-    if (s->down && downstream_alive(s->down)) {
+    smtp_end(s);
+    s->forwarded = false;
+    if (smtp_down_alive(s)) {
         smtp_turn(s, TURN_SILENT);
         downstream_command(s->down, SPAN("RSET"));
     }
@@ -144,33 +235,35 @@ void smtp_forget(struct session *s)
 
 /* ---- what downstream says ---- */
 
+static void recipient_accepted(struct session *s, const struct turn *t)
+{
+    char bracketed[LIMIT_ADDRESS + 3];
+    int n = snprintf(bracketed, sizeof bracketed, "<%.*s>", SPAN_ARG(t->path));
+    if (tx_recipient(s->tx, span_of(bracketed, (size_t)n), t->params) < 0)
+        die(s); /* cannot be: limits.recipients is far below; nothing was promised yet */
+}
+
 static void replied(struct session *s, int code, struct span text)
 {
     struct turn t = take_turn(s);
     if (t.kind != TURN_SILENT)
-        smtp_say_text(s, text);
-    if (t.kind == TURN_MAIL && code / 100 != 2) {
-        tx_end(&s->tx);
-        s->asked = 0;
-    } else if (t.kind == TURN_MAIL) {
-        s->mail = true;
-    } else if (t.kind == TURN_RCPT && code / 100 == 2 && s->tx) {
-        char bracketed[LIMIT_ADDRESS + 2];
-        int n = snprintf(bracketed, sizeof bracketed, "<%.*s>", SPAN_ARG(t.path));
-        if (tx_recipient(s->tx, span_of(bracketed, (size_t)n), t.params) < 0)
-            tx_end(&s->tx); /* beyond what any MTA takes: DATA will be refused */
-    } else if (t.kind == TURN_AUTH) {
-        s->authed = code == 235;
-        if (code == 334)
-            smtp_stage(s, STAGE_AUTH);
-    }
+        smtp_reply(s, text);
+    if (t.kind == TURN_MAIL && code / 100 != 2)
+        smtp_end(s);
+    else if (t.kind == TURN_MAIL)
+        s->now->open = true;
+    else if (t.kind == TURN_RCPT && code / 100 == 2 && s->now && s->now->open)
+        recipient_accepted(s, &t);
+    else if (t.kind == TURN_AUTH && code == 334)
+        smtp_stage(s, STAGE_AUTH);
+    else if (t.kind == TURN_AUTH && !(s->authed = code == 235))
+        s->client.login[0] = '\0';
     say_turns(s);
 }
 
 /* All that was asked is answered with what can be said. */
-static void lost(struct session *s)
+static void fail_turns(struct session *s)
 {
-    downstream_close(&s->down);
     while (s->turns) {
         struct turn t = take_turn(s);
         if (t.kind == TURN_LOCAL)
@@ -180,51 +273,61 @@ static void lost(struct session *s)
         else if (t.kind != TURN_SILENT)
             smtp_say(s, "451 4.4.2 the mail server behind was lost; please try again later");
         if (t.kind == TURN_MAIL)
-            tx_end(&s->tx);
+            smtp_end(s);
     }
-    if (s->authed) /* it knew who the client is: nobody else can be told */
+}
+
+/* Downstream is gone. A MAIL it did not answer is said again to a new session, once; recipients it
+ * accepted are said again when the message is there. */
+static void lost(struct session *s)
+{
+    downstream_close(&s->down);
+    if (s->now && !s->now->open && !s->now->again && !s->authed) {
+        s->now->again = true;
+        smtp_stage(s, STAGE_OPENING);
+        smtp_open_downstream(s);
+        return;
+    }
+    fail_turns(s);
+    if (s->authed && (s->stage == STAGE_COMMAND || s->stage == STAGE_AUTH))
+        /* it knew who the client is: nobody else can be told */
         smtp_close(s, "421 4.4.2 the mail server behind was lost; please connect again");
 }
 
 static void opened(struct session *s, int code)
 {
     smtp_stage(s, STAGE_COMMAND);
-    if (code == 220 && s->again) {
-        char *line = s->again;
-        s->again = NULL;
-        (void)smtp_obey(s, span_str(line));
-        free(line);
-        return;
-    }
-    if (code == 220) {
+    if (code == 220 && s->turns) {
+        smtp_say_again(s);
+        say_turns(s);
+    } else if (code == 220) {
         smtp_answer_ehlo(s);
-        return;
+    } else {
+        downstream_close(&s->down);
+        if (s->turns)
+            fail_turns(s);
+        else
+            smtp_close(s, "421 4.4.1 the mail server behind cannot be reached; please try again "
+                          "later");
     }
-    downstream_close(&s->down);
-    if (s->again)
-        smtp_say(s, "451 4.4.1 the mail server behind cannot be reached; please try again later");
-    else
-        smtp_close(s, "421 4.4.1 the mail server behind cannot be reached; please try again later");
-    free(s->again);
-    s->again = NULL;
 }
 
 static void on_downstream(void *arg, int code, struct span text)
 {
     struct session *s = arg;
-    bool outer = !s->inside;
     enter(s);
+    if (code == 0)
+        smtp_note(s, LOG_LEVEL_NOTICE, "downstream lost", text);
     if (s->stage == STAGE_OPENING)
         opened(s, code);
-    else if (s->stage == STAGE_DELIVER && !s->turns)
+    else if (s->stage == STAGE_DELIVER)
         smtp_delivery_reply(s, code, text);
     else if (code == 0)
         lost(s);
     else if (s->turns)
         replied(s, code, text);
-    smtp_go_on(s);
-    if (outer)
-        leave(s);
+    go_on(s);
+    leave(s);
 }
 
 void smtp_open_downstream(struct session *s)
@@ -246,31 +349,60 @@ static bool is_upstream(const struct session *s)
 {
     const struct listener *l = s->door->listener;
     for (size_t i = 0; i < l->nupstreams; i++)
-        if (netmask_has(&l->upstreams[i], &s->peer))
+        if (netmask_has(&l->upstreams[i], &s->client.address))
             return true;
     return false;
 }
 
+/* Has the client said something already? It may not, before we greet (RFC 5321 3.1). */
+static bool spoke_early(struct session *s)
+{
+    uint8_t byte;
+    return evbuffer_get_length(bufferevent_get_input(s->bev)) ||
+           recv(bufferevent_getfd(s->bev), &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
 static void greet(struct session *s)
 {
-    char line[NAME_MAX_BYTES + 32];
-    snprintf(line, sizeof line, "220 %.255s ESMTP", s->door->down.helo);
-    smtp_say(s, line);
+    if (!s->secure && spoke_early(s)) {
+        smtp_close(s, "554 5.5.0 this is not how SMTP begins: the server speaks first");
+        return;
+    }
+    s->owed++;
+    smtp_greet(s);
     smtp_stage(s, STAGE_COMMAND);
+}
+
+static void set_callbacks(struct session *);
+
+static void start_tls(struct session *s)
+{
+    struct bufferevent *over = tls_start(s->door->tls, s->bev, true);
+    if (!over) {
+        die(s);
+        return;
+    }
+    s->bev = over;
+    s->greeted = false;
+    s->client.helo[0] = '\0';
+    smtp_stage(s, STAGE_TLS);
+    set_callbacks(s);
 }
 
 /* Who the client is stands now: may it come in? */
 static void begin(struct session *s)
 {
+    s->upstream = is_upstream(s);
     const char *no = clients_enter(smtp_doors_clients(s->worker->pipeline->doors),
                                    &s->client.address, s->upstream);
     if (no) {
+        smtp_note(s, LOG_LEVEL_INFO, "refused", span_str(no));
         smtp_close(s, no);
         return;
     }
     s->entered = true;
     if (s->door->listener->implicit && s->door->tls)
-        smtp_starttls(s);
+        start_tls(s);
     else
         greet(s);
 }
@@ -295,21 +427,6 @@ static void read_proxy(struct session *s)
     begin(s);
 }
 
-static void set_callbacks(struct session *);
-
-void smtp_starttls(struct session *s)
-{
-    struct bufferevent *over = tls_start(s->door->tls, s->bev, true);
-    if (!over) {
-        die(s);
-        return;
-    }
-    s->bev = over;
-    s->greeted = false;
-    smtp_stage(s, STAGE_TLS);
-    set_callbacks(s);
-}
-
 static void shaken(struct session *s)
 {
     s->secure = true;
@@ -331,8 +448,8 @@ struct gather {
 static void hand_on(struct gather *g)
 {
     struct session *s = g->s;
-    s->received += g->n;
-    if (s->received > s->door->config->smtp_message_size)
+    s->now->received += g->n;
+    if (s->now->received > s->offer.size_max)
         s->stage = STAGE_DISCARD;
     if (s->stage == STAGE_DATA)
         tx_raw(s->tx, span_of(g->bytes, g->n));
@@ -358,22 +475,23 @@ static void judged_later(void *arg, struct tx *tx)
     (void)tx;
     enter(s);
     smtp_judged(s);
-    smtp_go_on(s);
+    go_on(s);
     leave(s);
 }
 
 static void end_data(struct session *s)
 {
+    const struct dot_reader *dots = &s->now->dots;
     const char *no = NULL;
+    s->owed++;
     if (s->stage == STAGE_DISCARD)
         no = "552 5.3.4 the message is larger than is taken here";
-    else if (s->door->listener->refuse_bare && (s->dots.bare_cr || s->dots.bare_lf))
+    else if (s->door->listener->refuse_bare && (dots->bare_cr || dots->bare_lf))
         no = "550 5.6.11 the message holds CR or LF outside of a line end";
-    smtp_stage(s, STAGE_COMMAND);
     if (no) {
         smtp_forget(s);
-        smtp_turn(s, TURN_LOCAL)->text = no;
-        say_turns(s);
+        smtp_say(s, no);
+        smtp_stage(s, STAGE_COMMAND);
         return;
     }
     smtp_stage(s, STAGE_JUDGE);
@@ -384,16 +502,18 @@ static void end_data(struct session *s)
 static void read_data(struct session *s)
 {
     struct evbuffer *in = bufferevent_get_input(s->bev);
-    struct gather g = {.s = s};
+    struct dot_reader *dots = &s->now->dots;
+    struct gather g; /* not zeroed: most of it is room */
     size_t n;
-    while ((n = evbuffer_get_contiguous_space(in)) && !s->dots.done) {
-        size_t used =
-            dot_read(&s->dots, span_of(evbuffer_pullup(in, (ev_ssize_t)n), n), gather, &g);
+    g.s = s;
+    g.n = 0;
+    while ((n = evbuffer_get_contiguous_space(in)) && !dots->done) {
+        size_t used = dot_read(dots, span_of(evbuffer_pullup(in, (ev_ssize_t)n), n), gather, &g);
         evbuffer_drain(in, used);
     }
     if (g.n)
         hand_on(&g);
-    if (s->dots.done)
+    if (dots->done)
         end_data(s);
 }
 
@@ -403,32 +523,36 @@ static void read_data(struct session *s)
 static bool read_line(struct session *s)
 {
     struct evbuffer *in = bufferevent_get_input(s->bev);
-    size_t eol, most = s->stage == STAGE_AUTH ? SMTP_AUTH_MAX : SMTP_COMMAND_MAX;
+    char line[SMTP_AUTH_MAX + 1]; /* AUTH may be longer than other commands (RFC 4954 4) */
+    size_t eol = 0, all = evbuffer_get_length(in);
     struct evbuffer_ptr end = evbuffer_search_eol(in, NULL, &eol, EVBUFFER_EOL_CRLF);
-    size_t n = end.pos < 0 ? evbuffer_get_length(in) : (size_t)end.pos;
-    if (s->stage == STAGE_COMMAND && n > SMTP_COMMAND_MAX && n <= SMTP_AUTH_MAX)
-        most = SMTP_AUTH_MAX; /* AUTH with an initial response (RFC 4954 4) */
-    if (n > most) {
+    size_t n = end.pos < 0 ? all : (size_t)end.pos;
+    if (n > SMTP_AUTH_MAX) {
         smtp_close(s, "500 5.5.2 the line is too long");
+        return false;
+    }
+    if (n && evbuffer_copyout(in, line, 1) == 1 && line[0] == TLS_HELLO && !s->secure &&
+        s->stage == STAGE_COMMAND) {
+        smtp_close(s, NULL); /* TLS, where none was asked for */
         return false;
     }
     if (end.pos < 0)
         return false;
-    const uint8_t *p = evbuffer_pullup(in, (ev_ssize_t)(n + eol));
-    if (s->stage == STAGE_AUTH) {
-        smtp_auth_answer(s, span_of(p, n));
-    } else {
-        char line[SMTP_AUTH_MAX + 1];
-        memcpy(line, p, n); /* the input may change while it is obeyed */
-        if (!smtp_obey(s, span_of(line, n)))
-            return false;
-    }
-    if (!s->dead && s->stage != STAGE_TLS)
-        evbuffer_drain(bufferevent_get_input(s->bev), n + eol);
+    evbuffer_copyout(in, line, n);
+    s->line_bytes = n + eol;
+    if (s->stage == STAGE_AUTH)
+        smtp_auth_answer(s, span_of(line, n));
+    else if (!smtp_obey(s, span_of(line, n)))
+        return false;
+    if (!s->dead)
+        evbuffer_drain(in, n + eol < evbuffer_get_length(in) ? n + eol : evbuffer_get_length(in));
+    if (s->stage == STAGE_COMMAND)
+        smtp_stage(s, STAGE_COMMAND); /* the client lives: its time begins anew */
     return true;
 }
 
-void smtp_go_on(struct session *s)
+/* Obeys what waits in the input, as far as that can be. */
+static void go_on(struct session *s)
 {
     while (!s->dead) {
         size_t out = evbuffer_get_length(bufferevent_get_output(s->bev));
@@ -449,13 +573,12 @@ void smtp_go_on(struct session *s)
 static void on_read(struct bufferevent *bev, void *arg)
 {
     struct session *s = arg;
-    (void)bev;
     enter(s);
     if (s->stage == STAGE_PROXY)
         read_proxy(s);
-    if (s->stage == STAGE_COMMAND && s->turns == 0)
-        smtp_stage(s, STAGE_COMMAND); /* the client lives */
-    smtp_go_on(s);
+    else if (s->stage == STAGE_CLOSING)
+        evbuffer_drain(bufferevent_get_input(bev), evbuffer_get_length(bufferevent_get_input(bev)));
+    go_on(s);
     leave(s);
 }
 
@@ -466,36 +589,41 @@ static void on_write(struct bufferevent *bev, void *arg)
     (void)bev;
     enter(s);
     if (s->stage == STAGE_CLOSING)
-        die(s);
+        linger(s);
     else if (s->stage == STAGE_STARTTLS)
-        smtp_starttls(s);
+        start_tls(s);
     else
-        smtp_go_on(s);
+        go_on(s);
     leave(s);
 }
 
 static void on_event(struct bufferevent *bev, short what, void *arg)
 {
     struct session *s = arg;
-    (void)bev;
     enter(s);
-    if (what & BEV_EVENT_CONNECTED && s->stage == STAGE_TLS)
-        shaken(s);
-    else if (what & BEV_EVENT_EOF && s->stage >= STAGE_JUDGE && s->stage <= STAGE_DELIVER)
-        bufferevent_disable(s->bev, EV_READ); /* it may still listen to the final reply */
-    else if (!(what & BEV_EVENT_CONNECTED))
-        die(s);
+    if (what & BEV_EVENT_CONNECTED) {
+        if (s->stage == STAGE_TLS)
+            shaken(s);
+    } else {
+        const char *why = tls_trouble(bev);
+        if (s->stage == STAGE_TLS)
+            smtp_note(s, LOG_LEVEL_INFO, "TLS failed", span_str(why ? why : "closed"));
+        s->eof = true;
+        s->gone |= !(what & BEV_EVENT_EOF) || s->lingering;
+        bufferevent_disable(s->bev, EV_READ);
+        go_on(s);
+    }
     leave(s);
 }
 
 static void too_slow(struct session *s)
 {
-    uint64_t due = s->door->config->smtp_min_rate * (LOOK_MS / 1000);
-    if (s->received - s->looked < due) {
+    uint64_t due = (uint64_t)s->door->config->smtp_min_rate * (LOOK_MS / 1000);
+    if (s->now->received - s->now->looked < due) {
         smtp_close(s, "421 4.4.2 the data comes too slowly");
         return;
     }
-    s->looked = s->received;
+    s->now->looked = s->now->received;
     smtp_stage(s, s->stage);
 }
 
@@ -506,8 +634,10 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
     enter(s);
     if (s->stage == STAGE_DATA || s->stage == STAGE_DISCARD)
         too_slow(s);
+    else if (s->stage == STAGE_COMMAND && s->turns)
+        smtp_stage(s, STAGE_COMMAND); /* it waits for us */
     else if (s->stage == STAGE_COMMAND || s->stage == STAGE_AUTH)
-        smtp_close(s, "421 4.4.2 nothing was said for too long");
+        smtp_close(s, "421 4.4.2 no command came in time");
     else
         die(s);
     leave(s);
@@ -520,15 +650,13 @@ static void set_callbacks(struct session *s)
     bufferevent_enable(s->bev, EV_READ | EV_WRITE);
 }
 
-/* We stop: between messages it is told so, inside one it may finish. */
+/* We stop: between messages it is told so (look()), inside one it may finish. */
 static void leave_client(struct connection *c, bool now)
 {
     struct session *s = (struct session *)c;
     enter(s);
-    if (now)
+    if (now || s->stage == STAGE_PROXY || s->stage == STAGE_TLS || s->lingering)
         die(s);
-    else if (s->stage == STAGE_COMMAND && !s->tx && !s->turns)
-        smtp_close(s, "421 4.3.2 going down; please connect again later");
     leave(s);
 }
 
@@ -571,12 +699,11 @@ void smtp_accept(struct worker *worker, int fd, const struct listener *listener)
         abort();
     peer_of(fd, &s->peer, &s->client.port);
     s->client.address = s->peer;
-    s->upstream = is_upstream(s);
     s->began = clock_mono();
     worker_join(worker, &s->connection, leave_client);
     set_callbacks(s);
     enter(s);
-    if (listener->proxy_protocol)
+    if (door->listener->proxy_protocol)
         smtp_stage(s, STAGE_PROXY);
     else
         begin(s);

@@ -9,6 +9,8 @@
 
 #include "smtp_own.h"
 
+enum { IDLE_COMMANDS = 100 }; /* NOOP, RSET, VRFY, EHLO between two messages */
+
 static void local(struct session *s, const char *text)
 {
     smtp_turn(s, TURN_LOCAL)->text = text;
@@ -17,10 +19,21 @@ static void local(struct session *s, const char *text)
 /* Something that is no command, or not well-formed: too many of them and it is closed. */
 static void junk(struct session *s, const char *text)
 {
-    if (++s->junk > s->door->config->smtp_junk)
+    if (s->baffled)
+        smtp_close(s, "421 4.7.0 this is no command, and no data was asked for");
+    else if (++s->junk > s->door->config->smtp_junk)
         smtp_close(s, "421 4.7.0 too many errors; please connect again");
     else
         local(s, text);
+}
+
+/* A command that brings no message nearer: some are fine. */
+static bool idles(struct session *s)
+{
+    if (++s->idled <= IDLE_COMMANDS || s->upstream)
+        return false;
+    smtp_close(s, "421 4.7.0 too many commands and no message; please connect again");
+    return true;
 }
 
 static void keep_name(char out[NAME_MAX_BYTES + 1], struct span name)
@@ -35,24 +48,7 @@ static void relay(struct session *s, enum turn_kind kind, struct span line)
     downstream_command(s->down, line);
 }
 
-static bool down_alive(const struct session *s)
-{
-    return s->down && downstream_alive(s->down);
-}
-
 /* ---- EHLO ---- */
-
-static void offer_line(struct session *s, const char *fmt, ...)
-    __attribute__((format(printf, 2, 3)));
-static void offer_line(struct session *s, const char *fmt, ...)
-{
-    char line[512];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(line, sizeof line, fmt, ap);
-    va_end(ap);
-    smtp_say(s, line);
-}
 
 /* What downstream offers, and we let through or do ourselves. */
 static void make_offer(struct session *s)
@@ -71,24 +67,39 @@ static void make_offer(struct session *s)
         .pipelining = true,
         .starttls = s->door->tls && !s->secure,
         .auth = theirs->auth && s->secure,
-        .mechanisms = theirs->mechanisms,
     };
+}
+
+/* A reply of several lines. */
+struct lines {
+    char p[2048];
+    size_t n;
+};
+
+static void add(struct lines *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void add(struct lines *l, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(l->p + l->n, sizeof l->p - l->n, fmt, ap);
+    va_end(ap);
+    if (n < 0 || (size_t)n >= sizeof l->p - l->n)
+        abort();
+    l->n += (size_t)n;
 }
 
 void smtp_answer_ehlo(struct session *s)
 {
-    const char *host = s->door->down.helo;
+    struct lines l = {.n = 0};
     make_offer(s);
     s->greeted = true;
-    if (!s->client.esmtp) {
-        offer_line(s, "250 %.255s", host);
-        return;
-    }
+    add(&l, "250%c%.255s\r\n", s->client.esmtp ? '-' : ' ', s->door->down.helo);
     const struct smtp_offer *o = &s->offer;
     const struct {
         bool yes;
         const char *keyword;
-    } words[] = {{o->eightbit, "8BITMIME"},
+    } words[] = {{true, "PIPELINING"},
+                 {o->eightbit, "8BITMIME"},
                  {o->utf8, "SMTPUTF8"},
                  {o->dsn, "DSN"},
                  {o->enhanced, "ENHANCEDSTATUSCODES"},
@@ -97,26 +108,35 @@ void smtp_answer_ehlo(struct session *s)
                  {o->starttls, "STARTTLS"},
                  {s->upstream, "XCLIENT NAME ADDR PORT PROTO HELO LOGIN"},
                  {s->upstream, "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE"}};
-    offer_line(s, "250-%.255s", host);
-    smtp_say(s, "250-PIPELINING");
-    offer_line(s, "250-SIZE %llu", (unsigned long long)o->size_max);
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+    for (size_t i = 0; s->client.esmtp && i < sizeof words / sizeof *words; i++)
         if (words[i].yes)
-            offer_line(s, "250-%s", words[i].keyword);
-    if (o->auth)
-        offer_line(s, "250-AUTH%.*s", SPAN_ARG(o->mechanisms));
-    smtp_say(s, "250 HELP");
+            add(&l, "250-%s\r\n", words[i].keyword);
+    if (s->client.esmtp && o->auth)
+        add(&l, "250-AUTH%.*s\r\n", SPAN_ARG(downstream_offer(s->down)->mechanisms));
+    if (s->client.esmtp)
+        add(&l, "250 SIZE %llu\r\n", (unsigned long long)o->size_max);
+    smtp_reply(s, span_of(l.p, l.n));
 }
 
 static void ehlo(struct session *s, const struct smtp_command *c)
 {
+    char name[NAME_MAX_BYTES + 1];
+    keep_name(name, c->argument);
+    bool same = strcmp(name, s->client.helo) == 0;
+    if (idles(s))
+        return;
     smtp_forget(s);
-    keep_name(s->client.helo, c->argument);
+    memcpy(s->client.helo, name, sizeof name);
     s->client.esmtp = c->verb == VERB_EHLO;
-    if (down_alive(s)) {
+    if (smtp_down_alive(s) && (same || s->authed)) {
         smtp_answer_ehlo(s); /* RSET's answer, if any, is for nobody */
         return;
     }
+    if (s->authed) {
+        smtp_close(s, "421 4.4.2 the mail server behind was lost; please connect again");
+        return;
+    }
+    s->turns = 0; /* only such an answer was to come */
     smtp_stage(s, STAGE_OPENING);
     smtp_open_downstream(s);
 }
@@ -144,7 +164,7 @@ static void envelope_line(struct session *s, enum turn_kind kind, const char *ve
     relay(s, kind, span_of(line, (size_t)n));
 }
 
-static void forward_origin(struct session *s)
+bool smtp_say_origin(struct session *s)
 {
     const struct speaker *who = s->forwarded ? &s->origin : &s->client;
     struct downstream_client client = {.address = who->address,
@@ -153,96 +173,128 @@ static void forward_origin(struct session *s)
                                        .helo = span_str(who->helo),
                                        .esmtp = who->esmtp};
     if (!s->door->down.xforward || !downstream_offer(s->down)->xforward.p)
-        return;
-    smtp_turn(s, TURN_SILENT);
+        return false;
     downstream_forward(s->down, &client);
+    return true;
 }
 
-static void mail(struct session *s, const struct smtp_command *c, struct span line)
+static void say_mail(struct session *s)
+{
+    const struct envelope *e = tx_envelope(s->tx);
+    if (smtp_say_origin(s))
+        smtp_turn(s, TURN_SILENT);
+    envelope_line(s, TURN_MAIL, "MAIL FROM", e->reversepath, e->reversepath_params);
+}
+
+static void say_rcpt(struct session *s, struct span path, struct span params)
+{
+    envelope_line(s, TURN_RCPT, "RCPT TO", path, params);
+    struct turn *t = &s->turn[(s->first + s->turns - 1) % TURNS_MAX];
+    t->path = path;
+    t->params = params;
+}
+
+void smtp_say_again(struct session *s)
+{
+    struct turn old[TURNS_MAX];
+    unsigned n = s->turns;
+    for (unsigned i = 0; i < n; i++)
+        old[i] = s->turn[(s->first + i) % TURNS_MAX];
+    s->turns = 0;
+    for (unsigned i = 0; i < n; i++)
+        if (old[i].kind == TURN_LOCAL)
+            local(s, old[i].text);
+        else if (old[i].kind == TURN_MAIL)
+            say_mail(s);
+        else if (old[i].kind == TURN_RCPT)
+            say_rcpt(s, old[i].path, old[i].params);
+        else if (old[i].kind == TURN_RELAY)
+            relay(s, TURN_RELAY, SPAN("NOOP")); /* all others wait until MAIL is answered */
+}
+
+static void begin_message(struct session *s, const struct smtp_command *c)
+{
+    s->tx = tx_begin(s->worker->pipeline, s->worker->config, &s->worker->keys, s->worker->mailbox,
+                     s->door->listener->name);
+    s->now = arena_zero(tx_arena(s->tx), sizeof *s->now);
+    tx_keep(s->tx);
+    fill_envelope(s);
+    tx_reversepath(s->tx, c->path, c->params);
+}
+
+static void mail(struct session *s, const struct smtp_command *c)
 {
     const struct config *config = s->door->config;
     if (s->tx) {
         local(s, "503 5.5.1 a message is under way already");
         return;
     }
-    if (s->messages >= config->smtp_messages || s->worker->leaving ||
-        clock_mono() - s->began > config->smtp_session) {
+    if (s->messages >= config->smtp_messages || clock_mono() - s->began > config->smtp_session) {
         smtp_close(s, "421 4.7.0 enough for this connection; please connect again");
         return;
     }
-    if (!down_alive(s)) {
-        if (s->authed) {
-            smtp_close(s, "421 4.4.2 the mail server behind was lost; please connect again");
-            return;
-        }
-        s->again = strndup((const char *)line.p, line.n);
-        if (!s->again)
-            abort();
-        smtp_stage(s, STAGE_OPENING);
-        smtp_open_downstream(s);
+    bool alive = smtp_down_alive(s);
+    if (!alive && s->authed) {
+        smtp_close(s, "421 4.4.2 the mail server behind was lost; please connect again");
         return;
     }
-    forward_origin(s);
-    s->tx = tx_begin(s->worker->pipeline, s->worker->config, &s->worker->keys, s->worker->mailbox,
-                     s->door->listener->name);
-    tx_keep(s->tx);
-    fill_envelope(s);
-    tx_reversepath(s->tx, c->path, c->params);
-    s->asked = 0;
-    envelope_line(s, TURN_MAIL, "MAIL FROM", c->path, c->params);
+    begin_message(s, c);
+    if (alive) {
+        say_mail(s);
+        return;
+    }
+    smtp_turn(s, TURN_MAIL); /* said when there is a session */
+    s->now->again = true;
+    smtp_stage(s, STAGE_OPENING);
+    smtp_open_downstream(s);
 }
 
 static void rcpt(struct session *s, const struct smtp_command *c)
 {
-    if (!s->tx) {
+    if (!s->tx)
         local(s, "503 5.5.1 MAIL comes first");
-        return;
-    }
-    if (s->asked >= s->door->config->smtp_recipients) {
+    else if (s->now->asked >= s->door->config->smtp_recipients)
         local(s, "452 4.5.3 too many recipients; please send the rest in another message");
-        return;
+    else if (!smtp_down_alive(s))
+        local(s, "451 4.4.2 the mail server behind was lost; please try again later");
+    else {
+        struct arena *a = tx_arena(s->tx);
+        s->now->asked++;
+        say_rcpt(s, arena_span(a, c->path), arena_span(a, c->params));
     }
-    s->asked++;
-    envelope_line(s, TURN_RCPT, "RCPT TO", c->path, c->params);
-    struct turn *t = &s->turn[(s->first + s->turns - 1) % TURNS_MAX];
-    t->path = arena_span(tx_arena(s->tx), c->path);
-    t->params = arena_span(tx_arena(s->tx), c->params);
 }
 
 /* What follows DATA in the same breath would be taken for data by us and for commands by others. */
-static bool early(struct session *s, struct span line)
+static bool spoke_too_soon(struct session *s)
 {
-    size_t n = evbuffer_get_length(bufferevent_get_input(s->bev));
-    return n > line.n + 2;
+    return evbuffer_get_length(bufferevent_get_input(s->bev)) > s->line_bytes;
 }
 
-static void data(struct session *s, struct span line)
+static void data(struct session *s)
 {
-    if (!s->tx || !s->mail) {
-        local(s, "503 5.5.1 MAIL and RCPT come first");
+    const char *no = !s->tx || !s->now->open                ? "503 5.5.1 MAIL and RCPT come first"
+                     : tx_envelope(s->tx)->nrecipients == 0 ? "554 5.5.1 no valid recipients"
+                                                            : NULL;
+    if (spoke_too_soon(s)) {
+        smtp_close(s, no ? no : "554 5.5.0 data came before it was asked for");
         return;
     }
-    if (tx_envelope(s->tx)->nrecipients == 0) {
-        local(s, "554 5.5.1 no valid recipients");
+    if (no) {
+        s->baffled = true;
+        local(s, no);
         return;
     }
-    if (early(s, line)) {
-        smtp_close(s, "554 5.5.0 data came before it was asked for");
-        return;
-    }
-    s->dots = (struct dot_reader){0};
-    s->received = s->looked = 0;
     smtp_say(s, "354 End data with <CR><LF>.<CR><LF>");
     smtp_stage(s, STAGE_DATA);
 }
 
 static void rset(struct session *s)
 {
-    if (s->tx)
-        tx_end(&s->tx);
-    s->mail = s->forwarded = false;
-    s->asked = 0;
-    if (down_alive(s))
+    if (idles(s))
+        return;
+    smtp_end(s);
+    s->forwarded = false;
+    if (smtp_down_alive(s))
         relay(s, TURN_RELAY, SPAN("RSET"));
     else
         local(s, "250 2.0.0 ok");
@@ -264,24 +316,33 @@ static void starttls(struct session *s)
     smtp_stage(s, STAGE_STARTTLS); /* on when that is written; what waits in the input goes */
 }
 
-/* The name in "PLAIN base64(authzid NUL authcid NUL password)". Nothing else of it is kept. */
+/* The login out of what a client says for AUTH. Nothing else of it is kept. */
 static void note_login(struct session *s, struct span base64)
 {
     uint8_t plain[SMTP_AUTH_MAX];
-    if (base64.n == 0 || base64.n % 4 || base64.n > SMTP_AUTH_MAX)
+    enum login_form form = s->login;
+    s->login = LOGIN_NONE;
+    if (form == LOGIN_NONE || base64.n == 0 || base64.n % 4 || base64.n > SMTP_AUTH_MAX)
         return;
     int n = EVP_DecodeBlock(plain, base64.p, (int)base64.n);
+    for (size_t i = base64.n; n > 0 && i > 0 && base64.p[i - 1] == '='; i--)
+        n--; /* it counts the padding */
     if (n <= 0)
         return;
     struct span all = span_of(plain, (size_t)n);
-    struct span rest = span_from(all, span_find(all, 0) + 1);
-    keep_name(s->client.login, span_head(rest, span_find(rest, 0)));
+    if (form == LOGIN_PLAIN)
+        all = span_from(all, span_find(all, 0) + 1);
+    else if (form == LOGIN_XOAUTH2 && span_case_starts(all, SPAN("user=")))
+        all = span_from(all, 5);
+    if (form != LOGIN_ALONE)
+        all = span_head(all, span_find(all, form == LOGIN_PLAIN ? 0 : 1));
+    keep_name(s->client.login, all);
     OPENSSL_cleanse(plain, sizeof plain);
 }
 
 static bool mechanism_good(const struct session *s, struct span word)
 {
-    struct span list = s->offer.mechanisms;
+    struct span list = downstream_offer(s->down)->mechanisms;
     while ((list = span_trim(list)).n) {
         size_t n = span_find(list, ' ');
         if (span_case_eq(span_head(list, n), word))
@@ -291,29 +352,52 @@ static bool mechanism_good(const struct session *s, struct span word)
     return false;
 }
 
+static enum login_form login_form(struct span mechanism)
+{
+    return span_case_eq(mechanism, SPAN("PLAIN"))     ? LOGIN_PLAIN
+           : span_case_eq(mechanism, SPAN("LOGIN"))   ? LOGIN_ALONE
+           : span_case_eq(mechanism, SPAN("XOAUTH2")) ? LOGIN_XOAUTH2
+                                                      : LOGIN_NONE;
+}
+
 static void auth(struct session *s, const struct smtp_command *c, struct span line)
 {
     struct span word = span_head(c->argument, span_find(c->argument, ' '));
     const char *no = !s->offer.auth             ? "502 5.5.1 no AUTH here"
                      : s->authed || s->tx       ? "503 5.5.1 not now"
+                     : !smtp_down_alive(s)      ? "454 4.7.0 not now; please try again later"
                      : !mechanism_good(s, word) ? "504 5.5.4 this mechanism is not offered"
-                     : !down_alive(s)           ? "454 4.7.0 not now; please try again later"
                                                 : NULL;
     if (no) {
         junk(s, no);
         return;
     }
-    if (span_case_eq(word, SPAN("PLAIN")))
-        note_login(s, span_trim(span_from(c->argument, word.n)));
+    s->login = login_form(word);
+    struct span initial = span_trim(span_from(c->argument, word.n));
+    if (initial.n)
+        note_login(s, initial);
     relay(s, TURN_AUTH, line);
+}
+
+/* base64, or "*": anything else is a cancelled exchange (RFC 4954 4). */
+static bool is_answer(struct span s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (!byte_letter(s.p[i]) && !byte_digit(s.p[i]) && !strchr("+/=", s.p[i]))
+            return false;
+    return true;
 }
 
 void smtp_auth_answer(struct session *s, struct span line)
 {
+    s->owed++;
     smtp_stage(s, STAGE_COMMAND);
-    if (!s->client.login[0])
-        note_login(s, line);
-    relay(s, TURN_AUTH, line);
+    if (!smtp_down_alive(s)) {
+        local(s, "454 4.7.0 the mail server behind was lost; please try again later");
+        return;
+    }
+    note_login(s, line);
+    relay(s, TURN_AUTH, is_answer(line) ? line : SPAN("*"));
 }
 
 /* ---- XCLIENT and XFORWARD, from those who may ---- */
@@ -398,9 +482,7 @@ static void xclient(struct session *s, const struct smtp_command *c)
     (void)clients_enter(clients, &s->client.address, true);
     s->greeted = s->authed = false;
     downstream_close(&s->down); /* it knows another client */
-    char line[NAME_MAX_BYTES + 32];
-    snprintf(line, sizeof line, "220 %.255s ESMTP", s->door->down.helo);
-    smtp_say(s, line);
+    smtp_greet(s);
 }
 
 static void xforward(struct session *s, const struct smtp_command *c)
@@ -421,10 +503,10 @@ static void xforward(struct session *s, const struct smtp_command *c)
 
 /* ---- all of them ---- */
 
-/* What one of these means changes what the others mean: it waits for all replies before it. */
+/* Only these do not change what others mean; all the rest waits for the replies before it. */
 static bool waits(enum smtp_verb verb)
 {
-    return verb != VERB_MAIL && verb != VERB_RCPT && verb != VERB_NOOP && verb != VERB_VRFY;
+    return verb != VERB_RCPT && verb != VERB_NOOP;
 }
 
 static void foreign(struct session *s, struct span line)
@@ -438,19 +520,23 @@ static void other(struct session *s, const struct smtp_command *c, struct span l
 {
     switch (c->verb) {
     case VERB_NOOP:
-        if (down_alive(s))
+        if (idles(s))
+            break;
+        if (smtp_down_alive(s))
             relay(s, TURN_RELAY, SPAN("NOOP"));
         else
             local(s, "250 2.0.0 ok");
         break;
     case VERB_VRFY:
-        if (s->offer.vrfy && down_alive(s))
+        if (idles(s))
+            break;
+        if (s->offer.vrfy && smtp_down_alive(s))
             relay(s, TURN_RELAY, line);
         else
             local(s, "252 2.1.5 send some mail, it will be tried");
         break;
     case VERB_ETRN:
-        if (s->offer.etrn && down_alive(s))
+        if (s->offer.etrn && smtp_down_alive(s))
             relay(s, TURN_RELAY, line);
         else
             junk(s, "502 5.5.1 not offered here");
@@ -470,8 +556,11 @@ bool smtp_obey(struct session *s, struct span line)
 {
     struct smtp_command c;
     smtp_command_read(&c, line, &s->offer);
-    if (s->turns && (waits(c.verb) || c.verb == VERB_FOREIGN))
+    if (s->turns && waits(c.verb))
         return false;
+    s->owed++;
+    if (c.verb != VERB_UNKNOWN && !c.wrong)
+        s->baffled = false;
     if (line.n > SMTP_COMMAND_MAX && c.verb != VERB_AUTH)
         junk(s, "500 5.5.2 the line is too long");
     else if (c.verb == VERB_FOREIGN)
@@ -484,11 +573,11 @@ bool smtp_obey(struct session *s, struct span line)
     else if (c.verb == VERB_EHLO || c.verb == VERB_HELO)
         ehlo(s, &c);
     else if (c.verb == VERB_MAIL)
-        mail(s, &c, line);
+        mail(s, &c);
     else if (c.verb == VERB_RCPT)
         rcpt(s, &c);
     else if (c.verb == VERB_DATA)
-        data(s, line);
+        data(s);
     else if (c.verb == VERB_RSET)
         rset(s);
     else if (c.verb == VERB_STARTTLS)

@@ -13,18 +13,26 @@
 #include <time.h>
 
 #include "smtp_own.h"
+#include "stamp.h"
 
 static void final(struct session *s, struct span text)
 {
     s->messages++;
-    tx_end(&s->tx);
-    s->mail = s->forwarded = false;
-    s->asked = 0;
-    smtp_say_text(s, text);
-    if (s->worker->leaving)
-        smtp_close(s, "421 4.3.2 going down; please connect again later");
-    else
-        smtp_stage(s, STAGE_COMMAND);
+    s->idled = 0;
+    smtp_end(s);
+    s->forwarded = false;
+    if (s->gone)
+        smtp_note(s, LOG_LEVEL_NOTICE, "the client is gone before the reply", span_head(text, 3));
+    smtp_reply(s, text);
+    smtp_stage(s, STAGE_COMMAND);
+}
+
+static void reset(struct session *s)
+{
+    if (!smtp_down_alive(s))
+        return;
+    smtp_turn(s, TURN_SILENT);
+    downstream_command(s->down, SPAN("RSET"));
 }
 
 /* We answer, downstream forgets. */
@@ -32,10 +40,7 @@ static void answer(struct session *s, const char *line)
 {
     char text[600];
     int n = snprintf(text, sizeof text, "%.500s\r\n", line);
-    if (s->down && downstream_alive(s->down)) {
-        smtp_turn(s, TURN_SILENT);
-        downstream_command(s->down, SPAN("RSET"));
-    }
+    reset(s);
     final(s, span_of(text, (size_t)n));
 }
 
@@ -58,44 +63,41 @@ static bool passes(const struct verdict *v, size_t i)
     return v->copy[i].disposition == DISP_PASS || v->copy[i].disposition == DISP_TAG;
 }
 
+static void ask(struct session *s, const char *verb, struct span path, struct span params)
+{
+    char line[SMTP_COMMAND_MAX + 32];
+    int n = snprintf(line, sizeof line, "%s:<%.*s>%s%.*s", verb, SPAN_ARG(path),
+                     params.n ? " " : "", SPAN_ARG(params));
+    downstream_command(s->down, span_of(line, (size_t)n));
+    s->now->delivery.expected++;
+}
+
 static void say_envelope(struct session *s, bool reset)
 {
-    struct delivery *d = &s->delivery;
+    struct delivery *d = &s->now->delivery;
     const struct envelope *e = tx_envelope(s->tx);
     const struct verdict *v = tx_verdict(s->tx);
-    char line[SMTP_COMMAND_MAX + 32];
     d->step = DELIVER_ENVELOPE;
-    d->reset = reset;
-    d->expected = 0;
-    if (reset) {
+    d->code = 0;
+    if (reset)
         downstream_command(s->down, SPAN("RSET"));
-        d->expected++;
-    }
-    int n = snprintf(line, sizeof line, "MAIL FROM:<%.*s>%s%.*s", SPAN_ARG(e->reversepath),
-                     e->reversepath_params.n ? " " : "", SPAN_ARG(e->reversepath_params));
-    downstream_command(s->down, span_of(line, (size_t)n));
-    d->expected++;
-    for (size_t i = 0; i < e->nrecipients; i++) {
-        const struct recipient *r = &e->recipients[i];
-        if (!passes(v, i))
-            continue;
-        n = snprintf(line, sizeof line, "RCPT TO:<%.*s>%s%.*s", SPAN_ARG(r->address),
-                     r->params.n ? " " : "", SPAN_ARG(r->params));
-        downstream_command(s->down, span_of(line, (size_t)n));
-        d->expected++;
-    }
+    d->aside = d->expected = (unsigned)reset + smtp_say_origin(s);
+    ask(s, "MAIL FROM", e->reversepath, e->reversepath_params);
+    for (size_t i = 0; i < e->nrecipients; i++)
+        if (passes(v, i))
+            ask(s, "RCPT TO", e->recipients[i].address, e->recipients[i].params);
 }
 
 static void say_data(struct session *s)
 {
-    s->delivery.step = DELIVER_DATA;
+    s->now->delivery.step = DELIVER_DATA;
     downstream_command(s->down, SPAN("DATA"));
 }
 
 /* Downstream is gone and has nothing of the text: once, all is said to a new session. */
 static void open_again(struct session *s)
 {
-    struct delivery *d = &s->delivery;
+    struct delivery *d = &s->now->delivery;
     if (d->again || s->authed) {
         lost(s);
         return;
@@ -130,21 +132,33 @@ static struct span received(struct session *s)
         s->client.esmtp ? "ESMTP" : "SMTP", s->secure ? "S" : "", s->authed ? "A" : "", date));
 }
 
-static void say_text(struct session *s)
+/* What is put in front of the message: nothing, except in mode enforce. */
+static struct span added(struct session *s)
 {
     struct arena *a = tx_arena(s->tx);
-    struct span head, fields = received(s);
+    const char *tag = tx_tag(s->tx), *stamp = tx_stamp(s->tx);
+    struct span fields = received(s);
+    if (tag)
+        fields =
+            arena_join(a, fields, span_str(arena_printf(a, "X-Breakwater: %s\r\n", tag)), SPAN(""));
+    if (stamp)
+        fields = arena_join(a, fields, span_str(arena_printf(a, STAMP_FIELD ": %s\r\n", stamp)),
+                            SPAN(""));
+    return fields;
+}
+
+static void say_text(struct session *s)
+{
+    struct span head, fields = added(s);
     struct body *body;
-    const char *tag = tx_tag(s->tx);
-    if (!tx_bytes(s->tx, &head, &body)) { /* judged() has looked; it cannot be lost since */
+    if (!tx_bytes(s->tx, &head, &body)) { /* smtp_judged() has looked */
         lost(s);
         return;
     }
-    if (tag)
-        fields = arena_join(a, fields, span_str(arena_printf(a, "X-Breakwater: %s\r\n", tag)),
-                            span_of(NULL, 0));
-    s->delivery.step = DELIVER_TEXT;
-    downstream_data(s->down, arena_join(a, fields, head, span_of(NULL, 0)), body);
+    s->now->delivery.step = DELIVER_TEXT;
+    if (fields.n)
+        head = arena_join(tx_arena(s->tx), fields, head, SPAN(""));
+    downstream_data(s->down, head, body);
 }
 
 /* ---- replies ---- */
@@ -154,42 +168,52 @@ static void keep_refusal(struct delivery *d, int code, struct span text)
     if (d->code)
         return;
     d->code = code;
-    snprintf(d->text, sizeof d->text, "%.*s", SPAN_ARG(span_head(text, sizeof d->text - 1)));
+    struct span last = text; /* one line of it, the last */
+    for (size_t n; (n = span_find(last, '\n')) + 1 < last.n;)
+        last = span_from(last, n + 1);
+    last = span_trim(last);
+    snprintf(d->text, sizeof d->text, "%.*s\r\n", SPAN_ARG(span_head(last, 500)));
 }
 
 static void envelope_reply(struct session *s, int code, struct span text)
 {
-    struct delivery *d = &s->delivery;
-    if (!d->reset && code / 100 != 2)
+    struct delivery *d = &s->now->delivery;
+    if (d->aside)
+        d->aside--;
+    else if (code / 100 != 2)
         keep_refusal(d, code, text);
-    d->reset = false;
     if (--d->expected)
         return;
     if (!d->code) {
         say_data(s);
         return;
     }
-    smtp_turn(s, TURN_SILENT);
-    downstream_command(s->down, SPAN("RSET"));
-    refused(s, d->code, span_str(d->text));
+    char reply[sizeof d->text]; /* d goes with the message */
+    memcpy(reply, d->text, sizeof reply);
+    reset(s);
+    refused(s, d->code, span_str(reply));
 }
 
 void smtp_delivery_reply(struct session *s, int code, struct span text)
 {
-    struct delivery *d = &s->delivery;
-    if (code == 0 && d->step != DELIVER_TEXT)
+    struct delivery *d = &s->now->delivery;
+    if (code == 0 && d->step != DELIVER_TEXT) {
         open_again(s);
-    else if (code == 0)
+    } else if (code == 0) {
         lost(s); /* it may have the message or not: the client tries again */
-    else if (d->step == DELIVER_OPEN)
+    } else if (d->step == DELIVER_OPEN) {
         say_envelope(s, false);
-    else if (d->step == DELIVER_ENVELOPE)
+    } else if (d->step == DELIVER_ENVELOPE) {
         envelope_reply(s, code, text);
-    else if (d->step == DELIVER_DATA && code == 354)
+    } else if (d->step == DELIVER_DATA && code == 354) {
         say_text(s);
-    else if (d->step == DELIVER_DATA || code / 100 != 2)
+    } else if (code >= 400) {
+        if (d->step == DELIVER_DATA)
+            reset(s); /* its transaction is still open */
         refused(s, code, text);
-    else {
+    } else if (d->step == DELIVER_DATA || code / 100 != 2) {
+        lost(s); /* neither yes nor no */
+    } else {
         tx_commit(s->tx);
         final(s, text);
     }
@@ -213,7 +237,6 @@ void smtp_judged(struct session *s)
     struct body *body;
     const char *reply = tx_reply(s->tx);
     size_t passing = v->count[DISP_PASS] + v->count[DISP_TAG];
-    s->delivery = (struct delivery){0};
     if (reply) {
         answer(s, reply);
         return;
@@ -228,7 +251,7 @@ void smtp_judged(struct session *s)
         return;
     }
     smtp_stage(s, STAGE_DELIVER);
-    if (!s->down || !downstream_alive(s->down))
+    if (!smtp_down_alive(s))
         open_again(s);
     else if (passing < v->n)
         say_envelope(s, true);

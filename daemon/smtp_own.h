@@ -42,8 +42,16 @@ struct turn {
     struct span path, params; /* RCPT: in the tx's arena */
 };
 
+/* How the login stands in what the client says for AUTH. */
+enum login_form {
+    LOGIN_NONE,    /* not, or it is known already */
+    LOGIN_PLAIN,   /* base64(authzid NUL login NUL password) */
+    LOGIN_ALONE,   /* base64(login) */
+    LOGIN_XOAUTH2, /* base64("user=login" ^A ...) */
+};
+
 enum {
-    TURNS_MAX = 256,       /* commands answered out of one look at the input */
+    TURNS_MAX = 64,        /* commands that wait for their replies */
     NAME_MAX_BYTES = 255,  /* of a HELO, client name, login that is kept */
     INPUT_MAX = 64 << 10,  /* bytes of the client that wait */
     OUTPUT_MAX = 64 << 10, /* bytes of replies that wait, before no more commands are obeyed */
@@ -66,10 +74,20 @@ struct delivery {
         DELIVER_TEXT      /* the message */
     } step;
     unsigned expected; /* replies of the envelope still to come */
-    bool reset;        /* the first of them answers RSET */
+    unsigned aside;    /* the first of them: to RSET and XFORWARD, whatever they are */
     bool again;        /* a new session was opened already */
     int code;          /* the first refusal among them; 0: none */
     char text[512];    /* that reply */
+};
+
+/* What a session knows of the message under way. Lies in the tx, and goes with it. */
+struct passage {
+    bool open;      /* MAIL was accepted downstream */
+    bool again;     /* MAIL was said to a second session already */
+    unsigned asked; /* recipients asked for */
+    struct dot_reader dots;
+    uint64_t received, looked; /* bytes of data; when its rate was looked at last */
+    struct delivery delivery;
 };
 
 struct session {
@@ -80,45 +98,54 @@ struct session {
     struct event *timer;
     enum stage stage;
     bool inside, dead;       /* a callback runs; the session has ended in it */
+    bool eof, gone;          /* the client says no more; it does not listen either */
+    bool lingering;          /* our last words are out: the rest of its words is thrown away */
     bool entered;            /* counted in clients */
     bool upstream;           /* one of listener.upstreams */
     bool secure, greeted;    /* TLS is up; EHLO or HELO was said */
-    bool authed, mail;       /* AUTH succeeded; MAIL was accepted downstream */
+    bool authed;             /* AUTH succeeded */
     bool forwarded;          /* XFORWARD was said for the message to come */
+    bool baffled;            /* DATA was refused: what comes may be the data all the same */
+    enum login_form login;   /* in the next answer for AUTH */
     struct ipaddr peer;      /* the socket's */
     struct speaker client;   /* who it speaks for */
     struct speaker origin;   /* XFORWARD: whose message it is */
-    struct smtp_offer offer; /* what we announced; spans in the downstream session's arena */
+    struct smtp_offer offer; /* what we announced; without spans */
     struct downstream *down;
     struct turn turn[TURNS_MAX];
     unsigned first, turns; /* ring */
-    unsigned asked;        /* recipients asked for in this transaction */
-    char *again;           /* a MAIL line that waits for downstream to be ready; malloc'd */
-    struct tx *tx;
-    struct dot_reader dots;
-    uint64_t received, looked; /* bytes of data; when its rate was looked at last */
-    struct delivery delivery;
-    unsigned junk, messages;
+    unsigned owed;         /* replies to what was obeyed */
+    size_t line_bytes;     /* of the line being obeyed, with its end */
+    struct tx *tx;         /* NULL between messages */
+    struct passage *now;   /* in its arena; NULL with it */
+    unsigned junk, idled, messages;
     int64_t began; /* monotonic ms */
 };
 
 /* ---- smtp.c ---- */
-void smtp_say(struct session *, const char *line);           /* a reply, without CRLF */
-void smtp_say_text(struct session *, struct span with_crlf); /* whole lines */
-void smtp_close(struct session *, const char *last);         /* after a last reply, or NULL */
-void smtp_stage(struct session *, enum stage);               /* and its deadline */
-void smtp_go_on(struct session *);                           /* obeys what waits in the input */
-void smtp_starttls(struct session *);
-void smtp_open_downstream(struct session *);
-/* Ends the message, if there is one; downstream forgets it too. */
-void smtp_forget(struct session *);
+void smtp_reply(struct session *, struct span with_crlf); /* one whole reply */
+void smtp_say(struct session *, const char *line);        /* the same, without CRLF */
+void smtp_close(struct session *, const char *last);      /* after a last line, or NULL */
+void smtp_stage(struct session *, enum stage);            /* and its deadline */
+void smtp_greet(struct session *);                        /* 220 */
+void smtp_note(const struct session *, enum log_level, const char *event, struct span why);
 struct turn *smtp_turn(struct session *, enum turn_kind);
+/* The message is over; downstream may still have it. */
+void smtp_end(struct session *);
+/* The same, and downstream forgets it too. */
+void smtp_forget(struct session *);
+bool smtp_down_alive(const struct session *);
+void smtp_open_downstream(struct session *);
 
 /* ---- smtp_command.c ---- */
-/* false: it has to wait until all former commands are answered. */
+/* One line of the client. false: it has to wait until all former commands are answered. */
 bool smtp_obey(struct session *, struct span line);
-void smtp_answer_ehlo(struct session *);
 void smtp_auth_answer(struct session *, struct span line);
+void smtp_answer_ehlo(struct session *);
+/* Says all turns that are not answered to a new downstream session. */
+void smtp_say_again(struct session *);
+/* XFORWARD, if downstream wants it; false: it does not. */
+bool smtp_say_origin(struct session *);
 
 /* ---- smtp_deliver.c ---- */
 void smtp_judged(struct session *);

@@ -360,6 +360,8 @@ static void read_name(struct smtp_command *c)
     struct span name = word_of(c->argument);
     if (name.n == 0 || name.n != c->argument.n || !is_ascii(name))
         c->wrong = "501 5.5.4 one host name is wanted";
+    else if (name.n > 255) /* RFC 5321 4.5.3.1.2 */
+        c->wrong = "500 5.5.2 the name is too long";
 }
 
 void smtp_command_read(struct smtp_command *c, struct span line, const struct smtp_offer *o)

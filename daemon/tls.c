@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include "tls.h"
@@ -138,6 +139,29 @@ struct bufferevent *tls_start(struct tls *t, struct bufferevent *plain, bool ser
     if (!bev)
         abort(); /* memory */
     return bev;
+}
+
+void tls_say_last(struct bufferevent *bev, const char *line)
+{
+    SSL *ssl = bufferevent_openssl_get_ssl(bev);
+    if (!ssl) {
+        if (line)
+            (void)!send(bufferevent_getfd(bev), line, strlen(line), MSG_DONTWAIT | MSG_NOSIGNAL);
+        return;
+    }
+    if (!SSL_is_init_finished(ssl))
+        return;
+    ERR_clear_error();
+    if (line)
+        (void)SSL_write(ssl, line, (int)strlen(line));
+    (void)SSL_shutdown(ssl);
+    ERR_clear_error(); /* what failed here is no matter of the next session's */
+}
+
+const char *tls_trouble(struct bufferevent *bev)
+{
+    unsigned long e = bufferevent_get_openssl_error(bev);
+    return e ? ERR_reason_error_string(e) : NULL;
 }
 
 const char *tls_agreed(struct bufferevent *bev)

@@ -29,6 +29,11 @@ int64_t tls_expires(const struct tls *); /* ms: when the certificate ends; 0: no
  * survive: CVE-2011-0411). Returns the new bufferevent (callbacks have to be set again), or NULL:
  * `plain` is still there then. server: we are the server. */
 struct bufferevent *tls_start(struct tls *, struct bufferevent *plain, bool server);
+/* Writes a last line at once if it can be, over TLS or not, and says that no more will come. NULL:
+ * only the latter. Before bufferevent_free. */
+void tls_say_last(struct bufferevent *, const char *line);
+/* Why TLS failed, or NULL: it did not. */
+const char *tls_trouble(struct bufferevent *);
 /* What was agreed, for logs and the Received field: "TLSv1.3 TLS_AES_256_GCM_SHA384". */
 const char *tls_agreed(struct bufferevent *);
 
