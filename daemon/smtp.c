@@ -527,6 +527,8 @@ static bool read_line(struct session *s)
     size_t eol = 0, all = evbuffer_get_length(in);
     struct evbuffer_ptr end = evbuffer_search_eol(in, NULL, &eol, EVBUFFER_EOL_CRLF);
     size_t n = end.pos < 0 ? all : (size_t)end.pos;
+    if (n > SMTP_AUTH_MAX && s->turns)
+        return false; /* first what was asked before is answered */
     if (n > SMTP_AUTH_MAX) {
         smtp_close(s, "500 5.5.2 the line is too long");
         return false;

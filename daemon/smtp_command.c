@@ -556,7 +556,8 @@ bool smtp_obey(struct session *s, struct span line)
 {
     struct smtp_command c;
     smtp_command_read(&c, line, &s->offer);
-    if (s->turns && waits(c.verb))
+    bool last = s->idled >= IDLE_COMMANDS || s->junk >= s->door->config->smtp_junk;
+    if (s->turns && (last || waits(c.verb)))
         return false;
     s->owed++;
     if (c.verb != VERB_UNKNOWN && !c.wrong)

@@ -1,0 +1,663 @@
+/*
+ * smtp_test.c - the SMTP door's commands: a scripted client, a scripted MTA behind, and a tx that
+ * takes notes. Every case is played whole and byte by byte.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "smtp_peer.h"
+
+#include "smtp_notes.h"
+
+static struct world world;
+static struct client client; /* one at a time */
+
+static int setup(void **state)
+{
+    (void)state;
+    world_open(
+        &world,
+        "smtp in { socket = \"inet:1@127.0.0.1\" downstream = % }\n"
+        "smtp up { socket = \"inet:2@127.0.0.1\" downstream = % upstreams = { 127.0.0.0/8 } }\n");
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    world_close(&world);
+    return 0;
+}
+
+static int fresh(void **state)
+{
+    (void)state;
+    if (client.worker && client.fd >= 0)
+        client_close(&client); /* the test before has failed */
+    living = 0;
+    memset(&verdict, 0, sizeof verdict);
+    mta_fresh(&world.mta);
+    nstory = 0;
+    story[0] = 0;
+    judgements = commits = refusals = 0;
+    waiting = NULL;
+    return 0;
+}
+
+static int nothing_left(void **state)
+{
+    (void)state;
+    return living == 0 && world.worker.sessions == 0 ? 0 : -1;
+}
+
+#define E "EHLO c.example\r\n"
+#define M E "MAIL FROM:<a@b.example>\r\n"
+#define R M "RCPT TO:<c@d.example>\r\n"
+#define AAAA                                                                                       \
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" \
+    "aaaaaaaa"
+
+enum how { BOTH, AT_ONCE, SPLIT, TRUSTED };
+
+/* What is sent (at once, byte by byte, or both; or both by a trusted client), the codes that come
+ * back ("x": it closes), and how the last line begins that the MTA behind heard ("": it was not
+ * asked at all; NULL: whatever). */
+struct play {
+    const char *name;
+    enum how how;
+    const char *say;
+    size_t n;
+    const char *codes, *heard;
+};
+#define SAY(s) s, sizeof(s) - 1
+
+static const struct play plays[] = {
+    {"A001 a NUL before the verb", BOTH, SAY("\0EHLO a\r\n"), "220 500", ""},
+    {"A002 a NUL in the name", BOTH, SAY("EHLO a\0b\r\n"), "220 501", ""},
+    {"A003 no name", BOTH, SAY("EHLO \r\n"), "220 501", ""},
+    {"A004 two names", BOTH, SAY("EHLO a b\r\n"), "220 501", ""},
+    {"A005 a name of 600 bytes", BOTH, SAY("EHLO " AAAA AAAA AAAA AAAA AAAA AAAA "\r\n"), "220 500",
+     ""},
+    {"A007 a bare LF ends a line", BOTH, SAY("EHLO a\nNOOP\n"), "220 250 250", "NOOP"},
+    {"A008 a bare CR does not", BOTH, SAY("EHLO a\rMAIL FROM:<x@y>\r\n"), "220 501", ""},
+    {"A009 HTTP", BOTH, SAY("GET / HTTP/1.1\r\nHost: a\r\n"), "220 421 x", ""},
+    {"A009 HTTP, with a body", BOTH, SAY("POST / HTTP/1.1\r\n"), "220 421 x", ""},
+    {"A009 a proxy", BOTH, SAY("CONNECT a:25\r\n"), "220 421 x", ""},
+    {"A010 TLS on a plain port", BOTH, SAY("\x16\x03\x01\x02\x00\x01"), "220 x", ""},
+    {"A012 NOOP with arguments", BOTH, SAY("NOOP " AAAA AAAA AAAA AAAA AAAA "\r\n"), "220 250", ""},
+    {"A013 RSET with one", BOTH, SAY("RSET x\r\n"), "220 501", ""},
+    {"A014 lower case", BOTH, SAY(E "mail from:<a@b>\r\n"), "220 250 250", "MAIL FROM:<a@b>"},
+    {"A015 a blank before the path", BOTH, SAY(E "MAIL FROM: <a@b>\r\n"), "220 250 250",
+     "MAIL FROM:<a@b>"},
+    {"A016 no brackets", BOTH, SAY(E "MAIL FROM:a@b\r\n"), "220 250 250", "MAIL FROM:<a@b>"},
+    {"A017 the null reverse-path", BOTH, SAY(E "MAIL FROM:<>\r\n"), "220 250 250", "MAIL FROM:<>"},
+    {"A018 no end of it", BOTH, SAY(E "MAIL FROM:<a@b\r\n"), "220 250 501", "EHLO"},
+    {"A019 two ends", BOTH, SAY(E "MAIL FROM:<a@b>>\r\n"), "220 250 501", "EHLO"},
+    {"A020 CRLF in a quoted local part", BOTH, SAY(E "MAIL FROM:<\"a\r\nRCPT TO:<v@w>\"@b>\r\n"),
+     "220 250 501 501", "EHLO"},
+    {"A021 a source route", BOTH, SAY(E "MAIL FROM:<@a,@b:u@c>\r\n"), "220 250 250",
+     "MAIL FROM:<u@c>"},
+    {"A022 an address literal", BOTH, SAY(E "MAIL FROM:<u@[IPv6:::1]>\r\n"), "220 250 250",
+     "MAIL FROM:<u@[IPv6:::1]>"},
+    {"A023 bytes without SMTPUTF8", BOTH, SAY(E "MAIL FROM:<\xff\xfe@b>\r\n"), "220 250 501",
+     "EHLO"},
+    {"A024 SMTPUTF8 that is not offered", BOTH, SAY(E "MAIL FROM:<\xc0\xaf@b> SMTPUTF8\r\n"),
+     "220 250 555", "EHLO"},
+    {"A025 a size beyond any", BOTH, SAY(E "MAIL FROM:<a@b> SIZE=99999999999999999999\r\n"),
+     "220 250 552", "EHLO"},
+    {"A025 a size beyond downstream's", BOTH, SAY(E "MAIL FROM:<a@b> SIZE=1000001\r\n"),
+     "220 250 552", "EHLO"},
+    {"A026 less than nothing", BOTH, SAY(E "MAIL FROM:<a@b> SIZE=-1\r\n"), "220 250 501", "EHLO"},
+    {"A027 hex", BOTH, SAY(E "MAIL FROM:<a@b> SIZE=0x10\r\n"), "220 250 501", "EHLO"},
+    {"A028 twice", BOTH, SAY(E "MAIL FROM:<a@b> SIZE=1 SIZE=2\r\n"), "220 250 501", "EHLO"},
+    {"A029 BINARYMIME", BOTH, SAY(E "MAIL FROM:<a@b> BODY=BINARYMIME\r\n"), "220 250 555", "EHLO"},
+    {"A030 a vertical tab", BOTH, SAY(E "MAIL FROM:<a@b> BODY=8BITMIME\x0b\r\n"), "220 250 501",
+     "EHLO"},
+    {"A031 AUTH= where there is no AUTH", BOTH, SAY(E "MAIL FROM:<a@b> AUTH=<+0D+0ARCPT>\r\n"),
+     "220 250 555", "EHLO"},
+    {"A037 RCPT before MAIL", BOTH, SAY(E "RCPT TO:<a@b>\r\n"), "220 250 503", "EHLO"},
+    {"A037 MAIL before EHLO", BOTH, SAY("MAIL FROM:<a@b>\r\n"), "220 503", ""},
+    {"A041 a dot at the end", BOTH, SAY(M "RCPT TO:<a@b.>\r\n"), "220 250 250 250",
+     "RCPT TO:<a@b.>"},
+    {"A043 a percent sign", BOTH, SAY(M "RCPT TO:<a%b@c>\r\n"), "220 250 250 250",
+     "RCPT TO:<a%b@c>"},
+    {"A044 a bang", BOTH, SAY(M "RCPT TO:<a!b>\r\n"), "220 250 250 250", "RCPT TO:<a!b>"},
+    {"A045 DATA and no recipient", BOTH, SAY(M "DATA\r\n"), "220 250 250 554", "MAIL"},
+    {"A045 and the body all the same, at once", AT_ONCE,
+     SAY(M "DATA\r\nSubject: x\r\nRSET\r\n.\r\n"), "220 250 250 554 x", "MAIL"},
+    {"A045 and the body all the same", SPLIT, SAY(M "DATA\r\nSubject: x\r\nRSET\r\n.\r\n"),
+     "220 250 250 554 421 x", "MAIL"},
+    {"A045 DATA and no MAIL", BOTH, SAY(E "DATA\r\n"), "220 250 503", "EHLO"},
+    {"A045 DATA when all were refused", BOTH, SAY(M "RCPT TO:<bad@x>\r\nDATA\r\n"),
+     "220 250 250 550 554", "RCPT TO:<bad@x>"},
+    {"A046 DATA with an argument", BOTH, SAY(R "DATA x\r\n"), "220 250 250 250 501", "RCPT"},
+    {"A047 data before 354", AT_ONCE, SAY(R "DATA\r\nSubject: a\r\n.\r\n"), "220 250 250 250 554 x",
+     "RCPT"},
+    {"A048 QUIT before 354", AT_ONCE, SAY(R "DATA\r\nQUIT\r\n"), "220 250 250 250 554 x", "RCPT"},
+    {"A049 a second MAIL", BOTH, SAY(M "MAIL FROM:<x@y>\r\n"), "220 250 250 503",
+     "MAIL FROM:<a@b.example>"},
+    {"A050 EHLO in mid transaction", BOTH, SAY(R E "RCPT TO:<x@y>\r\n"), "220 250 250 250 250 503",
+     "RSET"},
+    {"A052 after QUIT nothing is obeyed", BOTH, SAY(E "QUIT\r\nMAIL FROM:<a@b>\r\n"),
+     "220 250 221 x", NULL},
+    {"A055 AUTH where there is none", BOTH, SAY(E "AUTH PLAIN AGEAYg==\r\n"), "220 250 502",
+     "EHLO"},
+    {"A059 XEXCH50", BOTH, SAY(E "XEXCH50 1124 2\r\nraw bytes\r\n.\r\nQUIT\r\n"), "220 250 502 x",
+     NULL},
+    {"A060 X-ANONYMOUSTLS", BOTH, SAY(E "X-ANONYMOUSTLS\r\n\x16\x03"), "220 250 502 x", NULL},
+    {"A061 X-EXPS", BOTH, SAY(E "X-EXPS GSSAPI YII\r\n"), "220 250 502 x", NULL},
+    {"A062 XCLIENT of a stranger", BOTH, SAY(E "XCLIENT ADDR=1.2.3.4\r\n"), "220 250 550", "EHLO"},
+    {"A062 XFORWARD of a stranger", BOTH, SAY(E "XFORWARD ADDR=1.2.3.4\r\n"), "220 250 550",
+     "EHLO"},
+    {"A062 XCLIENT of ours", TRUSTED,
+     SAY(E "XCLIENT ADDR=1.2.3.4 NAME=x.example\r\nMAIL FROM:<a@b>\r\n"), "220 250 220 503", NULL},
+    {"A063 CR in an attribute", TRUSTED, SAY(E "XCLIENT NAME=a+0D+0AMAIL\r\n"), "220 250 501",
+     "EHLO"},
+    {"A064 IPv4 in IPv6", TRUSTED, SAY(E "XCLIENT ADDR=IPV6:::ffff:192.0.2.1\r\n" M),
+     "220 250 220 250 250", "MAIL"},
+    {"A064 no address", TRUSTED, SAY(E "XCLIENT ADDR=IPV6:::fffff\r\n"), "220 250 501", "EHLO"},
+    {"A065 an attribute of 300 bytes", TRUSTED, SAY(E "XFORWARD IDENT=" AAAA AAAA AAAA "\r\n"),
+     "220 250 501", "EHLO"},
+    {"A066 XFORWARD in mid transaction", TRUSTED, SAY(M "XFORWARD ADDR=1.2.3.4\r\n"),
+     "220 250 250 503", "MAIL"},
+    {"A067 VRFY", BOTH, SAY(E "VRFY root\r\n"), "220 250 252", "EHLO"},
+    {"A067 EXPN", BOTH, SAY(E "EXPN list\r\n"), "220 250 502", "EHLO"},
+    {"A067 HELP", BOTH, SAY(E "HELP\r\n"), "220 250 214", "EHLO"},
+    {"A101 BDAT", BOTH, SAY(R "BDAT\r\n"), "220 250 250 250 502 x", NULL},
+    {"A102 BDAT -1", BOTH, SAY(R "BDAT -1\r\n"), "220 250 250 250 502 x", NULL},
+    {"A103 BDAT 2^64", BOTH, SAY(R "BDAT 18446744073709551616 LAST\r\n"), "220 250 250 250 502 x",
+     NULL},
+    {"A104 BDAT 0", BOTH, SAY(R "BDAT 0\r\n"), "220 250 250 250 502 x", NULL},
+    {"A105 BDAT 0 LAST", BOTH, SAY(R "BDAT 0 LAST\r\n"), "220 250 250 250 502 x", NULL},
+    {"A107 BDAT and its bytes", BOTH, SAY(R "BDAT 5\r\nabc\r\nDATA\r\n"), "220 250 250 250 502 x",
+     NULL},
+    {"A108 BDAT with a message in it", BOTH, SAY(R "bdat 3 last\r\n\n.\nMAIL FROM:<evil@x>\r\n"),
+     "220 250 250 250 502 x", NULL},
+    {"A109 BDAT XLAST", BOTH, SAY(R "BDAT 10 XLAST\r\n"), "220 250 250 250 502 x", NULL},
+    {"A121 STARTTLS with an argument", BOTH, SAY(E "STARTTLS x\r\n"), "220 250 501", "EHLO"},
+    {"A121 STARTTLS where there is none", BOTH, SAY(E "STARTTLS\r\n"), "220 250 502", "EHLO"},
+    {"A137 a PROXY header where none is wanted", BOTH, SAY("PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n" E),
+     "220 502 250", "EHLO"},
+    {"an unknown verb", BOTH, SAY(E "FROB x\r\n"), "220 250 502", "EHLO"},
+    {"an empty line", BOTH, SAY(E "\r\n"), "220 250 502", "EHLO"},
+    {"HELO", BOTH, SAY("HELO c.example\r\nMAIL FROM:<a@b>\r\n"), "220 250 250", "MAIL"},
+    {"RSET forgets", BOTH, SAY(R "RSET\r\nRCPT TO:<x@y>\r\nDATA\r\n"),
+     "220 250 250 250 250 503 503", "RSET"},
+    {"a second EHLO", BOTH, SAY(E E M), "220 250 250 250 250", "MAIL"},
+    {"a refused recipient is downstream's word", BOTH,
+     SAY(M "RCPT TO:<bad@x>\r\nRCPT TO:<later@x>\r\n"), "220 250 250 550 450", NULL},
+    {"NOOP is answered in its turn", BOTH, SAY(R "NOOP\r\nRCPT TO:<bad@x>\r\nNOOP\r\n"),
+     "220 250 250 250 250 550 250", NULL},
+};
+
+/* The last command the MTA behind heard before the connection ended. */
+static const char *last_heard(void)
+{
+    static char out[MTA_HEARD];
+    char *last = out;
+    strcpy(out, world.mta.heard);
+    for (char *bar = out; (bar = strpbrk(bar, "|^$"));) {
+        *bar++ = 0;
+        if (*bar && *bar != '^' && *bar != '$')
+            last = bar;
+    }
+    return last;
+}
+
+static void play(const struct play *p, bool split)
+{
+    fresh(NULL);
+    client_open(&client, &world.worker, &world.mta,
+                world_listener(&world, p->how == TRUSTED ? "up" : "in"), p->how == TRUSTED, NULL);
+    for (size_t i = 0; split && i < p->n; i++)
+        client_send(&client, p->say + i, 1);
+    if (!split)
+        client_send(&client, p->say, p->n);
+    const char *codes = client_codes(&client);
+    if (strcmp(codes, p->codes) != 0)
+        fail_msg("%s%s: %s, expected %s", p->name, split ? " (split)" : "", codes, p->codes);
+    const char *heard = last_heard();
+    if (p->heard && (strncmp(heard, p->heard, strlen(p->heard)) != 0 || !*p->heard != !*heard))
+        fail_msg("%s%s: behind heard %s", p->name, split ? " (split)" : "", world.mta.heard);
+    client_close(&client);
+    if (living || world.worker.sessions)
+        fail_msg("%s: something is left", p->name);
+}
+
+static void every_command(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof plays / sizeof *plays; i++) {
+        if (plays[i].how != SPLIT)
+            play(&plays[i], false);
+        if (plays[i].how != AT_ONCE)
+            play(&plays[i], true);
+    }
+}
+
+/* ---- many and large ---- */
+
+static void open_client(const char *listener)
+{
+    client_open(&client, &world.worker, &world.mta, world_listener(&world, listener),
+                strcmp(listener, "up") == 0, NULL);
+}
+
+static void codes_are(const char *expected)
+{
+    assert_string_equal(client_codes(&client), expected);
+}
+
+static void say_times(const char *line, unsigned n)
+{
+    size_t one = strlen(line);
+    char *all = malloc(one * n + 1);
+    assert_non_null(all);
+    for (unsigned i = 0; i < n; i++)
+        memcpy(all + i * one, line, one);
+    client_send(&client, all, one * n);
+    free(all);
+}
+
+static unsigned count(const char *text, const char *what)
+{
+    unsigned n = 0;
+    while ((text = strstr(text, what))) {
+        text += strlen(what);
+        n++;
+    }
+    return n;
+}
+
+static void a006_no_line_end_at_all(void **state)
+{
+    (void)state;
+    open_client("in");
+    say_times("0123456789abcdef", 4096);
+    codes_are("220 500 x");
+    client_close(&client);
+}
+
+static void a011_a_thousand_noops(void **state)
+{
+    (void)state;
+    open_client("in");
+    client_say(&client, E);
+    say_times("NOOP\r\n", 1000);
+    assert_int_equal(count(client.said, "250 2.0.0 behind"), 99); /* EHLO is one of the hundred */
+    assert_non_null(strstr(client.said, "421 4.7.0 too many commands"));
+    assert_true(client.closed);
+    client_close(&client);
+}
+
+static void twenty_errors_are_enough(void **state)
+{
+    (void)state;
+    open_client("in");
+    say_times("FROB\r\n", 30);
+    assert_int_equal(count(client.said, "502 5.5.1"), 20);
+    assert_non_null(strstr(client.said, "421 4.7.0 too many errors"));
+    assert_true(client.closed);
+    client_close(&client);
+}
+
+static void a038_the_1001st_recipient(void **state)
+{
+    (void)state;
+    open_client("in");
+    client_say(&client, M);
+    say_times("RCPT TO:<c@d.example>\r\n", 1001);
+    assert_int_equal(count(client.said, "250 2.1.5 ok recipient"), 1000);
+    assert_int_equal(count(client.said, "452 4.5.3 too many recipients"), 1);
+    assert_false(client.closed);
+    client_close(&client);
+}
+
+static void a039_630_recipients_at_once_are_answered_in_order(void **state)
+{
+    (void)state;
+    static char all[1 << 16];
+    size_t n = 0;
+    open_client("in");
+    client_say(&client, M);
+    client.nsaid = 0;
+    for (unsigned i = 0; i < 630; i++)
+        n += (size_t)snprintf(all + n, sizeof all - n, "RCPT TO:<%s%u@d.example>\r\n",
+                              i % 7 ? "u" : "bad", i);
+    client_send(&client, all, n);
+    char *line = client.said;
+    for (unsigned i = 0; i < 630; i++, line = strchr(line, '\n') + 1)
+        assert_memory_equal(line, i % 7 ? "250" : "550", 3);
+    assert_int_equal(*line, 0);
+    assert_int_equal(count(world.mta.heard, "RCPT"), 630);
+    client_close(&client);
+}
+
+static void a040_long_local_parts(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {600, 1900, 5000};
+    static char line[6000];
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        memset(line, 'a', sizeof line);
+        memcpy(line, "RCPT TO:<", 9);
+        snprintf(line + 9 + sizes[i], 32, "@b.example>\r\n");
+        open_client("in");
+        client_say(&client, M);
+        client_say(&client, line);
+        codes_are(sizes[i] > 2048 ? "220 250 250 500" : "220 250 250 501");
+        client_close(&client);
+    }
+}
+
+static void a051_who_speaks_first(void **state)
+{
+    (void)state;
+    client_open(&client, &world.worker, &world.mta, world_listener(&world, "in"), false, E M);
+    codes_are("554 x");
+    assert_int_equal(world.mta.connections, 0);
+    client_close(&client);
+}
+
+static void a053_who_says_no_more_still_gets_his_replies(void **state)
+{
+    (void)state;
+    open_client("in");
+    client_say(&client, R "DATA\r\n");
+    client_say(&client, "Subject: x\r\n\r\nx\r\n.\r\nNOOP\r\n");
+    assert_non_null(strstr(client.said, "queued behind"));
+    client_say(&client, "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n");
+    client.nsaid = 0;
+    (void)!send(client.fd, "RCPT TO:<e@f>\r\nNOOP\r\n", 23, MSG_NOSIGNAL);
+    shutdown(client.fd, SHUT_WR);
+    client_turn(&client);
+    codes_are("250 250 x");
+    assert_int_equal(living, 0);
+    client_close(&client);
+}
+
+/* ---- who the client is ---- */
+
+static void the_mta_behind_is_told(void **state)
+{
+    (void)state;
+    world.mta.offers = "PIPELINING\nXCLIENT NAME ADDR PORT PROTO HELO LOGIN\n";
+    open_client("up");
+    client_say(&client, E);
+    assert_non_null(strstr(world.mta.heard, "|XCLIENT NAME=[UNAVAILABLE] ADDR=127.0.0.1 PORT="));
+    assert_non_null(strstr(world.mta.heard, " PROTO=ESMTP HELO=c.example|EHLO c.example|"));
+    client_say(&client,
+               "XCLIENT ADDR=IPV6:2001:db8::7 NAME=mail.x.example HELO=x+20y LOGIN=anna\r\n" E);
+    assert_non_null(strstr(world.mta.heard, "QUIT|"));
+    assert_non_null(
+        strstr(world.mta.heard, "|XCLIENT NAME=mail.x.example ADDR=IPV6:2001:db8::7 PORT="));
+    assert_non_null(strstr(world.mta.heard, " HELO=c.example LOGIN=anna|EHLO"));
+    client_say(&client, "MAIL FROM:<a@b>\r\n");
+    codes_are("220 250 220 250 250");
+    assert_non_null(strstr(story, "client(2001:db8::7 mail.x.example c.example anna)"));
+    client_close(&client);
+}
+
+static void a_forwarded_message_is_its_clients(void **state)
+{
+    (void)state;
+    world.mta.offers = "PIPELINING\nXFORWARD NAME ADDR PORT PROTO HELO\n";
+    open_client("up");
+    client_say(&client, E "XFORWARD ADDR=192.0.2.7 NAME=mx.x.example\r\nXFORWARD HELO=x\r\n"
+                          "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n");
+    assert_non_null(strstr(world.mta.heard, "|XFORWARD NAME=mx.x.example ADDR=192.0.2.7 "
+                                            "PORT=[UNAVAILABLE] PROTO=ESMTP HELO=x|MAIL"));
+    assert_non_null(strstr(story, "client(192.0.2.7 mx.x.example x )"));
+    client_say(&client, "x\r\n.\r\nMAIL FROM:<a@b>\r\n"); /* the next is its own again */
+    assert_non_null(strstr(strstr(story, "end"), "client(127.0.0.1  c.example )"));
+    codes_are("220 250 250 250 250 250 354 250 250");
+    client_close(&client);
+}
+
+/* ---- AUTH is offered under TLS only: smtp_tls_test.c ---- */
+
+/* ---- the MTA behind goes away ---- */
+
+static void a_session_lost_between_messages_is_opened_again(void **state)
+{
+    (void)state;
+    open_client("in");
+    client_say(&client, E);
+    mta_end(world.mta.sessions);
+    client_turn(&client);
+    client_say(&client, "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nRCPT TO:<bad@d>\r\nDATA\r\n");
+    codes_are("220 250 250 250 550 354");
+    assert_int_equal(world.mta.connections, 2);
+    client_close(&client);
+}
+
+static void a_mail_answered_421_is_said_again_with_all_after_it(void **state)
+{
+    (void)state;
+    world.mta.play[0] = (struct line_of_play){"MAIL", 1, "421 4.4.2 enough for today\r\n", 0};
+    world.mta.hangs_up_after = true;
+    open_client("in");
+    client_say(&client,
+               E "MAIL FROM:<a@b> SIZE=10\r\nRCPT TO:<c@d>\r\nNOOP\r\nRCPT TO:<bad@d>\r\n");
+    codes_are("220 250 250 250 250 550");
+    assert_int_equal(world.mta.connections, 2);
+    assert_non_null(strstr(world.mta.heard, "MAIL FROM:<a@b> SIZE=10|RCPT TO:<c@d>|NOOP|RCPT"));
+    client_close(&client);
+}
+
+static void a_mail_answered_421_twice_is_not(void **state)
+{
+    (void)state;
+    world.mta.play[0] = (struct line_of_play){"MAIL", 0, "421 4.4.2 never\r\n", 0};
+    open_client("in");
+    client_say(&client, E "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nNOOP\r\n");
+    codes_are("220 250 451 451 451");
+    assert_int_equal(world.mta.connections, 2);
+    assert_int_equal(living, 0);
+    client_close(&client);
+}
+
+static void a_recipient_on_whom_it_is_lost_gets_451(void **state)
+{
+    (void)state;
+    world.mta.play[0] = (struct line_of_play){"RCPT TO:<two", 1, NULL, 0};
+    open_client("in");
+    client_say(&client, M "RCPT TO:<one@d>\r\n");
+    client_say(&client, "RCPT TO:<two@d>\r\n");
+    codes_are("220 250 250 250 451");
+    client_say(&client, "RCPT TO:<three@d>\r\nDATA\r\n");
+    codes_are("220 250 250 250 451 451 354");
+    client_say(&client, "x\r\n.\r\n");
+    codes_are("220 250 250 250 451 451 354 250"); /* to the one it had accepted */
+    assert_string_equal(strrchr(world.mta.heard, '^'),
+                        "^EHLO c.example|MAIL FROM:<a@b.example>|RCPT TO:<one@d>|DATA|dot|");
+    client_close(&client);
+}
+
+static void nobody_behind(void **state)
+{
+    (void)state;
+    world.mta.play[0] = (struct line_of_play){"banner", 0, "554 no\r\n", 0};
+    open_client("in");
+    client_say(&client, E);
+    codes_are("220 421 x");
+    client_close(&client);
+}
+
+static void nonsense_from_behind(void **state)
+{
+    (void)state;
+    static const char *const says[] = {"hello\r\n", "25\r\n", "250_x\r\n", "650 x\r\n",
+                                       "250 ok\r\n250 too much\r\n"};
+    for (size_t i = 0; i < sizeof says / sizeof *says; i++) {
+        mta_fresh(&world.mta);
+        world.mta.play[0] = (struct line_of_play){"MAIL", 1, says[i], 0};
+        open_client("in");
+        client_say(&client, M);
+        codes_are("220 250 250"); /* said again, or the first of two */
+        client_say(&client, "RCPT TO:<c@d>\r\n");
+        codes_are(i == 4 ? "220 250 250 451" : "220 250 250 250");
+        client_close(&client);
+    }
+}
+
+static void a_reply_with_control_bytes_is_harmless(void **state)
+{
+    (void)state;
+    world.mta.play[0] =
+        (struct line_of_play){"RCPT", 1, "550-5.1.1 \033[2J\r550 x\001\r\n550 5.1.1 y\r\n", 0};
+    open_client("in");
+    client_say(&client, M "RCPT TO:<c@d>\r\n");
+    assert_non_null(strstr(client.said, "\r\n550-5.1.1  [2J 550 x \r\n550 5.1.1 y\r\n"));
+    client_close(&client);
+}
+
+static void without_pipelining_behind_all_comes_in_order_all_the_same(void **state)
+{
+    (void)state;
+    world.mta.offers = "8BITMIME\n";
+    open_client("in");
+    client_say(&client, R "RCPT TO:<bad@x>\r\nRCPT TO:<later@x>\r\nDATA\r\n");
+    client_say(&client, "x\r\n.\r\nQUIT\r\n");
+    codes_are("220 250 250 250 550 450 354 250 221 x");
+    client_close(&client);
+}
+
+/* ---- the end ---- */
+
+static void stop(bool now)
+{
+    struct connection *c = world.worker.connections;
+    world.worker.leaving = true;
+    if (c)
+        c->leave(c, now);
+    client_turn(&client);
+}
+
+static void at_a_stop_who_is_between_messages_is_told(void **state)
+{
+    (void)state;
+    open_client("in");
+    client_say(&client, E);
+    stop(false);
+    codes_are("220 250 421 x");
+    world.worker.leaving = false;
+    client_close(&client);
+}
+
+static void at_a_stop_a_message_under_way_is_finished(void **state)
+{
+    (void)state;
+    open_client("in");
+    client_say(&client, R);
+    stop(false);
+    client_say(&client, "DATA\r\n");
+    client_say(&client, "x\r\n.\r\n");
+    codes_are("220 250 250 250 354 250 421 x");
+    assert_int_equal(commits, 1);
+    world.worker.leaving = false;
+    client_close(&client);
+}
+
+static void at_the_end_of_a_stop_all_end(void **state)
+{
+    (void)state;
+    verdict.wait = true;
+    open_client("in");
+    client_say(&client, R "DATA\r\n");
+    client_say(&client, "x\r\n.\r\n");
+    stop(true);
+    assert_true(client.closed);
+    assert_int_equal(living, 0);
+    world.worker.leaving = false;
+    client_close(&client);
+}
+
+/* ---- time ---- */
+
+/* Waits until the door has closed; a minute is the end of the test. */
+static void wait_closed(void)
+{
+    for (int i = 0; i < 6000 && !client.closed; i++) {
+        usleep(10000);
+        client_turn(&client);
+    }
+    assert_true(client.closed);
+}
+
+static void who_says_nothing_is_sent_away(void **state)
+{
+    (void)state;
+    int64_t idle = world.config->smtp_idle;
+    world.config->smtp_idle = 50;
+    open_client("in");
+    client_say(&client, M);
+    wait_closed();
+    codes_are("220 250 250 421 x");
+    world.config->smtp_idle = idle;
+    client_close(&client);
+}
+
+static void a_session_does_not_last_for_ever(void **state)
+{
+    (void)state;
+    int64_t session = world.config->smtp_session;
+    world.config->smtp_session = 50;
+    open_client("in");
+    client_say(&client, E);
+    wait_closed();
+    codes_are("220 250 421 x");
+    world.config->smtp_session = session;
+    client_close(&client);
+}
+
+static void what_is_not_answered_behind_keeps_the_rest_waiting(void **state)
+{
+    (void)state;
+    world.mta.play[0] = (struct line_of_play){"RCPT", 1, "", 0};
+    world.mta.play[1] = (struct line_of_play){"NOOP", 1, "", 0};
+    open_client("in");
+    client_say(&client, M "RCPT TO:<c@d>\r\nNOOP\r\n");
+    codes_are("220 250 250");
+    client_close(&client); /* it may only have said its last word: it would get its replies */
+    assert_int_equal(living, 1);
+    mta_fresh(&world.mta);
+    client_turn(&client);
+}
+
+#define DOOR(test) cmocka_unit_test_setup_teardown(test, fresh, nothing_left)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        DOOR(every_command),
+        DOOR(a006_no_line_end_at_all),
+        DOOR(a011_a_thousand_noops),
+        DOOR(twenty_errors_are_enough),
+        DOOR(a038_the_1001st_recipient),
+        DOOR(a039_630_recipients_at_once_are_answered_in_order),
+        DOOR(a040_long_local_parts),
+        DOOR(a051_who_speaks_first),
+        DOOR(a053_who_says_no_more_still_gets_his_replies),
+        DOOR(the_mta_behind_is_told),
+        DOOR(a_forwarded_message_is_its_clients),
+        DOOR(a_session_lost_between_messages_is_opened_again),
+        DOOR(a_mail_answered_421_is_said_again_with_all_after_it),
+        DOOR(a_mail_answered_421_twice_is_not),
+        DOOR(a_recipient_on_whom_it_is_lost_gets_451),
+        DOOR(nobody_behind),
+        DOOR(nonsense_from_behind),
+        DOOR(a_reply_with_control_bytes_is_harmless),
+        DOOR(without_pipelining_behind_all_comes_in_order_all_the_same),
+        DOOR(at_a_stop_who_is_between_messages_is_told),
+        DOOR(at_a_stop_a_message_under_way_is_finished),
+        DOOR(at_the_end_of_a_stop_all_end),
+        DOOR(who_says_nothing_is_sent_away),
+        DOOR(a_session_does_not_last_for_ever),
+        DOOR(what_is_not_answered_behind_keeps_the_rest_waiting),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
