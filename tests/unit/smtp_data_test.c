@@ -1,0 +1,480 @@
+/*
+ * smtp_data_test.c - a message through the SMTP door: what ends it, what reaches the MTA behind, and
+ * which reply stands for what. The tx takes notes and says what the test wants.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "smtp_peer.h"
+
+#include "smtp_notes.h"
+
+static struct world world;
+static struct client client;
+
+static int setup(void **state)
+{
+    (void)state;
+    world_open(&world, "smtp in { socket = \"inet:1@127.0.0.1\" downstream = % }\n"
+                       "smtp foul { socket = \"inet:2@127.0.0.1\" downstream = % bare = refuse }\n"
+                       "limits { message_size = 64KB }\n");
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    world_close(&world);
+    return 0;
+}
+
+static int fresh(void **state)
+{
+    (void)state;
+    if (client.worker && client.fd >= 0)
+        client_close(&client); /* the test before has failed */
+    living = 0;
+    memset(&verdict, 0, sizeof verdict);
+    mta_fresh(&world.mta);
+    nstory = 0;
+    story[0] = 0;
+    judgements = commits = refusals = 0;
+    waiting = NULL;
+    return 0;
+}
+
+static int nothing_left(void **state)
+{
+    (void)state;
+    return living == 0 && world.worker.sessions == 0 ? 0 : -1;
+}
+
+#define OPEN                                                                                       \
+    "EHLO c.example\r\nMAIL FROM:<a@b.example> SIZE=10\r\nRCPT TO:<c@d.example>\r\n"               \
+    "RCPT TO:<e@f.example>\r\nDATA\r\n"
+#define OPENED "220 250 250 250 250 354"
+
+static void begin(const char *listener)
+{
+    client_open(&client, &world.worker, &world.mta, world_listener(&world, listener), false, NULL);
+    client_say(&client, OPEN);
+}
+
+static void codes_are(const char *expected)
+{
+    assert_string_equal(client_codes(&client), expected);
+}
+
+/* ---- what ends a message (A070 to A097) ---- */
+
+#define SAY(s) s, sizeof(s) - 1
+#define EVIL "MAIL FROM:<evil@x>\r\nRCPT TO:<v@w>\r\nDATA\r\nevil\r\n"
+#define EVIL_TEXT "MAIL FROM:<evil@x>\r\nRCPT TO:<v@w>\r\nDATA\r\nevil\r\n"
+
+/* The sequence between two messages, and what the MTA behind gets instead of it. */
+static const struct {
+    const char *name, *sequence;
+    size_t n;
+    const char *means;
+    size_t nmeans;
+} sequences[] = {
+    {"A070 LF . LF", SAY("\n.\n"), SAY("\r\n..\r\n")},
+    {"A071 LF . CRLF", SAY("\n.\r\n"), SAY("\r\n..\r\n")},
+    {"A072 CRLF . LF", SAY("\r\n.\n"), SAY("\r\n\r\n")},
+    {"A073 CRLF . CR CRLF", SAY("\r\n.\r\r\n"), SAY("\r\n \r\n")},
+    {"A074 CR CRLF . CR CRLF", SAY("\r\r\n.\r\r\n"), SAY(" \r\n \r\n")},
+    {"A075 CRLF . CR", SAY("\r\n.\r"), SAY("\r\n ")},
+    {"A076 CRLF NUL . CRLF", SAY("\r\n\0.\r\n"), SAY("\r\n\0.\r\n")},
+    {"A077 CRLF . NUL CRLF", SAY("\r\n.\0\r\n"), SAY("\r\n\0\r\n")},
+    {"A078 CRLF . TAB CRLF", SAY("\r\n.\t\r\n"), SAY("\r\n\t\r\n")},
+    {"A079 CRLF . blank CRLF", SAY("\r\n. \r\n"), SAY("\r\n \r\n")},
+    {"A080 LF . CR", SAY("\n.\r"), SAY("\r\n.. ")},
+    {"A081 CR . LF", SAY("\r.\n"), SAY(" .\r\n")},
+    {"A082 CR . CR", SAY("\r.\r"), SAY(" . ")},
+    {"A083 CR . CRLF", SAY("\r.\r\n"), SAY(" .\r\n")},
+    {"A084 VT LF . VT LF", SAY("\x0b\n.\x0b\n"), SAY("\x0b\r\n..\x0b\r\n")},
+    {"A085 U+0085", SAY("\xc2\x85.\xc2\x85"), SAY("\xc2\x85.\xc2\x85")},
+    {"A087 a doubled dot", SAY("\r\n..\r\n"), SAY("\r\n..\r\n")},
+};
+
+static void one_message(size_t i, size_t cut)
+{
+    char sent[512], means[512];
+    size_t n = 0, m = 0;
+    fresh(NULL);
+    begin("in");
+    memcpy(sent, "first", 5), n = 5;
+    memcpy(sent + n, sequences[i].sequence, sequences[i].n), n += sequences[i].n;
+    n += (size_t)snprintf(sent + n, sizeof sent - n, EVIL ".\r\n");
+    memcpy(means, "first", 5), m = 5;
+    memcpy(means + m, sequences[i].means, sequences[i].nmeans), m += sequences[i].nmeans;
+    m += (size_t)snprintf(means + m, sizeof means - m, EVIL_TEXT ".\r\n");
+    client_send(&client, sent, cut);
+    client_send(&client, sent + cut, n - cut);
+    if (strcmp(client_codes(&client), OPENED " 250") != 0 || world.mta.messages != 1 ||
+        judgements != 1)
+        fail_msg("%s, cut at %zu: %s, %u messages", sequences[i].name, cut, client_codes(&client),
+                 world.mta.messages);
+    if (world.mta.ntext != m || memcmp(world.mta.text, means, m) != 0)
+        fail_msg("%s, cut at %zu: behind got %.*s", sequences[i].name, cut, (int)world.mta.ntext,
+                 world.mta.text);
+    client_close(&client);
+}
+
+static void nothing_but_crlf_dot_crlf_ends_a_message(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof sequences / sizeof *sequences; i++)
+        for (size_t cut = 0; cut < sequences[i].n + 7; cut++)
+            one_message(i, cut);
+}
+
+static void a086_crlf_dot_crlf_does(void **state)
+{
+    (void)state;
+    begin("in");
+    client_say(&client, "first\r\n.\r\nMAIL FROM:<a@b>\r\nRCPT TO:<v@w>\r\nDATA\r\n");
+    client_say(&client, "second\r\n.\r\n");
+    codes_are(OPENED " 250 250 250 354 250");
+    assert_int_equal(world.mta.messages, 2);
+    client_close(&client);
+}
+
+static void bodies_arrive_as_they_were_sent(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *sent, *means;
+    } bodies[] = {
+        {".\r\n", ".\r\n"},
+        {"\r\n.\r\n", "\r\n.\r\n"},
+        {"a: b\r\n.\r\n", "a: b\r\n.\r\n"},
+        {"a: b\r\n\r\n.\r\n", "a: b\r\n\r\n.\r\n"},
+        {"a: b\r\n\r\nx\r\n..\r\n...\r\n.\r\n", "a: b\r\n\r\nx\r\n..\r\n...\r\n.\r\n"},
+        {".a\r\n.\r\n", "a\r\n.\r\n"},
+        {"\x1a\x04\x1b[2J\r\n.\r\n", "\x1a\x04\x1b[2J\r\n.\r\n"},
+        {"S: \xe2\x80\xae\r\n\r\n.\r\n", "S: \xe2\x80\xae\r\n\r\n.\r\n"},
+    };
+    for (size_t i = 0; i < sizeof bodies / sizeof *bodies; i++)
+        for (size_t piece = 1; piece < 64; piece += 31) {
+            fresh(NULL);
+            begin("in");
+            for (size_t at = 0; at < strlen(bodies[i].sent); at += piece)
+                client_send(&client, bodies[i].sent + at,
+                            strlen(bodies[i].sent + at) < piece ? strlen(bodies[i].sent + at)
+                                                                : piece);
+            codes_are(OPENED " 250");
+            assert_string_equal(world.mta.text, bodies[i].means);
+            client_close(&client);
+        }
+}
+
+static void say_many(char c, const char *also, size_t n)
+{
+    size_t each = 1 + strlen(also);
+    char *all = malloc(n * each);
+    assert_non_null(all);
+    for (size_t i = 0; i < n; i++) {
+        all[i * each] = c;
+        memcpy(all + i * each + 1, also, each - 1);
+    }
+    client_send(&client, all, n * each);
+    free(all);
+}
+
+static void a091_long_lines_are_not_touched(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {998, 999, 1000, 1001, 2048, 60000};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        fresh(NULL);
+        begin("in");
+        say_many('x', "", sizes[i]);
+        client_say(&client, "\r\n.\r\n");
+        codes_are(OPENED " 250");
+        assert_int_equal(world.mta.ntext, sizes[i] + 5);
+        client_close(&client);
+    }
+}
+
+static void a098_exactly_the_size_and_one_more(void **state)
+{
+    (void)state;
+    for (size_t more = 0; more < 2; more++) {
+        fresh(NULL);
+        begin("in");
+        say_many('x', "", 65534 + more);
+        client_say(&client, "\r\n.\r\nNOOP\r\n");
+        codes_are(more ? OPENED " 552 250" : OPENED " 250 250");
+        assert_int_equal(judgements, !more);
+        client_close(&client);
+    }
+}
+
+static void a092_odd_line_ends_by_the_thousand(void **state)
+{
+    (void)state;
+    static const struct {
+        char c;
+        const char *also;
+        size_t bytes;
+    } kinds[] = {{'\r', "", 1}, {'\n', "", 2}, {'\r', "\n..", 4}, {'\n', ".", 4}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        fresh(NULL);
+        begin("in");
+        say_many(kinds[i].c, kinds[i].also, 10000);
+        client_say(&client, "x\r\n.\r\n");
+        codes_are(OPENED " 250");
+        assert_int_equal(world.mta.messages, 1);
+        client_close(&client);
+    }
+}
+
+static void where_bare_line_ends_are_refused(void **state)
+{
+    (void)state;
+    begin("foul");
+    client_say(&client, "a\nb\r\n.\r\nNOOP\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n");
+    client_say(&client, "a\r\n.\r\n");
+    codes_are(OPENED " 550 250 250 250 354 250");
+    assert_int_equal(world.mta.messages, 1);
+    client_close(&client);
+}
+
+/* ---- verdicts ---- */
+
+#define TEXT "Subject: x\r\n\r\nx\r\n.\r\n"
+
+static void what_passes_gets_downstreams_reply(void **state)
+{
+    (void)state;
+    begin("in");
+    client_say(&client, TEXT);
+    assert_non_null(strstr(client.said, "250 2.0.0 queued behind\r\n"));
+    assert_non_null(strstr(story, "to(<c@d.example>|) to(<e@f.example>|) judge commit end\n"));
+    client_close(&client);
+}
+
+static void what_is_held_for_all_goes_nowhere(void **state)
+{
+    (void)state;
+    verdict.held = "c@d.example e@f.example";
+    begin("in");
+    client_say(&client, TEXT "NOOP\r\n");
+    codes_are(OPENED " 250 250");
+    assert_non_null(strstr(client.said, "250 2.0.0 held as "));
+    assert_null(strstr(world.mta.heard, "DATA"));
+    assert_non_null(strstr(world.mta.heard, "RCPT TO:<e@f.example>|RSET|NOOP|"));
+    assert_int_equal(commits, 1);
+    client_close(&client);
+}
+
+static void what_is_held_for_some_goes_to_the_rest(void **state)
+{
+    (void)state;
+    verdict.held = "c@d.example";
+    begin("in");
+    client_say(&client, TEXT);
+    codes_are(OPENED " 250");
+    assert_non_null(strstr(world.mta.heard,
+                           "|RSET|MAIL FROM:<a@b.example> SIZE=10|RCPT TO:<e@f.example>|DATA|dot|"));
+    assert_non_null(strstr(client.said, "queued behind"));
+    assert_int_equal(commits, 1);
+    client_close(&client);
+}
+
+static void what_downstream_refuses_is_taken_back(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *at;
+        unsigned nth;
+        const char *say, *code;
+    } kinds[] = {
+        {"dot", 1, "554 5.7.1 spam\r\n", "554"},    {"dot", 1, "451 4.3.0 full\r\n", "451"},
+        {"DATA", 1, "451 4.5.0 not now\r\n", "451"}, {"DATA", 1, "250 what\r\n", "451"},
+        {"MAIL", 2, "452 4.3.1 full\r\n", "452"},   {"RCPT", 3, "450-4.2\r\n450 4.2.0 y\r\n", "450"},
+        {"dot", 1, "421 4.4.2 bye\r\n", "451"},     {"dot", 1, NULL, "451"},
+        {"text", 1, "552 5.3.4 large\r\n", "552"},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        char expected[64];
+        fresh(NULL);
+        verdict.held = "c@d.example";
+        world.mta.play[0] = (struct line_of_play){kinds[i].at, kinds[i].nth, kinds[i].say, 0};
+        begin("in");
+        say_many('x', "yyyyyyyy\r\n", 20);
+        client_say(&client, ".\r\n");
+        snprintf(expected, sizeof expected, OPENED " %s", kinds[i].code);
+        codes_are(expected);
+        assert_int_equal(commits, 0);
+        assert_int_equal(refusals, 1);
+        /* and the session goes on */
+        client_say(&client, "MAIL FROM:<a@b>\r\nRCPT TO:<g@h>\r\nDATA\r\n");
+        client_say(&client, "x\r\n.\r\n");
+        strcat(expected, " 250 250 354 250");
+        codes_are(expected);
+        client_close(&client);
+    }
+}
+
+static void what_is_lost_before_the_text_is_said_again(void **state)
+{
+    (void)state;
+    static const struct line_of_play kinds[] = {
+        {"DATA", 1, NULL, 0}, {"DATA", 1, "421 4.4.2 bye\r\n", 0}, {"MAIL", 2, NULL, 0},
+        {"RSET", 1, NULL, 0}, {"RCPT", 3, NULL, 0}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        fresh(NULL);
+        verdict.held = "c@d.example";
+        world.mta.play[0] = kinds[i];
+        begin("in");
+        client_say(&client, TEXT);
+        codes_are(OPENED " 250");
+        if (!strstr(world.mta.heard, "EHLO c.example|MAIL FROM:<a@b.example> SIZE=10|"
+                                     "RCPT TO:<e@f.example>|DATA|dot|"))
+            fail_msg("%s: behind heard %s", kinds[i].at, world.mta.heard);
+        assert_int_equal(world.mta.messages, 1);
+        assert_int_equal(commits, 1);
+        client_close(&client);
+    }
+}
+
+static void what_is_lost_twice_is_not(void **state)
+{
+    (void)state;
+    world.mta.play[0] = (struct line_of_play){"DATA", 0, NULL, 0};
+    begin("in");
+    client_say(&client, TEXT);
+    codes_are(OPENED " 451");
+    assert_int_equal(world.mta.connections, 2);
+    assert_int_equal(refusals, 1);
+    client_close(&client);
+}
+
+static void a_rule_that_refuses(void **state)
+{
+    (void)state;
+    verdict.reply = "451 4.7.0 a storm";
+    begin("in");
+    client_say(&client, TEXT "NOOP\r\n");
+    codes_are(OPENED " 451 250");
+    assert_int_equal(commits, 0);
+    assert_null(strstr(world.mta.heard, "DATA"));
+    client_close(&client);
+}
+
+static void no_room_for_the_message(void **state)
+{
+    (void)state;
+    verdict.no_room = true;
+    begin("in");
+    client_say(&client, TEXT);
+    codes_are(OPENED " 452");
+    assert_int_equal(refusals, 1);
+    client_close(&client);
+}
+
+static void a_tag_and_a_stamp_are_put_in_front(void **state)
+{
+    (void)state;
+    verdict.tag = "rule=x";
+    begin("in");
+    client_say(&client, TEXT);
+    codes_are(OPENED " 250");
+    assert_memory_equal(world.mta.text, "Received: from c.example (", 26);
+    assert_non_null(strstr(world.mta.text, "\r\nX-Breakwater: rule=x\r\n"
+                                           "X-Breakwater-Trace: v=1; k=0\r\nSubject: x\r\n"));
+    client_close(&client);
+}
+
+/* ---- waiting, and clients that leave ---- */
+
+static void while_it_is_judged_nothing_is_obeyed(void **state)
+{
+    (void)state;
+    verdict.wait = true;
+    begin("in");
+    client_say(&client, TEXT "MAIL FROM:<x@y>\r\nRCPT TO:<z@z>\r\n");
+    codes_are(OPENED);
+    waiting->done(waiting->arg, waiting);
+    client_turn(&client);
+    codes_are(OPENED " 250 250 250");
+    client_close(&client);
+}
+
+static void downstream_lost_while_it_is_judged(void **state)
+{
+    (void)state;
+    verdict.wait = true;
+    begin("in");
+    client_say(&client, TEXT);
+    mta_end(world.mta.sessions);
+    client_turn(&client);
+    waiting->done(waiting->arg, waiting);
+    client_turn(&client);
+    codes_are(OPENED " 250");
+    assert_int_equal(world.mta.messages, 1);
+    client_close(&client);
+}
+
+static void who_leaves_in_mid_message_has_sent_none(void **state)
+{
+    (void)state;
+    const char all[] = OPEN TEXT;
+    for (size_t cut = 0; cut + 1 < sizeof all - 1; cut++) {
+        fresh(NULL);
+        client_open(&client, &world.worker, &world.mta, world_listener(&world, "in"), false, NULL);
+        for (size_t i = 0; i < cut; i++)
+            client_send(&client, all + i, 1);
+        client_close(&client);
+        if (world.mta.messages || living || world.worker.sessions)
+            fail_msg("cut at %zu: something is left", cut);
+    }
+}
+
+static void who_leaves_after_the_dot_has_sent_one(void **state)
+{
+    (void)state;
+    verdict.wait = true;
+    begin("in");
+    client_say(&client, TEXT);
+    client_close(&client);
+    assert_int_equal(living, 1);
+    waiting->done(waiting->arg, waiting);
+    client_turn(&client);
+    assert_int_equal(world.mta.messages, 1);
+    assert_int_equal(commits, 1);
+}
+
+#define DOOR(test) cmocka_unit_test_setup_teardown(test, fresh, nothing_left)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        DOOR(nothing_but_crlf_dot_crlf_ends_a_message),
+        DOOR(a086_crlf_dot_crlf_does),
+        DOOR(bodies_arrive_as_they_were_sent),
+        DOOR(a091_long_lines_are_not_touched),
+        DOOR(a098_exactly_the_size_and_one_more),
+        DOOR(a092_odd_line_ends_by_the_thousand),
+        DOOR(where_bare_line_ends_are_refused),
+        DOOR(what_passes_gets_downstreams_reply),
+        DOOR(what_is_held_for_all_goes_nowhere),
+        DOOR(what_is_held_for_some_goes_to_the_rest),
+        DOOR(what_downstream_refuses_is_taken_back),
+        DOOR(what_is_lost_before_the_text_is_said_again),
+        DOOR(what_is_lost_twice_is_not),
+        DOOR(a_rule_that_refuses),
+        DOOR(no_room_for_the_message),
+        DOOR(a_tag_and_a_stamp_are_put_in_front),
+        DOOR(while_it_is_judged_nothing_is_obeyed),
+        DOOR(downstream_lost_while_it_is_judged),
+        DOOR(who_leaves_in_mid_message_has_sent_none),
+        DOOR(who_leaves_after_the_dot_has_sent_one),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -1,0 +1,512 @@
+/*
+ * smtp_tls_test.c - TLS on both sides of the SMTP door, AUTH under it, and the PROXY header. The
+ * certificate is made here.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/x509v3.h>
+
+#include "smtp_peer.h"
+
+#include "smtp_notes.h"
+
+static char dir[] = "/tmp/smtp_tls_test.XXXXXX";
+static struct world world;
+static struct client client;
+static struct tls *behind; /* the MTA's */
+static SSL_CTX *ours;      /* the client's */
+
+static char *path(const char *name)
+{
+    static char out[8][128];
+    static unsigned turn;
+    char *p = out[turn++ % 8];
+    snprintf(p, sizeof out[0], "%s/%s", dir, name);
+    return p;
+}
+
+/* A certificate that signs itself, and its key. */
+static void make_certificate(const char *name, const char *cert, const char *key)
+{
+    EVP_PKEY *pkey = EVP_EC_gen("P-256");
+    X509 *x = X509_new();
+    X509V3_CTX ctx;
+    char alt[128];
+    ASN1_INTEGER_set(X509_get_serialNumber(x), 1);
+    X509_set_version(x, 2);
+    X509_gmtime_adj(X509_getm_notBefore(x), -60);
+    X509_gmtime_adj(X509_getm_notAfter(x), 3600);
+    X509_set_pubkey(x, pkey);
+    X509_NAME_add_entry_by_txt(X509_get_subject_name(x), "CN", MBSTRING_ASC,
+                               (const unsigned char *)name, -1, -1, 0);
+    X509_set_issuer_name(x, X509_get_subject_name(x));
+    X509V3_set_ctx(&ctx, x, x, NULL, NULL, 0);
+    snprintf(alt, sizeof alt, "DNS:%s", name);
+    X509_EXTENSION *e = X509V3_EXT_conf_nid(NULL, &ctx, NID_subject_alt_name, alt);
+    X509_add_ext(x, e, -1);
+    X509_EXTENSION_free(e);
+    assert_true(X509_sign(x, pkey, EVP_sha256()) > 0);
+    FILE *f = fopen(path(cert), "w");
+    assert_non_null(f);
+    PEM_write_X509(f, x);
+    fclose(f);
+    f = fopen(path(key), "w");
+    assert_non_null(f);
+    PEM_write_PrivateKey(f, pkey, NULL, NULL, 0, NULL, NULL);
+    fclose(f);
+    X509_free(x);
+    EVP_PKEY_free(pkey);
+}
+
+static int setup(void **state)
+{
+    char text[4096], error[512];
+    (void)state;
+    if (!mkdtemp(dir))
+        return -1;
+    make_certificate("gw.example", "our.pem", "our.key");
+    make_certificate("behind.example", "their.pem", "their.key");
+    struct tls_settings theirs = {.cert = path("their.pem"), .key = path("their.key")};
+    behind = tls_server_new(&theirs, error);
+    ours = SSL_CTX_new(TLS_client_method());
+    if (!behind || !ours)
+        return -1;
+#define DOWN "socket = \"inet:1@127.0.0.1\" downstream = %% "
+    snprintf(text, sizeof text,
+             "smtp tls { " DOWN "certificate = \"%s\" key = \"%s\" }\n"
+             "smtp implicit { " DOWN "certificate = \"%s\" key = \"%s\" implicit = yes }\n"
+             "smtp may { " DOWN "downstream_tls = may }\n"
+             "smtp must { " DOWN "downstream_tls = must }\n"
+             "smtp known { " DOWN "downstream_tls = must downstream_ca = \"%s\" "
+             "downstream_name = behind.example }\n"
+             "smtp other { " DOWN "downstream_tls = must downstream_ca = \"%s\" "
+             "downstream_name = gw.example }\n"
+             "smtp unknown { " DOWN "downstream_tls = must downstream_ca = \"%s\" }\n"
+             "smtp proxied { " DOWN "proxy_protocol = yes upstreams = { 192.0.2.0/24 } }\n"
+             "smtp tells1 { " DOWN "downstream_proxy = 1 }\n",
+             path("our.pem"), path("our.key"), path("our.pem"), path("our.key"), path("their.pem"),
+             path("their.pem"), path("our.pem"));
+    world_open(&world, text);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    static const char *const files[] = {"our.pem", "our.key", "their.pem", "their.key"};
+    world_close(&world);
+    tls_drop(&behind);
+    SSL_CTX_free(ours);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        unlink(path(files[i]));
+    return rmdir(dir);
+}
+
+static int fresh(void **state)
+{
+    (void)state;
+    if (client.worker && client.fd >= 0)
+        client_close(&client);
+    living = 0;
+    memset(&verdict, 0, sizeof verdict);
+    mta_fresh(&world.mta);
+    world.mta.tls = NULL;
+    nstory = 0;
+    story[0] = 0;
+    judgements = commits = refusals = 0;
+    waiting = NULL;
+    return 0;
+}
+
+static int nothing_left(void **state)
+{
+    (void)state;
+    return living == 0 && world.worker.sessions == 0 ? 0 : -1;
+}
+
+static void open_client(const char *listener)
+{
+    client_open(&client, &world.worker, &world.mta, world_listener(&world, listener), false, NULL);
+}
+
+static void codes_are(const char *expected)
+{
+    assert_string_equal(client_codes(&client), expected);
+}
+
+/* ---- a client that speaks TLS ---- */
+
+static SSL *ssl;
+
+static bool shake(int most)
+{
+    ssl = SSL_new(ours);
+    SSL_set_max_proto_version(ssl, most);
+    if (most < TLS1_2_VERSION) {
+        SSL_set_min_proto_version(ssl, most);
+        SSL_set_security_level(ssl, 0);
+        SSL_set_cipher_list(ssl, "ALL:@SECLEVEL=0");
+    }
+    SSL_set_fd(ssl, client.fd);
+    SSL_set_connect_state(ssl);
+    int flags = fcntl(client.fd, F_GETFL);
+    (void)fcntl(client.fd, F_SETFL, flags | O_NONBLOCK);
+    for (int i = 0; i < 50; i++) {
+        ERR_clear_error();
+        if (SSL_do_handshake(ssl) == 1)
+            return true;
+        for (int k = 0; k < 5; k++)
+            event_base_loop(world.worker.base, EVLOOP_NONBLOCK);
+    }
+    return false;
+}
+
+/* Says it under TLS; returns all that came back, as codes. */
+static const char *tls_say(const char *text)
+{
+    client.nsaid = 0;
+    client.said[0] = 0;
+    if (*text)
+        (void)SSL_write(ssl, text, (int)strlen(text));
+    for (int i = 0; i < 30; i++) {
+        event_base_loop(world.worker.base, EVLOOP_NONBLOCK);
+        int n = SSL_read(ssl, client.said + client.nsaid, (int)(sizeof client.said - 1 - client.nsaid));
+        if (n > 0)
+            client.nsaid += (size_t)n, i = 0;
+        client.said[client.nsaid] = 0;
+    }
+    ERR_clear_error();
+    return client_codes(&client);
+}
+
+static void tls_end(void)
+{
+    SSL_free(ssl);
+    ssl = NULL;
+    client_close(&client);
+}
+
+#define E "EHLO c.example\r\n"
+
+static void a_message_under_tls(void **state)
+{
+    (void)state;
+    open_client("tls");
+    client_say(&client, E);
+    assert_non_null(strstr(client.said, "250-STARTTLS\r\n"));
+    client_say(&client, "STARTTLS\r\n");
+    codes_are("220 250 220");
+    assert_true(shake(TLS1_3_VERSION));
+    assert_string_equal(tls_say("MAIL FROM:<a@b>\r\n"), "503"); /* A127: EHLO again */
+    assert_string_equal(tls_say(E), "250");
+    assert_null(strstr(client.said, "STARTTLS"));
+    assert_string_equal(tls_say("STARTTLS\r\n"), "503"); /* A122 */
+    assert_string_equal(tls_say("MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n"), "250 250 354");
+    assert_string_equal(tls_say("x\r\n.\r\nQUIT\r\n"), "250 221");
+    assert_int_equal(world.mta.messages, 1);
+    tls_end();
+}
+
+static void tls_from_the_first_byte(void **state)
+{
+    (void)state;
+    open_client("implicit");
+    codes_are("");
+    assert_true(shake(TLS1_2_VERSION));
+    assert_string_equal(tls_say(""), "220");
+    assert_string_equal(tls_say(E "QUIT\r\n"), "250 221");
+    tls_end();
+}
+
+static void a120_what_follows_starttls_in_the_clear_is_not_obeyed(void **state)
+{
+    (void)state;
+    open_client("tls");
+    client_say(&client, E "STARTTLS\r\nEHLO x\r\nMAIL FROM:<evil@x>\r\n");
+    codes_are("220 250 220");
+    assert_true(shake(TLS1_3_VERSION));
+    assert_string_equal(tls_say(""), "");
+    assert_string_equal(tls_say("RCPT TO:<c@d>\r\n"), "503");
+    assert_null(strstr(world.mta.heard, "evil"));
+    tls_end();
+}
+
+static void a123_starttls_in_mid_message(void **state)
+{
+    (void)state;
+    open_client("tls");
+    client_say(&client, E "MAIL FROM:<a@b>\r\nSTARTTLS\r\n");
+    codes_are("220 250 250 503");
+    client_close(&client);
+}
+
+static void a125_old_versions_are_refused(void **state)
+{
+    (void)state;
+    open_client("tls");
+    client_say(&client, E "STARTTLS\r\n");
+    assert_false(shake(TLS1_1_VERSION));
+    client_turn(&client);
+    assert_true(client.closed);
+    tls_end();
+}
+
+static void a128_garbage_for_a_handshake(void **state)
+{
+    (void)state;
+    open_client("implicit");
+    client_say(&client, "EHLO x\r\nMAIL FROM:<a@b>\r\n");
+    assert_true(client.closed);
+    client_close(&client);
+}
+
+static void a129_a_message_cut_off_under_tls(void **state)
+{
+    (void)state;
+    open_client("implicit");
+    assert_true(shake(TLS1_3_VERSION));
+    tls_say(E "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n");
+    tls_say("Subject: x\r\n\r\nhalf");
+    assert_int_equal(living, 1);
+    tls_end();
+    assert_int_equal(world.mta.messages, 0);
+}
+
+/* ---- AUTH ---- */
+
+static void auth_is_relayed_under_tls(void **state)
+{
+    (void)state;
+    world.mta.offers = "PIPELINING\nAUTH PLAIN LOGIN NTLM GSSAPI\n";
+    open_client("tls");
+    client_say(&client, E "AUTH PLAIN AGFubmEAYg==\r\n");
+    codes_are("220 250 502");
+    client_say(&client, "STARTTLS\r\n");
+    assert_true(shake(TLS1_3_VERSION));
+    tls_say(E);
+    assert_non_null(strstr(client.said, "250-AUTH PLAIN LOGIN\r\n"));
+    assert_string_equal(tls_say("AUTH NTLM\r\n"), "504");
+    assert_string_equal(tls_say("AUTH LOGIN\r\n"), "334");
+    assert_string_equal(tls_say("*\r\n"), "501"); /* A056 */
+    assert_string_equal(tls_say("AUTH LOGIN\r\n"), "334");
+    assert_string_equal(tls_say("a\rRSET\r\n"), "501");
+    assert_null(strstr(world.mta.heard, "RSET"));
+    assert_string_equal(tls_say("AUTH PLAIN AGFubmEAYg==\r\n"), "235");
+    assert_string_equal(tls_say("AUTH PLAIN AGFubmEAYg==\r\n"), "503"); /* A058 */
+    assert_string_equal(tls_say("MAIL FROM:<a@b> AUTH=<>\r\n"), "250");
+    assert_string_equal(tls_say("AUTH PLAIN AGFubmEAYg==\r\n"), "503"); /* A057 */
+    assert_non_null(strstr(story, "c.example anna)"));
+    mta_end(world.mta.sessions); /* who it was is lost with it */
+    assert_string_equal(tls_say("RSET\r\nMAIL FROM:<a@b>\r\n"), "421");
+    tls_end();
+}
+
+static void a055_an_auth_of_12_kib(void **state)
+{
+    (void)state;
+    static char line[16384];
+    world.mta.offers = "AUTH PLAIN\n";
+    open_client("implicit");
+    assert_true(shake(TLS1_3_VERSION));
+    tls_say(E);
+    memset(line, 'A', sizeof line);
+    memcpy(line, "AUTH PLAIN ", 11);
+    strcpy(line + 12000, "\r\n");
+    assert_string_equal(tls_say(line), "235");
+    memset(line + 12000, 'A', 2000);
+    strcpy(line + 14000, "\r\n");
+    assert_string_equal(tls_say(line), "500");
+    tls_end();
+}
+
+/* ---- TLS with the MTA behind ---- */
+
+static void tls_behind(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *listener;
+        bool offered;
+        const char *codes;
+    } kinds[] = {
+        {"may", false, "220 250"},   {"may", true, "220 250"},
+        {"must", true, "220 250"},   {"must", false, "220 421 x"},
+        {"known", true, "220 250"},  {"other", true, "220 421 x"},
+        {"unknown", true, "220 421 x"},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        fresh(NULL);
+        world.mta.tls = behind;
+        world.mta.offers = kinds[i].offered ? "PIPELINING\nSTARTTLS\n" : "PIPELINING\n";
+        open_client(kinds[i].listener);
+        client_say(&client, E);
+        if (strcmp(client_codes(&client), kinds[i].codes) != 0)
+            fail_msg("%s, %d: %s", kinds[i].listener, kinds[i].offered, client_codes(&client));
+        assert_int_equal(kinds[i].offered, strstr(world.mta.heard, "STARTTLS|") != NULL);
+        if (!client.closed) {
+            client_say(&client, "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n");
+            client_say(&client, "x\r\n.\r\nQUIT\r\n");
+            codes_are("220 250 250 250 354 250 221 x");
+            assert_non_null(strstr(world.mta.heard, "|QUIT|"));
+        }
+        client_close(&client);
+    }
+}
+
+static void a126_what_downstream_says_before_its_handshake_is_not_heard(void **state)
+{
+    (void)state;
+    world.mta.offers = "STARTTLS\n";
+    world.mta.play[0] =
+        (struct line_of_play){"STARTTLS", 1, "220 go\r\n250-injected\r\n250 AUTH PLAIN\r\n", 0};
+    open_client("must");
+    client_say(&client, E);
+    assert_null(strstr(client.said, "AUTH"));
+    assert_true(strcmp(client_codes(&client), "220") == 0 || client.closed);
+    mta_fresh(&world.mta);
+    client_turn(&client);
+    codes_are("220 421 x");
+    client_close(&client);
+}
+
+/* ---- certificates that change ---- */
+
+static void a_reload_takes_a_new_certificate_and_keeps_the_old_if_it_is_bad(void **state)
+{
+    (void)state;
+    char error[512];
+    open_client("tls");
+    client_say(&client, E "STARTTLS\r\n");
+    FILE *f = fopen(path("our.pem"), "w");
+    fputs("none\n", f);
+    fclose(f);
+    assert_int_equal(smtp_doors_reload(world.pipeline.doors, world.config, error), -1);
+    assert_non_null(strstr(error, "certificate cannot be used"));
+    assert_true(shake(TLS1_3_VERSION)); /* of a session from before */
+    tls_end();
+    make_certificate("new.example", "our.pem", "our.key");
+    assert_int_equal(smtp_doors_reload(world.pipeline.doors, world.config, error), 0);
+    open_client("implicit");
+    assert_true(shake(TLS1_3_VERSION));
+    X509 *x = SSL_get1_peer_certificate(ssl);
+    char name[64] = "";
+    X509_NAME_get_text_by_NID(X509_get_subject_name(x), NID_commonName, name, sizeof name);
+    assert_string_equal(name, "new.example");
+    X509_free(x);
+    tls_end();
+}
+
+/* ---- PROXY ---- */
+
+#define SAY(s) s, sizeof(s) - 1
+#define V2 "\r\n\r\n\0\r\nQUIT\n"
+
+static void proxy_headers(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *say;
+        size_t n;
+        const char *codes, *client;
+    } cases[] = {
+        {"A130 a bare LF", SAY("PROXY TCP4 1.2.3.4 5.6.7.8 1 2\n"), "x", NULL},
+        {"A131 a leading zero", SAY("PROXY TCP4 01.2.3.4 5.6.7.8 1 2\r\n"), "x", NULL},
+        {"A132 unknown", SAY("PROXY UNKNOWN\r\n"), "220", ""},
+        {"A134 a port beyond any", SAY("PROXY TCP6 ::1 ::1 99999 1\r\n"), "x", NULL},
+        {"version 1", SAY("PROXY TCP4 203.0.113.4 5.6.7.8 1 2\r\n"), "220", "203.0.113.4"},
+        {"version 1, IPv6", SAY("PROXY TCP6 2001:db8::4 ::1 1 2\r\n"), "220", "2001:db8::4"},
+        {"version 2", SAY(V2 "\x21\x11\0\x0c\xcb\0\x71\x05\x7f\0\0\1\0\1\0\2"), "220", "203.0.113.5"},
+        {"A136 version 2, LOCAL", SAY(V2 "\x20\0\0\4abcd"), "220", ""},
+        {"A135 version 3", SAY(V2 "\x31\x11\0\x0c\xcb\0\x71\x05\x7f\0\0\1\0\1\0\2"), "x", NULL},
+        {"A135 command 2", SAY(V2 "\x22\x11\0\x0c\xcb\0\x71\x05\x7f\0\0\1\0\1\0\2"), "x", NULL},
+        {"A135 too short for its family", SAY(V2 "\x21\x11\0\x04\xcb\0\x71\x05"), "x", NULL},
+        {"no header", SAY("EHLO x\r\n"), "x", NULL},
+        {"TLS instead", SAY("\x16\x03\x01\0\1"), "x", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int split = 0; split < 2; split++) {
+            fresh(NULL);
+            open_client("proxied");
+            codes_are("");
+            for (size_t at = 0; split && at < cases[i].n; at++)
+                client_send(&client, cases[i].say + at, 1);
+            if (!split)
+                client_send(&client, cases[i].say, cases[i].n);
+            const char *codes = client_codes(&client);
+            if (strcmp(codes + (*codes == ' '), cases[i].codes) != 0)
+                fail_msg("%s: %s", cases[i].name, codes);
+            if (cases[i].client) {
+                char expected[64];
+                snprintf(expected, sizeof expected, "client(%s ", cases[i].client);
+                client_say(&client, E "MAIL FROM:<a@b>\r\n");
+                if (!strstr(story, *cases[i].client ? expected : "client("))
+                    fail_msg("%s: %s", cases[i].name, story);
+            }
+            client_close(&client);
+        }
+}
+
+static void who_comes_through_a_proxy_is_trusted_for_himself_only(void **state)
+{
+    (void)state;
+    open_client("proxied");
+    client_say(&client, "PROXY TCP4 192.0.2.9 5.6.7.8 1 2\r\n");
+    client_say(&client, E "XCLIENT ADDR=1.2.3.4\r\n");
+    codes_are("220 250 220");
+    client_close(&client);
+    open_client("proxied");
+    client_say(&client, "PROXY TCP4 203.0.113.9 5.6.7.8 1 2\r\n");
+    client_say(&client, E "XCLIENT ADDR=1.2.3.4\r\n");
+    codes_are("220 250 550");
+    client_close(&client);
+}
+
+static void a51_who_speaks_before_the_greeting_through_a_proxy(void **state)
+{
+    (void)state;
+    open_client("proxied");
+    client_say(&client, "PROXY TCP4 203.0.113.9 5.6.7.8 1 2\r\nEHLO x\r\n");
+    codes_are("554 x");
+    client_close(&client);
+}
+
+static void the_mta_behind_gets_a_header(void **state)
+{
+    (void)state;
+    client_open(&client, &world.worker, &world.mta, world_listener(&world, "tells1"), true, NULL);
+    client_say(&client, E);
+    assert_non_null(strstr(world.mta.heard, "^PROXY TCP4 127.0.0.1 127.0.0.1 "));
+    client_close(&client);
+}
+
+#define DOOR(test) cmocka_unit_test_setup_teardown(test, fresh, nothing_left)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        DOOR(a_message_under_tls),
+        DOOR(tls_from_the_first_byte),
+        DOOR(a120_what_follows_starttls_in_the_clear_is_not_obeyed),
+        DOOR(a123_starttls_in_mid_message),
+        DOOR(a125_old_versions_are_refused),
+        DOOR(a128_garbage_for_a_handshake),
+        DOOR(a129_a_message_cut_off_under_tls),
+        DOOR(auth_is_relayed_under_tls),
+        DOOR(a055_an_auth_of_12_kib),
+        DOOR(tls_behind),
+        DOOR(a126_what_downstream_says_before_its_handshake_is_not_heard),
+        DOOR(a_reload_takes_a_new_certificate_and_keeps_the_old_if_it_is_bad),
+        DOOR(proxy_headers),
+        DOOR(who_comes_through_a_proxy_is_trusted_for_himself_only),
+        DOOR(a51_who_speaks_before_the_greeting_through_a_proxy),
+        DOOR(the_mta_behind_gets_a_header),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
