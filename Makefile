@@ -87,6 +87,13 @@ check-built:
 		unit:build/unit unit:build/asan/unit \
 		"pytest:tests/e2e"
 
+CHECK_SMTP = clients dot proxyline smtp_proto smtp smtp_data smtp_law smtp_tls
+check-smtp: deps ## the suites of the SMTP door alone
+	@$(MAKE) --no-print-directory -s -j2 all tools $(CHECK_SMTP:%=$(BUILD)/unit/%_test)
+	@$(MAKE) --no-print-directory -s -j2 BUILD=build/asan $(ASAN) $(CHECK_SMTP:%=build/asan/unit/%_test)
+	@$(PYTHON) tests/run.py $(CHECK_SMTP:%=unit:build/unit/%_test) $(CHECK_SMTP:%=unit:build/asan/unit/%_test) \
+		$(patsubst %,pytest:%,$(wildcard tests/e2e/test_smtp*.py))
+
 check-long: deps ## the long proofs: hundreds of crashes, without SIMD, ThreadSanitizer, fuzzing
 	@REPEAT=300 $(MAKE) --no-print-directory check-built
 	@$(MAKE) --no-print-directory -s -j2 BUILD=build/plain EXTRA=-DBREAKWATER_PLAIN unit
@@ -157,7 +164,7 @@ clean: ## remove build/
 	rm -rf build
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1 - \2/p' Makefile | sort
-.PHONY: all unit tools bench deps demo check check-built check-long asan tsan fuzz storm-report \
+.PHONY: all unit tools bench deps demo check check-built check-smtp check-long asan tsan fuzz storm-report \
 	bench-engine bench-memory bench-milter lint format install clean help
 .SECONDARY:
 -include $(wildcard $(BUILD)/*/*.d)

@@ -1,6 +1,6 @@
 /*
- * smtp_data_test.c - a message through the SMTP door: what ends it, what reaches the MTA behind, and
- * which reply stands for what. The tx takes notes and says what the test wants.
+ * smtp_data_test.c - a message through the SMTP door: what ends it, what reaches the MTA behind,
+ * and which reply stands for what. The tx takes notes and says what the test wants.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -279,8 +279,8 @@ static void what_is_held_for_some_goes_to_the_rest(void **state)
     begin("in");
     client_say(&client, TEXT);
     codes_are(OPENED " 250");
-    assert_non_null(strstr(world.mta.heard,
-                           "|RSET|MAIL FROM:<a@b.example> SIZE=10|RCPT TO:<e@f.example>|DATA|dot|"));
+    assert_non_null(strstr(
+        world.mta.heard, "|RSET|MAIL FROM:<a@b.example> SIZE=10|RCPT TO:<e@f.example>|DATA|dot|"));
     assert_non_null(strstr(client.said, "queued behind"));
     assert_int_equal(commits, 1);
     client_close(&client);
@@ -294,10 +294,14 @@ static void what_downstream_refuses_is_taken_back(void **state)
         unsigned nth;
         const char *say, *code;
     } kinds[] = {
-        {"dot", 1, "554 5.7.1 spam\r\n", "554"},    {"dot", 1, "451 4.3.0 full\r\n", "451"},
-        {"DATA", 1, "451 4.5.0 not now\r\n", "451"}, {"DATA", 1, "250 what\r\n", "451"},
-        {"MAIL", 2, "452 4.3.1 full\r\n", "452"},   {"RCPT", 3, "450-4.2\r\n450 4.2.0 y\r\n", "450"},
-        {"dot", 1, "421 4.4.2 bye\r\n", "451"},     {"dot", 1, NULL, "451"},
+        {"dot", 1, "554 5.7.1 spam\r\n", "554"},
+        {"dot", 1, "451 4.3.0 full\r\n", "451"},
+        {"DATA", 1, "451 4.5.0 not now\r\n", "451"},
+        {"DATA", 1, "250 what\r\n", "451"},
+        {"MAIL", 2, "452 4.3.1 full\r\n", "452"},
+        {"RCPT", 3, "450-4.2\r\n450 4.2.0 y\r\n", "450"},
+        {"dot", 1, "421 4.4.2 bye\r\n", "451"},
+        {"dot", 1, NULL, "451"},
         {"text", 1, "552 5.3.4 large\r\n", "552"},
     };
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
@@ -324,9 +328,11 @@ static void what_downstream_refuses_is_taken_back(void **state)
 static void what_is_lost_before_the_text_is_said_again(void **state)
 {
     (void)state;
-    static const struct line_of_play kinds[] = {
-        {"DATA", 1, NULL, 0}, {"DATA", 1, "421 4.4.2 bye\r\n", 0}, {"MAIL", 2, NULL, 0},
-        {"RSET", 1, NULL, 0}, {"RCPT", 3, NULL, 0}};
+    static const struct line_of_play kinds[] = {{"DATA", 1, NULL, 0},
+                                                {"DATA", 1, "421 4.4.2 bye\r\n", 0},
+                                                {"MAIL", 2, NULL, 0},
+                                                {"RSET", 1, NULL, 0},
+                                                {"RCPT", 3, NULL, 0}};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         fresh(NULL);
         verdict.held = "c@d.example";

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -408,6 +409,7 @@ static inline void world_open(struct world *w, const char *text)
 {
     char error[512], all[8192] = "node { name = gw.example }\n";
     size_t n = strlen(all);
+    signal(SIGPIPE, SIG_IGN); /* as the daemon does */
     log_open("stderr", LOG_NOTHING);
     w->worker.base = event_base_new();
     mta_open(&w->mta, w->worker.base);

@@ -371,7 +371,7 @@ static void a053_who_says_no_more_still_gets_his_replies(void **state)
     assert_non_null(strstr(client.said, "queued behind"));
     client_say(&client, "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n");
     client.nsaid = 0;
-    (void)!send(client.fd, "RCPT TO:<e@f>\r\nNOOP\r\n", 23, MSG_NOSIGNAL);
+    (void)!send(client.fd, "RCPT TO:<e@f>\r\nNOOP\r\n", 21, MSG_NOSIGNAL);
     shutdown(client.fd, SHUT_WR);
     client_turn(&client);
     codes_are("250 250 x");

@@ -177,7 +177,8 @@ static const char *tls_say(const char *text)
         (void)SSL_write(ssl, text, (int)strlen(text));
     for (int i = 0; i < 30; i++) {
         event_base_loop(world.worker.base, EVLOOP_NONBLOCK);
-        int n = SSL_read(ssl, client.said + client.nsaid, (int)(sizeof client.said - 1 - client.nsaid));
+        int n =
+            SSL_read(ssl, client.said + client.nsaid, (int)(sizeof client.said - 1 - client.nsaid));
         if (n > 0)
             client.nsaid += (size_t)n, i = 0;
         client.said[client.nsaid] = 0;
@@ -304,7 +305,7 @@ static void auth_is_relayed_under_tls(void **state)
     assert_string_equal(tls_say("AUTH PLAIN AGFubmEAYg==\r\n"), "503"); /* A057 */
     assert_non_null(strstr(story, "c.example anna)"));
     mta_end(world.mta.sessions); /* who it was is lost with it */
-    assert_string_equal(tls_say("RSET\r\nMAIL FROM:<a@b>\r\n"), "421");
+    assert_string_equal(tls_say(""), "421");
     tls_end();
 }
 
@@ -336,9 +337,8 @@ static void tls_behind(void **state)
         bool offered;
         const char *codes;
     } kinds[] = {
-        {"may", false, "220 250"},   {"may", true, "220 250"},
-        {"must", true, "220 250"},   {"must", false, "220 421 x"},
-        {"known", true, "220 250"},  {"other", true, "220 421 x"},
+        {"may", false, "220 250"},      {"may", true, "220 250"},   {"must", true, "220 250"},
+        {"must", false, "220 421 x"},   {"known", true, "220 250"}, {"other", true, "220 421 x"},
         {"unknown", true, "220 421 x"},
     };
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
@@ -422,7 +422,8 @@ static void proxy_headers(void **state)
         {"A134 a port beyond any", SAY("PROXY TCP6 ::1 ::1 99999 1\r\n"), "x", NULL},
         {"version 1", SAY("PROXY TCP4 203.0.113.4 5.6.7.8 1 2\r\n"), "220", "203.0.113.4"},
         {"version 1, IPv6", SAY("PROXY TCP6 2001:db8::4 ::1 1 2\r\n"), "220", "2001:db8::4"},
-        {"version 2", SAY(V2 "\x21\x11\0\x0c\xcb\0\x71\x05\x7f\0\0\1\0\1\0\2"), "220", "203.0.113.5"},
+        {"version 2", SAY(V2 "\x21\x11\0\x0c\xcb\0\x71\x05\x7f\0\0\1\0\1\0\2"), "220",
+         "203.0.113.5"},
         {"A136 version 2, LOCAL", SAY(V2 "\x20\0\0\4abcd"), "220", ""},
         {"A135 version 3", SAY(V2 "\x31\x11\0\x0c\xcb\0\x71\x05\x7f\0\0\1\0\1\0\2"), "x", NULL},
         {"A135 command 2", SAY(V2 "\x22\x11\0\x0c\xcb\0\x71\x05\x7f\0\0\1\0\1\0\2"), "x", NULL},
