@@ -30,9 +30,9 @@ struct pipeline {
     struct recall *recall; /* what outlives the process; only the desk asks */
     struct relays *relays;
     struct smtp_doors *doors; /* NULL: no SMTP door is open */
-    _Atomic int mode;       /* enum mode, as in force now */
-    _Atomic bool hold_full; /* the hold database is at hold.max_bytes */
-    _Atomic uint64_t late;  /* holds the keeper still has whose messages went another way */
+    _Atomic int mode;         /* enum mode, as in force now */
+    _Atomic bool hold_full;   /* the hold database is at hold.max_bytes */
+    _Atomic uint64_t late;    /* holds the keeper still has whose messages went another way */
     struct pipeline_counters *counters;
 };
 

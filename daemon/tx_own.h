@@ -52,7 +52,7 @@ struct tx {
     void *arg;
     bool waiting; /* tx_judge has returned TX_WAIT */
     bool observed, judged, committed;
-    bool refused; /* by downstream, after the verdict */
+    bool refused;        /* by downstream, after the verdict */
     const char *failure; /* why holding failed; NULL: it did not */
 
     const char *tag;
