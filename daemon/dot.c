@@ -113,12 +113,17 @@ void dot_write(struct dot_writer *w, struct span s, dot_fn *fn, void *arg)
     }
 }
 
-void dot_end(struct dot_writer *w, dot_fn *fn, void *arg)
+void dot_end_line(struct dot_writer *w, dot_fn *fn, void *arg)
 {
     if (w->state == CR)
         fn(arg, SPAN(" "));
     if (w->state != LINE)
         fn(arg, SPAN("\r\n"));
     w->state = LINE;
+}
+
+void dot_end(struct dot_writer *w, dot_fn *fn, void *arg)
+{
+    dot_end_line(w, fn, arg);
     fn(arg, SPAN(".\r\n"));
 }

@@ -29,7 +29,8 @@ struct dot_writer {
     uint8_t state; /* zero: at the beginning of a line */
 };
 void dot_write(struct dot_writer *, struct span, dot_fn *, void *arg);
-/* A last CRLF if it is missing, and ".\r\n". */
+/* A last CRLF if it is missing; and after it ".\r\n". */
+void dot_end_line(struct dot_writer *, dot_fn *, void *arg);
 void dot_end(struct dot_writer *, dot_fn *, void *arg);
 
 #endif

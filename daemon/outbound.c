@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
+#include "dot.h"
 #include "id.h"
 #include "log.h"
 #include "outbound.h"
@@ -81,7 +82,7 @@ struct outbound {
     size_t ntext;
     /* the text being sent */
     struct span rest;
-    bool line_start;
+    struct dot_writer dots;
 };
 
 static void after_banner(struct outbound *);
@@ -270,42 +271,22 @@ static size_t open_from(const struct outbound *o, size_t i)
 
 /* ---- the text (RFC 5321 4.5.2, 2.3.8) ---- */
 
-/* Sends on what lies before the next CR or LF, and that line end. */
-static void put_stretch(struct outbound *o)
+static void put_text(void *arg, struct span s)
 {
-    struct span window = span_head(o->rest, PIECE);
-    struct span run = span_head(window, span_find(window, '\n'));
-    run = span_head(run, span_find(run, '\r'));
-    if (o->line_start && run.n && run.p[0] == '.')
-        put_str(o, ".");
-    put(o, run);
-    if (run.n)
-        o->line_start = false;
-    o->rest = span_from(o->rest, run.n);
-    if (run.n == window.n)
-        return;
-    bool cr = o->rest.p[0] == '\r', crlf = cr && o->rest.n > 1 && o->rest.p[1] == '\n';
-    put_str(o, cr && !crlf ? " " : "\r\n");
-    o->line_start = crlf || !cr;
-    o->rest = span_from(o->rest, crlf ? 2 : 1);
-}
-
-static void end_line(struct outbound *o)
-{
-    if (!o->line_start)
-        put_str(o, "\r\n");
-    o->line_start = true;
+    put(arg, s);
 }
 
 /* Keeps between one and two pieces in the output until all is there. */
 static void send_text(struct outbound *o)
 {
     struct evbuffer *out = bufferevent_get_output(o->bev);
-    while (o->rest.n && evbuffer_get_length(out) < 2 * PIECE)
-        put_stretch(o);
+    while (o->rest.n && evbuffer_get_length(out) < 2 * PIECE) {
+        struct span piece = span_head(o->rest, PIECE);
+        dot_write(&o->dots, piece, put_text, o);
+        o->rest = span_from(o->rest, piece.n);
+    }
     if (o->rest.n == 0) {
-        end_line(o);
-        put_str(o, ".\r\n");
+        dot_end(&o->dots, put_text, o);
         o->step = STEP_DOT;
     }
     arm(o);
@@ -314,11 +295,9 @@ static void send_text(struct outbound *o)
 static void begin_text(struct outbound *o)
 {
     o->step = STEP_TEXT;
-    o->line_start = true;
-    o->rest = o->mail->extra_field;
-    while (o->rest.n)
-        put_stretch(o);
-    end_line(o);
+    o->dots = (struct dot_writer){0};
+    dot_write(&o->dots, o->mail->extra_field, put_text, o);
+    dot_end_line(&o->dots, put_text, o);
     o->rest = span_of(o->mail->bytes, o->mail->nbytes);
     send_text(o);
 }
