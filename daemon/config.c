@@ -128,6 +128,23 @@ static int check_tls(struct loading *l, unsigned line, const struct listener *do
     return good ? 0 : loading_refuse(l, line, "smtp %s: %s", door->name, why);
 }
 
+static int check_release(struct loading *l, unsigned line)
+{
+    const struct config *c = l->config;
+    char why[512];
+    struct tls_settings theirs = {.ca = c->release_ca, .name = c->release_name};
+    if (c->release_name && !c->release_ca)
+        return loading_refuse(l, line, "release.name needs release.ca to verify it with");
+    if (c->release_ca && c->release_tls == TLS_NEVER)
+        return loading_refuse(l, line, "release.ca is set, but release.tls is never");
+    if (!c->release_ca || l->use == CONFIG_READ)
+        return 0;
+    struct tls *client = tls_client_new(&theirs, why);
+    bool good = client != NULL;
+    tls_drop(&client);
+    return good ? 0 : loading_refuse(l, line, "release.ca: %s", why);
+}
+
 /* What an SMTP door needs besides its socket. */
 static int check_smtp(struct loading *l, unsigned line, const struct listener *door)
 {
@@ -448,7 +465,8 @@ struct config *config_parse(const char *file, struct span text, enum config_use 
     finish_names(&l);
     if (load_policy(&l, line_of(&l, "policy", "file")) < 0)
         goto fail;
-    if (check_hold_path(&l, line_of(&l, "hold", "path")) < 0 ||
+    if (check_release(&l, line_of(&l, "release", c->release_ca ? "ca" : "name")) < 0 ||
+        check_hold_path(&l, line_of(&l, "hold", "path")) < 0 ||
         load_key(&l, line_of(&l, "node", "site_key")) < 0 ||
         check_place(&l, line_of(&l, "control", "socket"), "control.socket", c->control_socket) < 0)
         goto fail;

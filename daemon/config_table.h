@@ -69,6 +69,9 @@ struct config {
     char *release_to;    /* "127.0.0.1:25", "unix:/path"; NULL: release is off */
     char *release_helo;  /* EHLO name; default the node's name */
     double release_rate; /* messages per second; default 10 */
+    int release_tls;     /* TLS_NEVER, TLS_MAY, TLS_MUST */
+    char *release_ca;    /* file of CAs to verify release.to with; NULL: not verified */
+    char *release_name;  /* name its certificate must have */
     bool release_token;  /* false: release.to has no breakwater in front */
 
     bool store_none;       /* backend = none: remembers nothing */

@@ -1,7 +1,8 @@
 /*
  * outbound.c - our SMTP client: one message, one connection, RFC 5321.
  *
- *   start -> connect -> banner -> EHLO [-> HELO] -> MAIL -> RCPT... -> DATA -> text -> dot -> over
+ *   start -> connect -> banner -> EHLO [-> HELO, or STARTTLS -> TLS -> EHLO] -> MAIL -> RCPT... ->
+ * DATA -> text -> dot -> over
  *
  * One table says how long each step may last and what its reply leads to. A callback of the loop
  * moves the steps on and at its very end looks whether they are over; only there `done` is called,
@@ -43,6 +44,7 @@ enum offer {
     OFFER_SMTPUTF8 = 4,
     OFFER_SIZE = 8,
     OFFER_DSN = 16,
+    OFFER_STARTTLS = 32,
 };
 
 enum step {
@@ -51,6 +53,8 @@ enum step {
     STEP_BANNER,
     STEP_EHLO,
     STEP_HELO,
+    STEP_STARTTLS,
+    STEP_TLS,
     STEP_MAIL,
     STEP_RCPT,
     STEP_DATA,
@@ -72,6 +76,7 @@ struct outbound {
     int64_t end; /* of all, clock_mono() */
     enum step step;
     unsigned offers;
+    bool secure;     /* TLS is up */
     uint8_t *fates;  /* enum fate_of_rcpt of each recipient */
     size_t next;     /* the recipient whose RCPT is answered next; nrcpts: none */
     size_t accepted; /* recipients that are */
@@ -88,11 +93,14 @@ struct outbound {
 static void after_banner(struct outbound *);
 static void after_ehlo(struct outbound *);
 static void after_helo(struct outbound *);
+static void after_starttls(struct outbound *);
 static void after_mail(struct outbound *);
 static void after_rcpt(struct outbound *);
 static void after_data(struct outbound *);
 static void after_dot(struct outbound *);
 static void refused(struct outbound *);
+static void begin_mail(struct outbound *);
+static void set_callbacks(struct outbound *);
 
 /* RFC 5321 4.5.3.2. */
 static const struct {
@@ -105,6 +113,8 @@ static const struct {
     [STEP_BANNER] = {"greeting", 5 * 60 * 1000, after_banner},
     [STEP_EHLO] = {"EHLO", 5 * 60 * 1000, after_ehlo},
     [STEP_HELO] = {"HELO", 5 * 60 * 1000, after_helo},
+    [STEP_STARTTLS] = {"STARTTLS", 5 * 60 * 1000, after_starttls},
+    [STEP_TLS] = {"TLS handshake", 60 * 1000, refused},
     [STEP_MAIL] = {"MAIL", 5 * 60 * 1000, after_mail},
     [STEP_RCPT] = {"RCPT", 5 * 60 * 1000, after_rcpt},
     [STEP_DATA] = {"DATA", 2 * 60 * 1000, after_data},
@@ -304,17 +314,42 @@ static void begin_text(struct outbound *o)
 
 /* ---- what follows which reply ---- */
 
-static void after_banner(struct outbound *o)
+static void say_ehlo(struct outbound *o)
 {
-    if (o->code != 220) {
-        refused(o);
-        return;
-    }
+    o->offers = 0; /* what was offered without TLS counts no more */
     if (!turn(o, STEP_EHLO))
         return;
     put_str(o, "EHLO ");
     put_str(o, o->mail->helo);
     put_str(o, "\r\n");
+}
+
+static void after_banner(struct outbound *o)
+{
+    if (o->code == 220)
+        say_ehlo(o);
+    else
+        refused(o);
+}
+
+static void after_starttls(struct outbound *o)
+{
+    if (o->code != 220) {
+        if (o->mail->tls_required)
+            refused(o);
+        else
+            begin_mail(o);
+        return;
+    }
+    if (!turn(o, STEP_TLS)) /* what came with the 220 was not said under TLS (nostarttls.info) */
+        return;
+    struct bufferevent *over = tls_start(o->mail->tls, o->bev, false);
+    if (!over) {
+        fail(o, "TLS cannot be begun");
+        return;
+    }
+    o->bev = over;
+    set_callbacks(o);
 }
 
 /* MAIL, and if the server takes them together, every RCPT (RFC 2920). Never DATA: it is sent when
@@ -332,6 +367,16 @@ static void begin_mail(struct outbound *o)
 
 static void after_ehlo(struct outbound *o)
 {
+    bool tls = o->mail->tls && !o->secure;
+    if (o->code == 250 && tls && o->offers & OFFER_STARTTLS) {
+        if (turn(o, STEP_STARTTLS))
+            put_str(o, "STARTTLS\r\n");
+        return;
+    }
+    if (tls && o->mail->tls_required && (o->code == 250 || o->code >= 500)) {
+        fail(o, "the server offers no STARTTLS");
+        return;
+    }
     if (o->code == 250) {
         begin_mail(o);
         return;
@@ -426,6 +471,7 @@ static void note_offer(struct outbound *o, struct span line)
         {"SMTPUTF8", OFFER_SMTPUTF8},
         {"SIZE", OFFER_SIZE},
         {"DSN", OFFER_DSN},
+        {"STARTTLS", OFFER_STARTTLS},
     };
     struct span word = span_trim(span_from(line, 4));
     word = span_head(word, span_find(word, ' '));
@@ -498,7 +544,7 @@ static void outbound_free(struct outbound *o)
 static void quit(struct outbound *o)
 {
     if (o->bev && evbuffer_get_length(bufferevent_get_output(o->bev)) == 0)
-        (void)!send(bufferevent_getfd(o->bev), "QUIT\r\n", 6, MSG_DONTWAIT | MSG_NOSIGNAL);
+        tls_say_last(o->bev, "QUIT\r\n");
 }
 
 /* The last line of every callback. */
@@ -540,9 +586,12 @@ static void on_write(struct bufferevent *bev, void *arg)
 static void on_event(struct bufferevent *bev, short what, void *arg)
 {
     struct outbound *o = arg;
-    const char *why = what & BEV_EVENT_EOF ? "closed by the server" : strerror(errno);
-    (void)bev;
-    if (what & BEV_EVENT_CONNECTED) {
+    const char *tls = tls_trouble(bev);
+    const char *why = what & BEV_EVENT_EOF ? "closed by the server" : tls ? tls : strerror(errno);
+    if (what & BEV_EVENT_CONNECTED && o->step == STEP_TLS) {
+        o->secure = true;
+        say_ehlo(o);
+    } else if (what & BEV_EVENT_CONNECTED) {
         o->step = STEP_BANNER;
         arm(o);
     } else if (o->step == STEP_CONNECT) {
@@ -552,6 +601,14 @@ static void on_event(struct bufferevent *bev, short what, void *arg)
              o->step == STEP_DOT ? " (it may have been delivered)" : "", why);
     }
     look_if_over(o);
+}
+
+static void set_callbacks(struct outbound *o)
+{
+    bufferevent_setcb(o->bev, on_read, on_write, on_event, o);
+    bufferevent_setwatermark(o->bev, EV_READ, 0, INPUT_MAX);
+    bufferevent_setwatermark(o->bev, EV_WRITE, PIECE, 0);
+    bufferevent_enable(o->bev, EV_READ | EV_WRITE);
 }
 
 static void begin_connection(struct outbound *o)
@@ -574,10 +631,7 @@ static void begin_connection(struct outbound *o)
     o->bev = bufferevent_socket_new(o->base, fd, BEV_OPT_CLOSE_ON_FREE);
     if (!o->bev)
         abort();
-    bufferevent_setcb(o->bev, on_read, on_write, on_event, o);
-    bufferevent_setwatermark(o->bev, EV_READ, 0, INPUT_MAX);
-    bufferevent_setwatermark(o->bev, EV_WRITE, PIECE, 0);
-    bufferevent_enable(o->bev, EV_READ | EV_WRITE);
+    set_callbacks(o);
     arm(o);
     if (bufferevent_socket_connect(o->bev, (struct sockaddr *)&sa, (int)n))
         fail(o, "cannot connect to %s: %s", o->mail->to, strerror(errno));

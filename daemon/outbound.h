@@ -8,6 +8,7 @@
 #include <event2/event.h>
 
 #include "span.h"
+#include "tls.h"
 
 struct outbound_rcpt {
     struct span path;   /* without <> */
@@ -20,6 +21,8 @@ struct outbound_rcpt {
 struct outbound_mail {
     const char *to; /* "127.0.0.1:25", "[::1]:25", "unix:/path" */
     const char *helo;
+    struct tls *tls;   /* NULL: never; else STARTTLS where it is offered */
+    bool tls_required; /* and nothing is sent without it */
     struct span reversepath, reversepath_params;
     struct span extra_field; /* "X-Breakwater-Release: ...", put in front; may be empty */
     const uint8_t *bytes;    /* the message; sent CRLF-ended and dot-stuffed */

@@ -34,6 +34,7 @@ struct release {
     struct keeper *keeper;
     struct mailbox *home;
     struct hold *view;
+    struct tls *tls; /* NULL: release.tls is never */
     struct event *timer;
     struct delivery *first;
     int64_t pause_first;
@@ -299,6 +300,8 @@ static const char *fetch(struct delivery *d)
     d->out.nbytes = n;
     d->out.to = c->release_to;
     d->out.helo = c->release_helo;
+    d->out.tls = r->tls;
+    d->out.tls_required = c->release_tls == TLS_MUST;
     d->out.deadline = send_deadline;
     if (!c->release_token)
         return NULL;
@@ -501,6 +504,19 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
     look(arg);
 }
 
+/* Its file was read when the configuration was checked. */
+static struct tls *open_tls(const struct config *c)
+{
+    char error[512];
+    struct tls_settings theirs = {.ca = c->release_ca, .name = c->release_name};
+    if (c->release_tls == TLS_NEVER)
+        return NULL;
+    struct tls *tls = tls_client_new(&theirs, error);
+    if (!tls)
+        log_die("release: %s", error);
+    return tls;
+}
+
 struct release *release_new(struct event_base *base, struct config *config, struct keeper *keeper,
                             struct mailbox *home, struct hold *view)
 {
@@ -512,6 +528,7 @@ struct release *release_new(struct event_base *base, struct config *config, stru
     r->keeper = keeper;
     r->home = home;
     r->view = view;
+    r->tls = open_tls(config);
     r->bucket = bucket_size(r);
     r->filled = clock_mono();
     r->pause_first = pause_first;
@@ -543,6 +560,7 @@ void release_free(struct release **rp)
             delivery_free(d);
     }
     event_free(r->timer);
+    tls_drop(&r->tls);
     config_drop(&r->config);
     free(r);
 }

@@ -170,6 +170,9 @@ static void mistakes_are_one_sentence_with_the_line(void **state)
         {SMTP " downstream_proxy = 3 }" REST, 1, "at most 2"},
         {SMTP " upstreams = { host } }" REST, 1, "expected an address or network"},
         {SMTP " bare = keep }" REST, 1, "one of normalise|refuse"},
+        {"release { name = mx }" REST, 1, "release.name needs release.ca"},
+        {"release { ca = ca.pem }" REST, 1, "release.tls is never"},
+        {"release { tls = must\nca = ca.pem }" REST, 2, "CA certificates cannot be read"},
         {"limits { idle = 300 }" REST, 1, "limits.idle"},
         {"limits { recipients = 10 }" REST, 1, "at least 100"},
         /* shape */

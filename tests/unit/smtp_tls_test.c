@@ -17,6 +17,8 @@
 
 #include "smtp_notes.h"
 
+#include "outbound.h"
+
 static char dir[] = "/tmp/smtp_tls_test.XXXXXX";
 static struct world world;
 static struct client client;
@@ -376,6 +378,68 @@ static void a126_what_downstream_says_before_its_handshake_is_not_heard(void **s
     client_close(&client);
 }
 
+/* ---- TLS of the release client ---- */
+
+static void released(void *arg, struct outbound_mail *mail)
+{
+    (void)mail;
+    *(bool *)arg = true;
+}
+
+static void released_mail_goes_under_tls(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *offers, *starttls; /* NULL: as usual */
+        const char *wanted;                   /* the certificate's name; NULL: any */
+        bool required;
+        int code;
+        const char *reply;
+    } kinds[] = {
+        {"where it is offered", "STARTTLS\n", NULL, NULL, false, 250, "250 2.0.0 queued behind"},
+        {"not where it is not", "SIZE\n", NULL, NULL, false, 250, "250 2.0.0 queued behind"},
+        {"must, and is", "STARTTLS\n", NULL, NULL, true, 250, "250 2.0.0 queued behind"},
+        {"must, and is not", "SIZE\n", NULL, NULL, true, 0, "the server offers no STARTTLS"},
+        {"must, to the right server", "STARTTLS\n", NULL, "behind.example", true, 250, "250"},
+        {"must, to another", "STARTTLS\n", NULL, "gw.example", true, 0, "connection lost at TLS"},
+        {"refused", "STARTTLS\n", "454 no\r\n", NULL, false, 250, "250"},
+        {"refused, and must", "STARTTLS\n", "454 no\r\n", NULL, true, 454, "454 no"},
+        {"with more behind it", "STARTTLS\n", "220 go\r\n250 injected\r\n", NULL, false, 0,
+         "the server spoke out of turn before TLS"},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        char to[32], error[512];
+        bool done = false;
+        fresh(NULL);
+        struct tls_settings settings = {.ca = kinds[i].wanted ? path("their.pem") : NULL,
+                                        .name = kinds[i].wanted};
+        struct tls *tls = tls_client_new(&settings, error);
+        struct outbound_rcpt rcpt = {.path = SPAN("c@d.example")};
+        struct outbound_mail mail = {.to = to,
+                                     .helo = "us.example",
+                                     .tls = tls,
+                                     .tls_required = kinds[i].required,
+                                     .reversepath = SPAN("a@b.example"),
+                                     .bytes = (const uint8_t *)"x: y\r\n",
+                                     .nbytes = 6,
+                                     .rcpts = &rcpt,
+                                     .nrcpts = 1,
+                                     .deadline = 20000};
+        snprintf(to, sizeof to, "127.0.0.1:%u", world.mta.port);
+        world.mta.offers = kinds[i].offers;
+        world.mta.tls = kinds[i].starttls ? NULL : behind;
+        if (kinds[i].starttls)
+            world.mta.play[0] = (struct line_of_play){"STARTTLS", 1, kinds[i].starttls, 0};
+        outbound_send(world.worker.base, &mail, released, &done);
+        while (!done)
+            event_base_loop(world.worker.base, EVLOOP_ONCE);
+        if (rcpt.code != kinds[i].code ||
+            strncmp(rcpt.reply, kinds[i].reply, strlen(kinds[i].reply)) != 0)
+            fail_msg("%s: %d %s", kinds[i].name, rcpt.code, rcpt.reply);
+        tls_drop(&tls);
+    }
+}
+
 /* ---- certificates that change ---- */
 
 static void a_reload_takes_a_new_certificate_and_keeps_the_old_if_it_is_bad(void **state)
@@ -503,6 +567,7 @@ int main(void)
         DOOR(a055_an_auth_of_12_kib),
         DOOR(tls_behind),
         DOOR(a126_what_downstream_says_before_its_handshake_is_not_heard),
+        DOOR(released_mail_goes_under_tls),
         DOOR(a_reload_takes_a_new_certificate_and_keeps_the_old_if_it_is_bad),
         DOOR(proxy_headers),
         DOOR(who_comes_through_a_proxy_is_trusted_for_himself_only),
