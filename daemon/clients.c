@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "clients.h"
 
@@ -22,12 +23,15 @@ struct clients {
     unsigned total;
     struct slot *slot;
     size_t nslots, used; /* nslots: a power of two */
+    uint64_t secret;
 };
 
 struct clients *clients_new(unsigned most, unsigned most_each)
 {
     struct clients *c = calloc(1, sizeof *c);
     if (!c || !(c->slot = calloc(SLOTS_FIRST, sizeof *c->slot)))
+        abort();
+    if (getrandom(&c->secret, sizeof c->secret, 0) != sizeof c->secret)
         abort();
     c->nslots = SLOTS_FIRST;
     c->most = most;
@@ -61,13 +65,20 @@ static struct slot key_of(const struct ipaddr *ip)
     return s;
 }
 
-/* As many addresses as there are connections: a stranger cannot make chains longer than that. */
+static uint64_t mix(uint64_t h)
+{
+    h = (h ^ h >> 32) * 0xd6e8feb86659fd93;
+    h = (h ^ h >> 32) * 0xd6e8feb86659fd93;
+    return h ^ h >> 32;
+}
+
+/* Strangers choose their addresses, but do not know the secret: they cannot make long chains. */
 static size_t place_of(const struct clients *c, const uint8_t *address)
 {
-    uint64_t a, b;
-    memcpy(&a, address, 8);
-    memcpy(&b, address + 8, 8);
-    return (size_t)(((a ^ b) * 0x9e3779b97f4a7c15) >> 32) & (c->nslots - 1);
+    uint64_t high, low;
+    memcpy(&high, address, 8);
+    memcpy(&low, address + 8, 8);
+    return (size_t)mix(mix(high ^ c->secret) + low) & (c->nslots - 1);
 }
 
 static struct slot *find(const struct clients *c, const uint8_t *address)
