@@ -2,12 +2,15 @@
 # deps.sh - installs what building, testing and the demo need on Debian 12: only what is missing.
 # Uses sudo only when not root. Never removes a package: where another mail server is installed,
 # Postfix is left out and the tests that need it skip. A Postfix installed here is left without
-# configuration, so no mail server starts.
+# configuration, so no mail server starts. Exim, which cannot be installed beside it, is only unpacked,
+# into build/exim.
 set -u
 need="gcc make pkg-config libevent-dev libhiredis-dev libbloom-dev libssl-dev libsqlite3-dev libzstd-dev
 libpsl-dev libconfuse-dev libjansson-dev libcmocka-dev clang libclang-rt-14-dev python3 python3-pytest
 mandoc binutils"
 extra="postfix miltertest libmilter-dev"
+exim="exim4-daemon-heavy libidn12 libmariadb3 libspf2-2 libldap-2.5-0 libpq5 libperl5.36 libnsl2 libgnutls-dane0
+libunbound8 libdb5.3"
 
 missing() {
 	for p in "$@"; do
@@ -18,6 +21,23 @@ root=""
 [ "$(id -u)" = 0 ] || root=sudo
 apt() { $root env DEBIAN_FRONTEND=noninteractive apt-get "$@"; }
 
+unpack_exim() {
+	into=$(dirname "$0")/../build/exim
+	[ ! -e "$into/usr/sbin/exim4" ] && [ ! -e /usr/sbin/exim4 ] || return 0
+	debs=$(mktemp -d)
+	(cd "$debs" && apt-get -qq download $(missing $exim) >/dev/null 2>&1)
+	if ls "$debs"/exim4-*.deb >/dev/null 2>&1; then
+		echo "deps: unpacking Exim into build/exim"
+		mkdir -p "$into"
+		for d in "$debs"/*.deb; do dpkg-deb -x "$d" "$into"; done
+		chmod u-s "$into/usr/sbin/exim4"
+	else
+		echo "deps: without Exim (the tests that need it will skip)"
+	fi
+	rm -rf "$debs"
+}
+
+unpack_exim
 want=$(missing $need)
 more=$(missing $extra)
 [ -n "$want$more" ] || exit 0
