@@ -18,7 +18,7 @@ LIBEXEC = "/usr/lib/postfix/sbin"
 
 MASTER = """\
 127.0.0.1:{port} inet n - n - {processes} smtpd
-127.0.0.1:{port2} inet n - n - - smtpd -o smtpd_milters= -o syslog_name=postfix/plain
+127.0.0.1:{port2} inet n - n - - smtpd -o smtpd_milters= -o smtpd_proxy_filter= -o syslog_name=postfix/plain{plain}
 pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
@@ -98,9 +98,10 @@ def free_port():
 
 
 class Postfix:
-    """port: smtpd with the milter in front; plain_port: smtpd without. Only `addresses` have mailboxes."""
+    """port: smtpd with the milter, or the proxy filter, in front; plain_port: smtpd without. Only `addresses` have mailboxes.
+    plain: settings of the second alone."""
 
-    def __init__(self, directory, addresses, milter=None, settings=(), processes=100):
+    def __init__(self, directory, addresses, milter=None, settings=(), processes=100, plain=()):
         self.dir = directory
         self.port = free_port()
         self.plain_port = free_port()
@@ -126,7 +127,8 @@ class Postfix:
                      "default_action=accept }\nmilter_protocol = 6\n" % milter)
         main += "".join(f"{line}\n" for line in settings)
         self.write("conf/main.cf", main)
-        self.write("conf/master.cf", MASTER.format(port=self.port, port2=self.plain_port, processes=processes))
+        self.write("conf/master.cf", MASTER.format(port=self.port, port2=self.plain_port, processes=processes,
+                                                      plain="".join(f" -o {o}" for o in plain)))
         split = [a.partition("@") for a in addresses]
         self.write("conf/domains", "".join(f"{d} yes\n" for d in sorted({d for _, _, d in split})))
         self.write("conf/mailboxes", "".join(f"{u}@{d} {d}/{u}/\n" for u, _, d in split))
