@@ -131,6 +131,9 @@ bench-memory: ## the memory of the past under 1.5 million copies, and under inve
 bench-milter: ## the milter door beside libmilter's no-reply filter, in one run
 	@$(MAKE) --no-print-directory -s -j2 all bench
 	@sh tests/bench/milter.sh $(BUILD)
+bench-smtp: ## the SMTP door beside haproxy and a null proxy, in one run
+	@$(MAKE) --no-print-directory -s -j2 all bench
+	@sh tests/bench/smtp.sh $(BUILD)
 
 LINT = cppcheck clang clang-tidy mandoc
 lint: ## warnings of clang and of gcc -O3, clang-tidy, cppcheck, manuals
@@ -164,7 +167,8 @@ clean: ## remove build/
 	rm -rf build
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1 - \2/p' Makefile | sort
-.PHONY: all unit tools bench deps demo check check-built check-smtp check-long asan tsan fuzz storm-report \
-	bench-engine bench-memory bench-milter lint format install clean help
+.PHONY: all unit tools bench deps demo check check-built check-smtp check-long asan tsan fuzz \
+	storm-report bench-engine bench-memory bench-milter lint format install clean help \
+	bench-smtp
 .SECONDARY:
 -include $(wildcard $(BUILD)/*/*.d)

@@ -2,8 +2,8 @@
  * letter.h - the messages smtpload sends and smtpsink checks byte for byte.
  *
  *   head: Received, Message-ID, Date, From, To, Subject, "X-Bench: NUMBER LINES" (hexadecimal)
- *   body: "Message NUMBER", then LINES lines of 78 bytes out of one long text; where they begin follows
- *         from NUMBER. No line begins with a dot.
+ *   body: "Message NUMBER", then LINES lines of 78 bytes out of one long text; where they begin
+ * follows from NUMBER. No line begins with a dot.
  *
  * Every message has a number, a recipient and (but for one in 50,000) lines of its own.
  */

@@ -1,5 +1,6 @@
 /*
- * nullproxy - the least a proxy can do: copies bytes both ways (epoll, one thread), understands nothing.
+ * nullproxy - the least a proxy can do: copies bytes both ways (epoll, one thread), understands
+ * nothing.
  *
  *   nullproxy LISTEN BACKEND
  *
@@ -13,8 +14,8 @@ struct side {
     int fd;
     struct side *peer;
     bool ended, connecting, dead;
-    uint32_t events;  /* what epoll watches; UINT32_MAX: not yet */
-    size_t n, done;   /* bytes read here; of them, written to the peer */
+    uint32_t events;   /* what epoll watches; UINT32_MAX: not yet */
+    size_t n, done;    /* bytes read here; of them, written to the peer */
     struct side *next; /* in the list of the dead */
     char buffer[CAPACITY];
 };
@@ -35,7 +36,8 @@ static void watch_both(struct side *s)
 {
     for (int i = 0; i < 2; i++, s = s->peer) {
         struct side *p = s->peer;
-        uint32_t in = !s->ended && !s->n && !s->connecting && !p->connecting ? (uint32_t)EPOLLIN : 0;
+        uint32_t in =
+            !s->ended && !s->n && !s->connecting && !p->connecting ? (uint32_t)EPOLLIN : 0;
         uint32_t out = p->n || s->connecting ? (uint32_t)EPOLLOUT : 0;
         watch(s, in | out);
     }

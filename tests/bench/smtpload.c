@@ -1,13 +1,13 @@
 /*
  * smtpload - SMTP clients, many at once (epoll, one thread); the messages are those of letter.h.
  *
- *   smtpload [-c CONNECTIONS (1)] [-d SECONDS (2)] [-s BYTES (4096)] [-k MESSAGES] [-i NUMBER] TARGET
- *     -k  messages of one connection, then QUIT and a new one (0: one connection all the time)
+ *   smtpload [-c CONNECTIONS (1)] [-d SECONDS (2)] [-s BYTES (4096)] [-k MESSAGES] [-i NUMBER]
+ * TARGET -k  messages of one connection, then QUIT and a new one (0: one connection all the time)
  *     -i  number of the first message (0)
  *
  * MAIL, RCPT and DATA go in one write (RFC 2920); the message follows the 354. Any other reply than
- * the hoped-for ends the program: figures of refused mail are none. Latency: from MAIL (on the first
- * message of a connection: from connect()) to the reply to the final dot. Prints one line of
+ * the hoped-for ends the program: figures of refused mail are none. Latency: from MAIL (on the
+ * first message of a connection: from connect()) to the reply to the final dot. Prints one line of
  * key=value pairs.
  */
 #include "letter.h"

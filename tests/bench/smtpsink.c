@@ -2,7 +2,8 @@
  * smtpsink - takes what smtpload sends, checks every byte of it, counts (epoll, one thread).
  *
  *   smtpsink -S FILE LISTEN...
- *     -S FILE  three 64-bit counters, mapped: messages that came whole and unchanged, their bytes, wrong ones
+ *     -S FILE  three 64-bit counters, mapped: messages that came whole and unchanged, their bytes,
+ * wrong ones
  *
  * Fields in front of smtpload's own are let through (a proxy may add some). Ends on SIGTERM.
  */
