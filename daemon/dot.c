@@ -11,6 +11,35 @@
 
 enum { LINE, TEXT, CR, DOT, DOT_CR };
 
+/* Lines that need nothing, and how long they are. */
+struct run {
+    bool fresh; /* at the beginning of a line */
+    size_t line, longest;
+};
+
+/*
+ * How much of `in` is the same read and written: up to a line that begins with a dot, or a CR or LF
+ * that is bare or whose fellow is not here. Large pieces are what makes reading and writing cheap.
+ */
+static size_t plain(struct run *run, struct span in)
+{
+    size_t at = 0;
+    while (at < in.n && !(run->fresh && in.p[at] == '.')) {
+        struct span rest = span_from(in, at);
+        size_t lf = span_find(rest, '\n');
+        size_t text = span_find(span_head(rest, lf), '\r');
+        run->line += text;
+        run->fresh &= text == 0;
+        at += text;
+        if (lf == rest.n || text + 1 != lf)
+            break;
+        at += 2;
+        run->longest = run->line > run->longest ? run->line : run->longest;
+        *run = (struct run){.fresh = true, .longest = run->longest};
+    }
+    return at;
+}
+
 static void give(dot_fn *fn, void *arg, struct span s)
 {
     if (s.n)
@@ -33,17 +62,6 @@ static void bare_cr(struct dot_reader *r, dot_fn *fn, void *arg)
     r->line++;
 }
 
-/* Text up to the next CR or LF. */
-static size_t read_run(struct dot_reader *r, struct span in, dot_fn *fn, void *arg)
-{
-    struct span run = span_head(in, span_find(in, '\n'));
-    run = span_head(run, span_find(run, '\r'));
-    give(fn, arg, run);
-    r->line += run.n;
-    r->state = TEXT;
-    return run.n;
-}
-
 /* CR was read, maybe after the dot; returns whether c belongs to it. */
 static bool after_cr(struct dot_reader *r, uint8_t c, dot_fn *fn, void *arg)
 {
@@ -58,25 +76,39 @@ static bool after_cr(struct dot_reader *r, uint8_t c, dot_fn *fn, void *arg)
     return c == '\r';
 }
 
+static size_t read_plain(struct dot_reader *r, struct span in, dot_fn *fn, void *arg)
+{
+    struct run run = {r->state == LINE, r->line, r->longest};
+    size_t n = plain(&run, in);
+    give(fn, arg, span_head(in, n));
+    r->line = run.line;
+    r->longest = run.longest;
+    r->state = run.fresh ? LINE : TEXT;
+    return n;
+}
+
+/* One byte that is not plain; returns whether it was used. */
+static bool read_odd(struct dot_reader *r, uint8_t c, dot_fn *fn, void *arg)
+{
+    if (r->state == CR || r->state == DOT_CR)
+        return after_cr(r, c, fn, arg);
+    if (c == '\r')
+        r->state = r->state == DOT ? DOT_CR : CR;
+    else if (c == '\n')
+        end_line(r, true, fn, arg);
+    else
+        r->state = r->state == LINE ? DOT : TEXT;
+    return c == '\r' || c == '\n' || r->state == DOT;
+}
+
 size_t dot_read(struct dot_reader *r, struct span in, dot_fn *fn, void *arg)
 {
     size_t at = 0;
     while (at < in.n && !r->done) {
-        uint8_t c = in.p[at];
-        if (r->state == CR || r->state == DOT_CR)
-            at += after_cr(r, c, fn, arg);
-        else if (c == '\r') {
-            r->state = r->state == DOT ? DOT_CR : CR;
-            at++;
-        } else if (c == '\n') {
-            end_line(r, true, fn, arg);
-            at++;
-        } else if (c == '.' && r->state == LINE) {
-            r->state = DOT;
-            at++;
-        } else {
-            at += read_run(r, span_from(in, at), fn, arg);
-        }
+        if (r->state == LINE || r->state == TEXT)
+            at += read_plain(r, span_from(in, at), fn, arg);
+        if (at < in.n)
+            at += read_odd(r, in.p[at], fn, arg);
     }
     r->longest = r->line > r->longest ? r->line : r->longest;
     return at;
@@ -84,31 +116,28 @@ size_t dot_read(struct dot_reader *r, struct span in, dot_fn *fn, void *arg)
 
 /* ---- writing ---- */
 
-static void write_run(struct dot_writer *w, struct span run, dot_fn *fn, void *arg)
-{
-    if (w->state == LINE && run.p[0] == '.')
-        fn(arg, SPAN("."));
-    fn(arg, run);
-    w->state = TEXT;
-}
-
 void dot_write(struct dot_writer *w, struct span s, dot_fn *fn, void *arg)
 {
     while (s.n) {
-        bool lf = s.p[0] == '\n';
-        if (w->state == CR && !lf) {
-            fn(arg, SPAN(" "));
-            w->state = TEXT;
-        } else if (lf || s.p[0] == '\r') {
-            if (lf)
+        if (w->state != CR) {
+            struct run run = {.fresh = w->state == LINE};
+            size_t n = plain(&run, s);
+            give(fn, arg, span_head(s, n));
+            w->state = run.fresh ? LINE : TEXT;
+            s = span_from(s, n);
+        }
+        if (!s.n)
+            return;
+        if (s.p[0] == '\n' || s.p[0] == '\r') {
+            if (s.p[0] == '\n')
                 fn(arg, SPAN("\r\n"));
-            w->state = lf ? LINE : CR;
+            else if (w->state == CR)
+                fn(arg, SPAN(" "));
+            w->state = s.p[0] == '\n' ? LINE : CR;
             s = span_from(s, 1);
         } else {
-            struct span run = span_head(s, span_find(s, '\n'));
-            run = span_head(run, span_find(run, '\r'));
-            write_run(w, run, fn, arg);
-            s = span_from(s, run.n);
+            fn(arg, w->state == CR ? SPAN(" ") : SPAN(".")); /* a bare CR; a dot to be doubled */
+            w->state = TEXT;
         }
     }
 }
