@@ -243,7 +243,8 @@ class Session:
             return
         while not self.buffer:
             self.fill()
-        self.fault("text")
+        if self.fault("text"):  # it has spoken too early: it will not take the rest
+            raise Gone
         while b"\r\n.\r\n" not in b"\r\n" + self.buffer:
             self.fill()
         text, _, self.buffer = (b"\r\n" + self.buffer).partition(b"\r\n.\r\n")

@@ -2,7 +2,7 @@
 import os
 import subprocess
 
-from daemon import BUILD, Daemon, ROOT, free_port
+from daemon import Daemon, ROOT, free_port
 from smtp_peer import Client
 from test_postfix import copies
 
@@ -21,8 +21,8 @@ class Door(Daemon):
     itself. Clients with addresses in 127.0.0.0/8 are upstreams: they may say XCLIENT."""
 
     def __init__(self, directory, downstream, section="", limits="", upstreams=True, rules=NAMED, more="", release_to=None,
-                 **others):
-        self.smtp_port = free_port()
+                 smtp_port=None, **others):
+        self.smtp_port = smtp_port or free_port()
         os.makedirs(directory, exist_ok=True)
         with open(f"{directory}/policy.conf", "w") as f:
             f.write(rules + open(f"{ROOT}/contrib/policy.conf").read())
@@ -62,6 +62,3 @@ def certificate(directory, name="mx.gateway.example"):
                    check=True, capture_output=True)
     return cert, key
 
-
-def have_tool(name):
-    return os.path.exists(f"{BUILD}/e2e/{name}")

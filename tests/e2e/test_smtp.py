@@ -2,13 +2,10 @@
 (scripted_exchange.py), or a sink that takes everything (sink.c). Real MTAs behind it: test_smtp_mta.py.
 """
 import os
-import random
 import re
-import resource
 import signal
 import ssl
 import struct
-import threading
 import time
 
 import pytest
