@@ -13,7 +13,7 @@ import pytest
 from daemon import free_port
 from mixed_mail import mixed, normalised, unstuffed
 from scripted_exchange import EXCHANGE_2003, EXCHANGE_2016, Exchange
-from smtp_door import CLIENT, SENDER, Door, certificate
+from smtp_door import SENDER, Door, certificate
 from smtp_peer import Client, Closed, stuffed
 from test_postfix import Small, copies, held_bytes, letter
 from test_release import Sink, until
