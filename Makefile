@@ -68,9 +68,11 @@ bench: $(BENCH)
 deps: ## install what is missing (apt; sudo only when not root)
 	@sh contrib/deps.sh
 
-demo: deps ## the 2006 storm, live, on free loopback ports (DEMO="--help" for sizes)
+demo: deps ## the 2006 storm, live, on free loopback ports, without an MTA (DEMO="--help" for sizes)
 	@$(MAKE) --no-print-directory -s -j2 all tools
 	@$(PYTHON) tests/storm/demo.py --build $(BUILD) $(DEMO)
+demo-postfix: ## the same through a private Postfix and the milter door
+	@$(MAKE) --no-print-directory demo DEMO="--postfix $(DEMO)"
 
 check: deps ## everything that must pass, under six minutes
 	@$(MAKE) --no-print-directory check-built
@@ -169,6 +171,6 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1 - \2/p' Makefile | sort
 .PHONY: all unit tools bench deps demo check check-built check-smtp check-long asan tsan fuzz \
 	storm-report bench-engine bench-memory bench-milter lint format install clean help \
-	bench-smtp
+	bench-smtp demo-postfix
 .SECONDARY:
 -include $(wildcard $(BUILD)/*/*.d)

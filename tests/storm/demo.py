@@ -1,15 +1,17 @@
 #!/usr/bin/python3
-"""demo.py - the storm of 2006 through a real Postfix and breakwaterd, live, in a temporary directory.
+"""demo.py - the storm of 2006 through breakwaterd, live, in a temporary directory: through its SMTP door to a sink that
+stores what it gets, or (--postfix) through a real Postfix that asks its milter door and delivers into maildirs.
 
 Ends with exit 0 only if every recipient got at least one and at most three copies, the rest is in the hold queue, and exactly
-the faulty relays are named. Without root there can be no private Postfix: then breakwaterd's milter door is driven
-directly and mail that passes is counted instead of being delivered into mailboxes (the demo says so).
+the faulty relays are named. A private Postfix needs root; without it the demo says so and takes the SMTP door.
 """
 import argparse
+import json
 import os
 import queue
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -19,7 +21,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "e2e"))
 sys.path.insert(0, HERE)
 
-from daemon import Daemon, ROOT  # noqa: E402
+from daemon import BUILD, Daemon, ROOT, free_port  # noqa: E402
 from private_postfix import Postfix, PostfixSession, reason_missing  # noqa: E402
 from shropshire import Storm  # noqa: E402
 
@@ -28,6 +30,49 @@ FIRST, MOST = 1, 3
 
 def n(number):
     return f"{number:,}"
+
+
+class SmtpDoor:
+    """Mail goes into breakwaterd's SMTP door; what passes is stored by a sink, a file each."""
+    name = "breakwaterd's SMTP door, and a sink behind it that stores every message it gets"
+
+    def __init__(self, directory, storm):
+        self.daemon_dir = os.path.join(directory, "breakwater")
+        self.out = os.path.join(directory, "delivered.jsonl")
+        messages = os.path.join(directory, "delivered")
+        os.makedirs(self.daemon_dir)
+        os.makedirs(messages)
+        self.sink = subprocess.Popen([f"{BUILD}/e2e/sink", "-o", self.out, "-d", messages], stdin=subprocess.DEVNULL,
+                                     stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        behind = self.sink.stdout.readline().decode().split()[1]
+        self.port = free_port()
+        section = (f'smtp main {{ socket = "inet:{self.port}@127.0.0.1" downstream = "{behind}" '
+                   'upstreams = {"127.0.0.0/8"} }')
+        try:  # the generator speaks for many relays: it is an upstream that says XCLIENT
+            self.daemon = Daemon(self.daemon_dir, more=section, release_to=f"127.0.0.1:{self.port}",
+                                 release='helo = "breakwater.gateway.example" rate = 200')
+        except RuntimeError:
+            self.sink.kill()
+            raise
+
+    def session(self):
+        return PostfixSession(self.port)
+
+    def settle(self):
+        pass  # who was told 250 has it there already
+
+    def delivered(self, storm):
+        count = {a: 0 for a in storm.recipients}
+        with open(self.out) as f:
+            for line in f:
+                count[json.loads(line)["rcpt"]] += 1
+        return count
+
+    def stop(self):
+        status = self.daemon.stop()
+        self.sink.terminate()
+        self.sink.wait()
+        return status
 
 
 class PostfixDoor:
@@ -40,7 +85,6 @@ class PostfixDoor:
         self.daemon_dir = os.path.join(directory, "breakwater")
         os.makedirs(self.daemon_dir)
         # Postfix first needs to know the milter's port, breakwaterd the release port: both are chosen before.
-        from private_postfix import free_port
         port = free_port()
         self.postfix = Postfix(postfix_dir, storm.recipients, milter=f"inet:127.0.0.1:{port}",
                                settings=["notify_classes ="])
@@ -60,12 +104,6 @@ class PostfixDoor:
     def delivered(self, storm):
         boxes = self.postfix.delivered()
         return {a: boxes.get(a, 0) for a in storm.recipients}
-
-    def count(self):
-        return sum(self.postfix.delivered().values())
-
-    def mailbox(self, address):
-        return self.postfix.mailbox(address)
 
     def stop(self):
         status = self.daemon.stop()
@@ -242,7 +280,7 @@ def main():
     p.add_argument("--body", type=int, default=4000, help="bytes of text in the message (default 4000)")
     p.add_argument("--threads", type=int, default=6, help="parallel connections (default 6)")
     p.add_argument("--keep", action="store_true", help="leave the directory for looking at it")
-    p.add_argument("--peer", action="store_true", help="drive the milter door directly even where Postfix could run")
+    p.add_argument("--postfix", action="store_true", help="through a private Postfix and the milter door (make demo-postfix)")
     p.add_argument("--build", default=os.path.join(ROOT, "build"), help=argparse.SUPPRESS)
     args = p.parse_args()
 
@@ -253,12 +291,9 @@ def main():
     print(f"The storm of January 2006, {n(args.copies)} copies, in {directory}")
     door = None
     try:
-        if reason or args.peer:
-            from peer_door import PeerDoor
-            print(f"  ({reason or 'as asked'}: breakwaterd's milter door is driven directly, a sink stands for the mailboxes)")
-            door = PeerDoor(directory, storm)
-        else:
-            door = PostfixDoor(directory, storm)
+        if args.postfix and reason:
+            print(f"  ({reason}: breakwaterd's SMTP door stands for it)")
+        door = PostfixDoor(directory, storm) if args.postfix and not reason else SmtpDoor(directory, storm)
         print(f"  through {door.name}")
         print(f"  three faulty servers re-send it to everybody in To: {', '.join(f.host for f in storm.faulty)}")
         empty = hold_bytes(door.daemon_dir)
