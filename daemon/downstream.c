@@ -19,10 +19,12 @@
 #include "downstream.h"
 #include "id.h"
 #include "place.h"
+#include "prompt.h"
 #include "proxyline.h"
 
 enum {
     PIECE = 64 << 10,       /* bytes of text that wait in the output */
+    TURNS = 4,              /* pieces written at once, before others have their turn */
     INPUT_MAX = 64 << 10,   /* bytes of replies we let wait */
     TEXT_DEADLINE = 180000, /* ms in which a piece of text has to go (RFC 5321 4.5.3.2.5) */
     ATTRIBUTE_MAX = 128,    /* bytes of a value in XCLIENT: a line of it has 512 at most */
@@ -387,8 +389,23 @@ static void send_text(struct downstream *d)
 
 /* ---- the loop's side ---- */
 
+void downstream_push(struct downstream *d)
+{
+    if (d->phase == CONNECTING)
+        return;
+    for (int i = 0; d->phase != LOST && prompt_write(d->bev) && d->body; i++) {
+        send_text(d);
+        if (i == TURNS && d->phase != LOST) {
+            bufferevent_enable(d->bev, EV_WRITE);
+            return;
+        }
+    }
+}
+
 static void leave(struct downstream *d)
 {
+    if (!d->dead)
+        downstream_push(d);
     d->inside = false;
     if (!d->dead)
         return;
@@ -418,10 +435,10 @@ static void on_read(struct bufferevent *bev, void *arg)
 static void on_write(struct bufferevent *bev, void *arg)
 {
     struct downstream *d = arg;
-    (void)bev;
     d->inside = true;
     if (d->body && d->phase == READY)
         send_text(d);
+    prompt_rest(bev);
     leave(d);
 }
 
@@ -473,6 +490,7 @@ static void set_callbacks(struct downstream *d)
     bufferevent_setwatermark(d->bev, EV_READ, 0, INPUT_MAX);
     bufferevent_setwatermark(d->bev, EV_WRITE, PIECE / 2, 0);
     bufferevent_enable(d->bev, EV_READ | EV_WRITE);
+    prompt_rest(d->bev);
 }
 
 /* Begins to connect; what cannot be begun is told by the timer, never from inside the call. */
@@ -557,6 +575,15 @@ void downstream_data(struct downstream *d, struct span fields, struct body *body
     d->mail = false;
     dot_write(&d->dots, fields, put, d);
     send_text(d);
+}
+
+bool downstream_speaks(const struct downstream *d)
+{
+    if (d->phase == LOST || !d->bev)
+        return false;
+    struct evbuffer *in = bufferevent_get_input(d->bev);
+    return evbuffer_get_length(in) &&
+           evbuffer_search_eol(in, NULL, NULL, EVBUFFER_EOL_CRLF).pos >= 0;
 }
 
 bool downstream_alive(const struct downstream *d)

@@ -56,6 +56,10 @@ void downstream_forward(struct downstream *, const struct downstream_client *);
 /* After a 354: the message, dot-stuffed; `fields` is put in front of it (tag, Received), may be
  * empty. The body is held until the final reply. */
 void downstream_data(struct downstream *, struct span fields, struct body *);
+/* During a reply: another line of it, or another reply, is here and comes next. */
+bool downstream_speaks(const struct downstream *);
+/* What was said so far goes out now; else it goes when the loop comes by. */
+void downstream_push(struct downstream *);
 bool downstream_alive(const struct downstream *);
 void downstream_close(struct downstream **); /* QUIT if it is between messages, else just gone */
 

@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "prompt.h"
 #include "proxyline.h"
 #include "smtp.h"
 #include "smtp_own.h"
@@ -69,6 +70,8 @@ static void look(struct session *s)
         smtp_close(s, "421 4.3.2 going down; please connect again later");
 }
 
+static void written(struct session *s);
+
 /* Every callback begins with enter() and ends with leave(): a session that ended in between is
  * freed when nobody works on it any more. */
 static void enter(struct session *s)
@@ -79,8 +82,15 @@ static void enter(struct session *s)
 
 static void leave(struct session *s)
 {
-    if (!s->dead)
+    for (bool wrote = true; wrote && !s->dead;) {
         look(s);
+        if (s->down)
+            downstream_push(s->down);
+        bool more = s->down && downstream_speaks(s->down); /* replies that go in one packet */
+        wrote = !s->dead && !more && prompt_write(s->bev);
+        if (wrote)
+            written(s);
+    }
     s->inside = false;
     if (s->dead)
         session_free(s);
@@ -584,18 +594,23 @@ static void on_read(struct bufferevent *bev, void *arg)
     leave(s);
 }
 
-/* All is written. */
-static void on_write(struct bufferevent *bev, void *arg)
+/* All is. */
+static void written(struct session *s)
 {
-    struct session *s = arg;
-    (void)bev;
-    enter(s);
     if (s->stage == STAGE_CLOSING)
         linger(s);
     else if (s->stage == STAGE_STARTTLS)
         start_tls(s);
     else
         go_on(s);
+}
+
+static void on_write(struct bufferevent *bev, void *arg)
+{
+    struct session *s = arg;
+    enter(s);
+    prompt_rest(bev);
+    written(s);
     leave(s);
 }
 
@@ -650,6 +665,7 @@ static void set_callbacks(struct session *s)
     bufferevent_setcb(s->bev, on_read, on_write, on_event, s);
     bufferevent_setwatermark(s->bev, EV_READ, 0, INPUT_MAX);
     bufferevent_enable(s->bev, EV_READ | EV_WRITE);
+    prompt_rest(s->bev);
 }
 
 /* We stop: between messages it is told so (look()), inside one it may finish. */
