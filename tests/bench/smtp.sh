@@ -5,7 +5,7 @@
 # The sink checks every byte of every message and must have as many as the clients got 250 for.
 #
 # usage: smtp.sh [BUILD]      SECONDS_EACH (2) of load a cell, ROUNDS (3) of the cell the last line is about,
-#                             HAPROXY (haproxy) the program
+#                             HAPROXY (haproxy) the program, CONNECTIONS ("1 16 64") and KB ("1 4 20 100") the cells
 # The last line: messages per second at 16 connections and 4 KB, breakwater's divided by haproxy's, and the
 # same of CPU per message.
 set -eu
@@ -126,8 +126,8 @@ breakwater_port=$ours breakwater_pid=$pid
 subjects="$subjects breakwater"
 
 printf '%-22s %-10s %9s %8s %8s %8s %8s\n' "" "" messages/s "CPU us" "p50 us" "p99 us" "p99.9 us"
-for c in 1 16 64; do
-	for kb in 1 4 20 100; do
+for c in ${CONNECTIONS-1 16 64}; do
+	for kb in ${KB-1 4 20 100}; do
 		cell "$c connections, $kb KB" -c "$c" -s $((kb * 1024))
 	done
 done
