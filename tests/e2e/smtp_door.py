@@ -21,7 +21,7 @@ class Door(Daemon):
     itself. Clients with addresses in 127.0.0.0/8 are upstreams: they may say XCLIENT."""
 
     def __init__(self, directory, downstream, section="", limits="", upstreams=True, rules=NAMED, more="", release_to=None,
-                 smtp_port=None, **others):
+                 smtp_port=None, release="", **others):
         self.smtp_port = smtp_port or free_port()
         os.makedirs(directory, exist_ok=True)
         with open(f"{directory}/policy.conf", "w") as f:
@@ -29,7 +29,7 @@ class Door(Daemon):
         if upstreams:
             section += ' upstreams = {"127.0.0.0/8"}'
         more += SECTION.format(port=self.smtp_port, downstream=downstream, section=section, limits=limits, dir=directory)
-        super().__init__(str(directory), release_to=release_to or f"127.0.0.1:{self.smtp_port}", release="rate = 1000", more=more,
+        super().__init__(str(directory), release_to=release_to or f"127.0.0.1:{self.smtp_port}", release="rate = 1000 " + release, more=more,
                          **others)
 
     def client(self, who=CLIENT, **more):

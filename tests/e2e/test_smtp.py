@@ -425,6 +425,16 @@ def test_without_tls_there_is_no_mail_where_it_must_be(exchange, door):
     assert not any(line.startswith("MAIL") for line in e.said())
 
 
+def test_what_is_released_goes_under_tls_where_it_must(exchange, door, own_certificate):
+    e = exchange()
+    tls = f'tls = must ca = "{own_certificate[0]}" name = "mx.gateway.example"'
+    d = door(e.address, section=with_certificate(own_certificate), release=tls)
+    assert d.mail(people(1, "held"), letter("one"))[0] == 250
+    d.ctl("release", copies(d)[0]["id"])
+    until(lambda: d.held("released") == people(1, "held"))
+    assert took(e) == [(people(1, "held"), letter("one"))]
+
+
 # ---- who the client is ----
 
 V2 = b"\r\n\r\n\0\r\nQUIT\n"

@@ -185,7 +185,8 @@ def test_thousands_of_slow_clients_cost_kilobytes_and_disturb_nobody(tmp_path, m
             for i in range(20):
                 assert door.mail([f"fast-{round_}-{i}@rcpt0.example"], letter(f"fast {round_} {i}"))[0] == 250
         each = (resident(door.process.pid) - before) / n
-        assert each < 20 * 1024, f"{each:.0f} bytes a slow client"
+        if "BREAKWATER_BUILD" not in os.environ:  # a sanitizer needs several times as much
+            assert each < 20 * 1024, f"{each:.0f} bytes a slow client"
         for c in slow[3::4]:  # whoever was slow comes to his end as well
             c.send(b"\r\n\r\nlast\r\n.\r\n")
         assert {c.said()[0] for c in slow[3::4]} == {250}
