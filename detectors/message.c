@@ -63,8 +63,13 @@ static void head_reserve(struct message *m, size_t n)
     size_t cap = m->caphead ? m->caphead * 2 : 4096;
     while (cap < m->nhead + n)
         cap *= 2;
-    m->head = arena_grow(m->arena, m->head, m->nhead, cap);
+    uint8_t *old = m->head;
+    m->head = arena_grow(m->arena, old, m->nhead, cap);
     m->caphead = cap;
+    for (size_t i = 0; m->head != old && i < m->nfields; i++) { /* they lie in the head */
+        m->fields[i].name.p = m->head + (m->fields[i].name.p - old);
+        m->fields[i].value.p = m->head + (m->fields[i].value.p - old);
+    }
 }
 
 struct message *message_new(struct arena *a)

@@ -224,6 +224,26 @@ static void a_head_that_is_full_gives_the_rest_back(void **state)
     arena_free(&a);
 }
 
+static void a_field_is_taken_out_of_a_head_that_has_moved_as_it_grew(void **state)
+{
+    (void)state;
+    struct arena *a = arena_new();
+    struct span body, before = SPAN("Subject: a\r\n"), token = SPAN("X-Breakwater-Release: b\r\n");
+    struct span filler = span_of(arena_alloc(a, 9000), 9000);
+    memset((void *)(uintptr_t)filler.p, 'x', filler.n);
+    struct span rest = arena_join(a, SPAN("To: "), filler, SPAN("\r\n"));
+    rest = arena_join(a, rest, rest,
+                      SPAN("X: y\r\n")); /* a field is known when the next one is here */
+    struct span head = arena_join(a, before, rest, SPAN(""));
+    struct span all =
+        arena_join(a, arena_join(a, before, token, rest), SPAN("\r\nbody\r\n"), SPAN(""));
+    for (size_t step = 1; step < 9100; step += 1297) {
+        struct message *m = read_in_pieces(a, all, step, &body);
+        assert_true(span_eq(message_without(m, FIELD_RELEASE), head));
+    }
+    arena_free(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -234,6 +254,7 @@ int main(void)
         cmocka_unit_test(milter_fields_become_the_bytes_of_the_header),
         cmocka_unit_test(a_field_count_beyond_the_limit_is_still_counted),
         cmocka_unit_test(a_head_that_is_full_gives_the_rest_back),
+        cmocka_unit_test(a_field_is_taken_out_of_a_head_that_has_moved_as_it_grew),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
