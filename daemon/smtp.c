@@ -266,8 +266,8 @@ static void replied(struct session *s, int code, struct span text)
         recipient_accepted(s, &t);
     else if (t.kind == TURN_AUTH && code == 334)
         smtp_stage(s, STAGE_AUTH);
-    else if (t.kind == TURN_AUTH && !(s->authed = code == 235))
-        s->client.login[0] = '\0';
+    else if (t.kind == TURN_AUTH)
+        smtp_authed(s, code == 235);
     say_turns(s);
 }
 

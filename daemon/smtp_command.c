@@ -336,8 +336,15 @@ static void note_login(struct session *s, struct span base64)
         all = span_from(all, 5);
     if (form != LOGIN_ALONE)
         all = span_head(all, span_find(all, form == LOGIN_PLAIN ? 0 : 1));
-    keep_name(s->client.login, all);
+    keep_name(s->claimed, all);
     OPENSSL_cleanse(plain, sizeof plain);
+}
+
+void smtp_authed(struct session *s, bool good)
+{
+    s->authed = good;
+    if (good)
+        memcpy(s->client.login, s->claimed, sizeof s->claimed);
 }
 
 static bool mechanism_good(const struct session *s, struct span word)
@@ -373,6 +380,7 @@ static void auth(struct session *s, const struct smtp_command *c, struct span li
         return;
     }
     s->login = login_form(word);
+    s->claimed[0] = '\0';
     struct span initial = span_trim(span_from(c->argument, word.n));
     if (initial.n)
         note_login(s, initial);
@@ -383,7 +391,7 @@ static void auth(struct session *s, const struct smtp_command *c, struct span li
 static bool is_answer(struct span s)
 {
     for (size_t i = 0; i < s.n; i++)
-        if (!byte_letter(s.p[i]) && !byte_digit(s.p[i]) && !strchr("+/=", s.p[i]))
+        if (!byte_letter(s.p[i]) && !byte_digit(s.p[i]) && !memchr("+/=", s.p[i], 3))
             return false;
     return true;
 }

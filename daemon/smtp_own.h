@@ -97,20 +97,21 @@ struct session {
     struct bufferevent *bev;
     struct event *timer;
     enum stage stage;
-    bool inside, dead;       /* a callback runs; the session has ended in it */
-    bool eof, gone;          /* the client says no more; it does not listen either */
-    bool lingering;          /* our last words are out: the rest of its words is thrown away */
-    bool entered;            /* counted in clients */
-    bool upstream;           /* one of listener.upstreams */
-    bool secure, greeted;    /* TLS is up; EHLO or HELO was said */
-    bool authed;             /* AUTH succeeded */
-    bool forwarded;          /* XFORWARD was said for the message to come */
-    bool baffled;            /* DATA was refused: what comes may be the data all the same */
-    enum login_form login;   /* in the next answer for AUTH */
-    struct ipaddr peer;      /* the socket's */
-    struct speaker client;   /* who it speaks for */
-    struct speaker origin;   /* XFORWARD: whose message it is */
-    struct smtp_offer offer; /* what we announced; without spans */
+    bool inside, dead;     /* a callback runs; the session has ended in it */
+    bool eof, gone;        /* the client says no more; it does not listen either */
+    bool lingering;        /* our last words are out: the rest of its words is thrown away */
+    bool entered;          /* counted in clients */
+    bool upstream;         /* one of listener.upstreams */
+    bool secure, greeted;  /* TLS is up; EHLO or HELO was said */
+    bool authed;           /* AUTH succeeded */
+    bool forwarded;        /* XFORWARD was said for the message to come */
+    bool baffled;          /* DATA was refused: what comes may be the data all the same */
+    enum login_form login; /* in the next answer for AUTH */
+    char claimed[NAME_MAX_BYTES + 1]; /* what it said there; the client's login after 235 only */
+    struct ipaddr peer;               /* the socket's */
+    struct speaker client;            /* who it speaks for */
+    struct speaker origin;            /* XFORWARD: whose message it is */
+    struct smtp_offer offer;          /* what we announced; without spans */
     struct downstream *down;
     struct turn turn[TURNS_MAX];
     unsigned first, turns; /* ring */
@@ -142,6 +143,8 @@ void smtp_open_downstream(struct session *);
 bool smtp_obey(struct session *, struct span line);
 void smtp_auth_answer(struct session *, struct span line);
 void smtp_answer_ehlo(struct session *);
+/* The end of an AUTH: only now is the login it named the client's. */
+void smtp_authed(struct session *, bool good);
 /* Says all turns that are not answered to a new downstream session. */
 void smtp_say_again(struct session *);
 /* XFORWARD, if downstream wants it; false: it does not. */
