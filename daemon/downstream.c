@@ -51,6 +51,7 @@ struct downstream {
     struct evbuffer *waiting; /* commands not sent yet, for want of PIPELINING */
     unsigned expected;        /* replies to what was sent */
     bool mail;                /* between MAIL and its end: no QUIT */
+    bool text;                /* the next reply is the final one of a message */
     struct body *body;        /* being sent */
     struct body_reader reader;
     struct dot_writer dots;
@@ -339,7 +340,13 @@ static void answered(struct downstream *d)
         opening(d, code);
         return;
     }
-    if (d->body) /* before it has all of the text: no command can follow */
+    bool early = d->text && (d->body || evbuffer_get_length(bufferevent_get_output(d->bev)));
+    d->text = false;
+    if (early && code < 400) {
+        lose(d, "the server behind takes a message it has not seen");
+        return;
+    }
+    if (early) /* no command can follow */
         cut(d);
     else if (d->expected == 0)
         send_waiting(d);
@@ -568,7 +575,12 @@ void downstream_data(struct downstream *d, struct span fields, struct body *body
 {
     if (d->phase == LOST)
         return;
+    if (evbuffer_get_length(bufferevent_get_input(d->bev))) { /* no reply to this can be here yet */
+        lose(d, "the server behind spoke out of turn");
+        return;
+    }
     d->body = body_hold(body);
+    d->text = true;
     d->reader = (struct body_reader){0};
     d->dots = (struct dot_writer){0};
     d->expected++;

@@ -188,6 +188,10 @@ static void envelope_reply(struct session *s, int code, struct span text)
         say_data(s);
         return;
     }
+    if (d->code < 400) {
+        lost(s); /* neither yes nor no */
+        return;
+    }
     char reply[sizeof d->text]; /* d goes with the message */
     memcpy(reply, d->text, sizeof reply);
     reset(s);

@@ -51,3 +51,30 @@ def test_a_nul_in_an_answer_for_auth_cancels_it(exchange, door, tmp_path):  # no
         c.do("AUTH LOGIN", 334)
         c.do(b"YWRt\0aW4=", 500)
     assert "*" in e.said() and not any("\0" in line for line in e.said())
+
+
+def test_a_yes_that_comes_with_the_go_ahead_is_no_yes(exchange, door):  # noqa: F811
+    """354 and 250 in one packet: the 250 cannot be for the message, which is not there yet."""
+    e = exchange(faults=[("data", 1, "354 go on\r\n250 2.6.0 Queued mail for delivery")])
+    d = door(e.address, upstreams=False)
+    with d.client(who=None) as c:
+        assert c.mail("a@sender.example", ["b@rcpt.example"], LETTER)[-1][0] == 451
+        assert c.mail("a@sender.example", ["b@rcpt.example"], LETTER)[-1][0] == 250
+    assert len(e.taken) == 1
+
+
+def test_a_yes_before_the_end_of_the_text_is_no_yes(exchange, door):  # noqa: F811
+    e = exchange(faults=[("text", 1, "250 2.6.0 Queued mail for delivery")])
+    d = door(e.address, upstreams=False)
+    with d.client(who=None) as c:
+        assert c.mail("a@sender.example", ["b@rcpt.example"], LETTER + b"x" * 78 + b"\r\n" * (16 << 20))[-1][0] == 451
+    assert not e.taken
+
+
+def test_neither_yes_nor_no_to_an_envelope_said_again_is_not_handed_on(exchange, door):  # noqa: F811
+    """Some recipients are held, so the rest is said again; what comes back is no answer: all is taken back."""
+    e = exchange(faults=[("rcpt", 3, "354 what?")])
+    d = door(e.address, upstreams=False)
+    with d.client(who=None) as c:
+        assert c.mail("a@sender.example", ["held-1@rcpt.example", "b@rcpt.example"], LETTER)[-1][0] == 451
+    assert d.held() == [] and not e.taken
