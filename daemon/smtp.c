@@ -87,7 +87,7 @@ static void leave(struct session *s)
         if (s->down)
             downstream_push(s->down);
         bool more = s->down && downstream_speaks(s->down); /* replies that go in one packet */
-        wrote = !s->dead && !more && prompt_write(s->bev);
+        wrote = !s->dead && !s->gone && !more && prompt_write(s->bev);
         if (wrote)
             written(s);
     }
@@ -393,7 +393,7 @@ static void start_tls(struct session *s)
         return;
     }
     s->bev = over;
-    s->greeted = false;
+    s->greeted = s->forwarded = false;
     s->client.helo[0] = '\0';
     smtp_stage(s, STAGE_TLS);
     set_callbacks(s);
@@ -573,7 +573,7 @@ static void go_on(struct session *s)
             if (s->stage == STAGE_DATA || s->stage == STAGE_DISCARD)
                 return;
         } else if ((s->stage != STAGE_COMMAND && s->stage != STAGE_AUTH) || out > OUTPUT_MAX ||
-                   s->turns == TURNS_MAX || !read_line(s)) {
+                   s->turns >= TURNS_MAX - TURNS_OURS || !read_line(s)) {
             return;
         }
         say_turns(s);

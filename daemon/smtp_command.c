@@ -488,7 +488,7 @@ static void xclient(struct session *s, const struct smtp_command *c)
     clients_leave(clients, &s->client.address);
     s->client = who;
     (void)clients_enter(clients, &s->client.address, true);
-    s->greeted = s->authed = false;
+    s->greeted = s->authed = s->forwarded = false;
     downstream_close(&s->down); /* it knows another client */
     smtp_greet(s);
 }

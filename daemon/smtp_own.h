@@ -52,6 +52,7 @@ enum login_form {
 
 enum {
     TURNS_MAX = 64,        /* commands that wait for their replies */
+    TURNS_OURS = 1,        /* of them, for what we say ourselves: XFORWARD */
     NAME_MAX_BYTES = 255,  /* of a HELO, client name, login that is kept */
     INPUT_MAX = 64 << 10,  /* bytes of the client that wait */
     OUTPUT_MAX = 64 << 10, /* bytes of replies that wait, before no more commands are obeyed */
