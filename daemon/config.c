@@ -155,8 +155,9 @@ static int check_smtp(struct loading *l, unsigned line, const struct listener *d
         : door->implicit && !door->key     ? "is implicit, but has no certificate and key"
         : door->downstream_name && !door->downstream_ca
             ? "has a downstream_name, but no downstream_ca to verify it with"
-        : door->downstream_ca && door->downstream_tls == TLS_NEVER
-            ? "has a downstream_ca, but downstream_tls is never"
+        : door->downstream_ca && door->downstream_tls != TLS_MUST
+            ? "has a downstream_ca, but downstream_tls is not must: whoever takes STARTTLS away "
+              "needs no certificate"
             : NULL;
     if (wrong)
         return loading_refuse(l, line, "smtp %s %s", door->name, wrong);

@@ -183,7 +183,10 @@ static void say_mail(struct session *s)
     const struct envelope *e = tx_envelope(s->tx);
     if (smtp_say_origin(s))
         smtp_turn(s, TURN_SILENT);
-    envelope_line(s, TURN_MAIL, "MAIL FROM", e->reversepath, e->reversepath_params);
+    struct span params = e->reversepath_params;
+    if (!downstream_offer(s->down)->size)
+        params = smtp_without_size(tx_arena(s->tx), params);
+    envelope_line(s, TURN_MAIL, "MAIL FROM", e->reversepath, params);
 }
 
 static void say_rcpt(struct session *s, struct span path, struct span params)

@@ -82,7 +82,10 @@ static void say_envelope(struct session *s, bool reset)
     if (reset)
         downstream_command(s->down, SPAN("RSET"));
     d->aside = d->expected = (unsigned)reset + smtp_say_origin(s);
-    ask(s, "MAIL FROM", e->reversepath, e->reversepath_params);
+    struct span params = e->reversepath_params;
+    if (!downstream_offer(s->down)->size)
+        params = smtp_without_size(tx_arena(s->tx), params);
+    ask(s, "MAIL FROM", e->reversepath, params);
     for (size_t i = 0; i < e->nrecipients; i++)
         if (passes(v, i))
             ask(s, "RCPT TO", e->recipients[i].address, e->recipients[i].params);

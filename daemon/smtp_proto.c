@@ -353,6 +353,18 @@ static void read_params(struct smtp_command *c, const struct smtp_offer *o)
         c->wrong = "501 5.6.7 the address is not UTF-8";
 }
 
+struct span smtp_without_size(struct arena *arena, struct span list)
+{
+    struct span out = span_of(NULL, 0);
+    while ((list = span_trim(list)).n) {
+        struct span one = word_of(list);
+        list = span_from(list, one.n);
+        if (!span_case_starts(one, SPAN("SIZE=")))
+            out = arena_join(arena, out, out.n ? SPAN(" ") : SPAN(""), one);
+    }
+    return out;
+}
+
 /* ---- commands ---- */
 
 static void read_name(struct smtp_command *c)

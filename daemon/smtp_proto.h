@@ -61,6 +61,9 @@ struct smtp_offer {
 };
 void smtp_command_read(struct smtp_command *, struct span line, const struct smtp_offer *);
 
+/* MAIL parameters without SIZE, which not every server takes; in the arena. */
+struct span smtp_without_size(struct arena *, struct span params);
+
 /* A reply as it comes in from downstream, line by line. */
 struct smtp_reply {
     int code; /* 0: not complete yet; -1: this is no SMTP */

@@ -63,13 +63,8 @@ static void head_reserve(struct message *m, size_t n)
     size_t cap = m->caphead ? m->caphead * 2 : 4096;
     while (cap < m->nhead + n)
         cap *= 2;
-    uint8_t *old = m->head;
-    m->head = arena_grow(m->arena, old, m->nhead, cap);
+    m->head = arena_grow(m->arena, m->head, m->nhead, cap);
     m->caphead = cap;
-    for (size_t i = 0; m->head != old && i < m->nfields; i++) { /* they lie in the head */
-        m->fields[i].name.p = m->head + (m->fields[i].name.p - old);
-        m->fields[i].value.p = m->head + (m->fields[i].value.p - old);
-    }
 }
 
 struct message *message_new(struct arena *a)
@@ -273,9 +268,9 @@ const struct field *message_next(const struct message *m, const struct field *f)
 /* Where in the head the line after this field begins. */
 static size_t field_end(const struct message *m, const struct field *f)
 {
-    size_t at = (size_t)(f->name.p - m->head) + f->name.n;
+    size_t at = f->at + f->name.n;
     if (f->value.n)
-        at = (size_t)(f->value.p - m->head) + f->value.n;
+        at = f->at + (size_t)(f->value.p - f->name.p) + f->value.n;
     while (at < m->nhead && m->head[at++] != '\n')
         ;
     return at;
@@ -286,9 +281,8 @@ struct span message_without(const struct message *m, enum field_name id)
     uint8_t *p = arena_alloc(m->arena, m->nhead + 1);
     size_t n = 0, from = 0;
     for (const struct field *f = message_first(m, id); f; f = message_next(m, f)) {
-        size_t at = (size_t)(f->name.p - m->head);
-        memcpy(p + n, m->head + from, at - from);
-        n += at - from;
+        memcpy(p + n, m->head + from, f->at - from);
+        n += f->at - from;
         from = field_end(m, f);
     }
     if (from < m->nhead)

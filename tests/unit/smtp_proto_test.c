@@ -224,12 +224,26 @@ static void test_offers(void **state)
     arena_free(&a);
 }
 
+static void test_without_size(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {{"", ""},
+                                           {"SIZE=1", ""},
+                                           {"SIZE=1 BODY=8BITMIME", "BODY=8BITMIME"},
+                                           {"BODY=7BIT  size=2 RET=FULL", "BODY=7BIT RET=FULL"}};
+    struct arena *a = arena_new();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_true(span_eq(smtp_without_size(a, span_str(cases[i][0])), span_str(cases[i][1])));
+    arena_free(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lines),         cmocka_unit_test(test_not_offered),
-        cmocka_unit_test(test_long_path),     cmocka_unit_test(test_replies),
-        cmocka_unit_test(test_endless_reply), cmocka_unit_test(test_offers),
+        cmocka_unit_test(test_without_size), cmocka_unit_test(test_lines),
+        cmocka_unit_test(test_not_offered),  cmocka_unit_test(test_long_path),
+        cmocka_unit_test(test_replies),      cmocka_unit_test(test_endless_reply),
+        cmocka_unit_test(test_offers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
