@@ -6,6 +6,8 @@ import socket
 import subprocess
 import time
 
+from private_postfix import free_port
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.join(ROOT, os.environ.get("BREAKWATER_BUILD", "build"))
 # A build named by BREAKWATER_BUILD (make asan, make tsan) has failpoints itself.
@@ -22,12 +24,6 @@ control {{ socket = "{dir}/control" }}
 log {{ to = "stderr" level = "{level}" }}
 {more}
 """
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Daemon:

@@ -8,6 +8,7 @@ import glob
 import grp
 import os
 import pwd
+import random
 import signal
 import smtplib
 import socket
@@ -92,9 +93,16 @@ def reason_missing():
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Below those that the kernel gives to connections: nobody takes it before it is listened on."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
 
 
 class Postfix:

@@ -15,7 +15,7 @@ import struct
 import threading
 import time
 
-STEPS = "connect ehlo starttls mail rcpt data text dot rset".split()
+STEPS = "connect ehlo starttls mail rcpt data text dot rset word".split()
 EXCHANGE_2003 = ["TURN", "SIZE 10485760", "ETRN", "PIPELINING", "DSN", "ENHANCEDSTATUSCODES", "8bitmime", "BINARYMIME",
                  "CHUNKING", "VRFY", "X-EXPS GSSAPI NTLM LOGIN", "X-EXPS=LOGIN", "AUTH GSSAPI NTLM LOGIN", "AUTH=LOGIN",
                  "X-LINK2STATE", "XEXCH50", "OK"]
@@ -205,7 +205,7 @@ class Session:
         elif verb in ("XCLIENT", "XFORWARD"):
             self.say("220 exchange.example again" if verb == "XCLIENT" else "250 2.0.0 Ok")
         else:
-            self.answer("ehlo", "500 5.3.3 Unrecognized command")
+            self.answer("word", "500 5.3.3 Unrecognized command")
 
     def starttls(self):
         if self.server.action("starttls"):
