@@ -7,42 +7,11 @@
 
 #include <cmocka.h>
 
-#include "conversation.h"
+#include "conversing.h"
 #include "ownwords.h"
 #include "topic.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
-
-static struct keys keys;
-static struct arena *arena;
-
-static int begin(void **state)
-{
-    (void)state;
-    static const uint8_t key[32] = {7};
-    return keys_open(&keys, key);
-}
-
-static int end(void **state)
-{
-    (void)state;
-    keys_close(&keys);
-    return 0;
-}
-
-static int fresh(void **state)
-{
-    (void)state;
-    arena = arena_new();
-    return 0;
-}
-
-static int forget(void **state)
-{
-    (void)state;
-    arena_free(&arena);
-    return 0;
-}
 
 static struct fingerprints read_all(struct conversation *c, const char *raw, struct envelope *e)
 {

@@ -14,42 +14,8 @@
 #include <math.h>
 
 #include "conversation.h"
+#include "conversing.h"
 #include "pingpong.h"
-
-enum { SECOND = 1000, MINUTE = 60 * SECOND, HOUR = 60 * MINUTE };
-
-static struct keys keys;
-static struct site site;
-static struct arena *arena;
-
-static int begin(void **state)
-{
-    (void)state;
-    static const uint8_t key[32] = {7};
-    site_defaults(&site);
-    return keys_open(&keys, key);
-}
-
-static int end(void **state)
-{
-    (void)state;
-    keys_close(&keys);
-    return 0;
-}
-
-static int fresh(void **state)
-{
-    (void)state;
-    arena = arena_new();
-    return 0;
-}
-
-static int forget(void **state)
-{
-    (void)state;
-    arena_free(&arena);
-    return 0;
-}
 
 /* One message as a test says it. */
 struct mail {

@@ -13,42 +13,8 @@
 
 #include <math.h>
 
+#include "conversing.h"
 #include "replyall.h"
-
-enum { SECOND = 1000, MINUTE = 60 * SECOND, HOUR = 60 * MINUTE };
-
-static struct keys keys;
-static struct site site;
-static struct arena *arena;
-
-static int begin(void **state)
-{
-    (void)state;
-    static const uint8_t key[32] = {7};
-    site_defaults(&site);
-    return keys_open(&keys, key);
-}
-
-static int end(void **state)
-{
-    (void)state;
-    keys_close(&keys);
-    return 0;
-}
-
-static int fresh(void **state)
-{
-    (void)state;
-    arena = arena_new();
-    return 0;
-}
-
-static int forget(void **state)
-{
-    (void)state;
-    arena_free(&arena);
-    return 0;
-}
 
 /* A conversation of a test: its state, and the message written next. */
 struct thread {
