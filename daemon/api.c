@@ -69,7 +69,7 @@ static json_t *mode_json(const struct api *api)
 {
     char text[600];
     json_t *j = json_object();
-    set(j, "mode", json_string(mode_name((enum mode)atomic_load(&api->pipeline->mode))));
+    set(j, "mode", json_string(mode_name(pipeline_mode(api->pipeline))));
     bool known = hold_setting_get(api->view, "mode_since", text, sizeof text) == 0;
     set(j, "since", known ? json_time(strtoll(text, NULL, 10)) : json_null());
     known = hold_setting_get(api->view, "mode_by", text, sizeof text) == 0;
@@ -758,7 +758,7 @@ static void changed(struct change *c)
         return;
     }
     if (c->kind == CHANGE_MODE && !c->dry)
-        atomic_store(&api->pipeline->mode, c->mode);
+        pipeline_set_mode(api->pipeline, c->mode);
     if (c->kind == CHANGE_RELEASE && c->changed && !c->dry)
         release_kick(api->release);
     json_t *j = json_object();

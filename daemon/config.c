@@ -392,7 +392,7 @@ static int load_policy(struct loading *l, unsigned line)
                                   strerror(errno));
         text = span_of(bytes, n);
     }
-    c->policy = policy_load(text, &e);
+    c->policy = policy_load(text, NULL, &e);
     if (c->policy)
         return 0;
     l->file = c->policy_file ? c->policy_file : "built-in policy";

@@ -145,6 +145,14 @@ static void know_incidents(struct daemon *d, const struct config *c)
     hold_close(&view);
 }
 
+static struct rules *first_rules(const struct config *config)
+{
+    struct rules *rules = rules_copy(NULL);
+    rules->mode = mode_in_force(config);
+    rules->policy = policy_hold(config->policy);
+    return rules;
+}
+
 static void tell_listener(const struct listener *l)
 {
     if (l->kind == DOOR_SMTP)
@@ -179,7 +187,7 @@ static void start(struct daemon *d)
     if (!c->store_none)
         p->recall = recall_start(c, d->keys.id, p->store, p->keeper);
     know_incidents(d, c);
-    atomic_store(&p->mode, mode_in_force(c));
+    p->rules = rulebook_new(first_rules(c));
     if (!(p->doors = smtp_doors_new(c, error)))
         log_die("%s", error);
     keeper_on_tick(p->keeper, each_tick, d);
@@ -187,11 +195,22 @@ static void start(struct daemon *d)
         log_die("%s", error);
     if (!(d->desk = desk_start(c, p, d->workers, error)))
         log_die("%s", error);
-    const char *mode = mode_name((enum mode)atomic_load(&p->mode));
+    const char *mode = mode_name(pipeline_mode(p));
     for (size_t i = 0; i < c->nlisteners; i++)
         tell_listener(&c->listeners[i]);
     log_say(LOG_LEVEL_NOTICE, "breakwaterd " BREAKWATER_VERSION " started, mode %s", mode);
     notify("READY=1");
+}
+
+static void use_policy(struct rulebook *book, struct policy *policy)
+{
+    rulebook_lock(book);
+    struct rules *old = rulebook_take(book), *fresh = rules_copy(old);
+    policy_free(&fresh->policy);
+    fresh->policy = policy_hold(policy);
+    rulebook_put(book, fresh);
+    rules_drop(&old);
+    rulebook_unlock(book);
 }
 
 static void reload(struct daemon *d)
@@ -211,6 +230,7 @@ static void reload(struct daemon *d)
      * d->config; policy, limits and detector parameters of new transactions come from the fresh
      * one. */
     workers_reload(d->workers, fresh);
+    use_policy(d->pipeline.rules, fresh->policy);
     log_open(fresh->log_to, fresh->log_level);
     config_drop(&fresh);
     log_say(LOG_LEVEL_NOTICE,
@@ -269,6 +289,7 @@ static void stop(struct daemon *d)
     relays_free(&p->relays);
     keys_close(&d->keys);
     store_close(&p->store);
+    rulebook_free(&p->rules);
     log_say(LOG_LEVEL_NOTICE, "stopped");
     config_drop(&d->config);
 }

@@ -181,7 +181,7 @@ static void print_message(const struct outcome *o, struct tx *tx, const struct r
         if (copy)
             json_object_set_new(relation, address, json_string(relation_name(copy[i].relation)));
         if (!rule && v->copy[i].rule)
-            rule = policy_rule_name(o->policy, v->copy[i].rule - 1u);
+            rule = v->copy[i].rule_name;
         json_decref(name);
     }
     char fp[2 * sizeof s->replication.k.byte + 1];

@@ -233,7 +233,7 @@ static int use_policy(struct config *config, const char *path)
     size_t n = fread(text, 1, sizeof text, f);
     fclose(f);
     struct policy_error error;
-    struct policy *policy = policy_load(span_of(text, n), &error);
+    struct policy *policy = policy_load(span_of(text, n), NULL, &error);
     if (!policy) {
         fprintf(stderr, "breakwaterctl: %s:%u: column %u: %s\n", path, error.line, error.column,
                 error.text);

@@ -37,6 +37,42 @@ static enum tx_state tx_observe(struct tx *);
 static enum tx_state tx_step(struct tx *);
 static enum tx_state tx_decide(struct tx *);
 
+enum mode pipeline_mode(const struct pipeline *p)
+{
+    if (!p->rules)
+        return p->mode;
+    struct rules *r = rulebook_take(p->rules);
+    enum mode mode = r->mode;
+    rules_drop(&r);
+    return mode;
+}
+
+void pipeline_set_mode(struct pipeline *p, enum mode mode)
+{
+    if (!p->rules) {
+        p->mode = mode;
+        return;
+    }
+    rulebook_lock(p->rules);
+    struct rules *old = rulebook_take(p->rules), *fresh = rules_copy(old);
+    fresh->mode = mode;
+    rulebook_put(p->rules, fresh);
+    rules_drop(&old);
+    rulebook_unlock(p->rules);
+}
+
+static void begin_ruling(struct tx *tx)
+{
+    const struct pipeline *p = tx->pipeline;
+    if (p->rules) {
+        tx->rules = rulebook_take(p->rules);
+        rules_ruling(tx->rules, tx->door, &tx->ruling);
+    } else {
+        tx->ruling = (struct ruling){.mode = p->mode, .policy = tx->config->policy};
+    }
+    tx->mode = tx->ruling.mode;
+}
+
 struct tx *tx_begin(struct pipeline *pipeline, struct config *config, const struct keys *keys,
                     struct mailbox *home, const char *door)
 {
@@ -50,7 +86,7 @@ struct tx *tx_begin(struct pipeline *pipeline, struct config *config, const stru
     tx->door = door;
     tx->now = clock_now();
     tx->id = id_next(config->node_number, tx->now);
-    tx->mode = (enum mode)atomic_load_explicit(&pipeline->mode, memory_order_relaxed);
+    begin_ruling(tx);
     tx->envelope.arrival = tx->now;
     tx->message = message_new(arena);
     if (tx->mode == MODE_ENFORCE && pipeline->keeper)
@@ -427,7 +463,7 @@ static enum tx_state tx_decide(struct tx *tx)
             struct tallies past = answers(tx, i);
             detectors[i]->judge(&tx->subject, &past, &tx->signals);
         }
-    policy_judge(tx->config->policy, tx->mode, &tx->subject, &tx->signals, &tx->verdict);
+    policy_judge(&tx->ruling, &tx->subject, &tx->signals, &tx->verdict);
     learn(tx);
     tx_place(tx);
     agree_on_reply(tx);
@@ -559,6 +595,7 @@ void tx_end(struct tx **txp)
         tx_tally(&tx->pipeline->counters->aborted, tx->envelope.nrecipients);
     }
     body_drop(&tx->body);
+    rules_drop(&tx->rules);
     config_drop(&tx->config);
     struct arena *arena = tx->arena;
     arena_free(&arena);

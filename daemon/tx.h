@@ -16,6 +16,7 @@
 #include "journal.h"
 #include "keeper.h"
 #include "relays.h"
+#include "rules.h"
 #include "store.h"
 
 struct recall;
@@ -30,7 +31,8 @@ struct pipeline {
     struct recall *recall; /* what outlives the process; only the desk asks */
     struct relays *relays;
     struct smtp_doors *doors; /* NULL: no SMTP door is open */
-    _Atomic int mode;         /* enum mode, as in force now */
+    struct rulebook *rules;   /* NULL: the configuration's policy, and mode */
+    enum mode mode;           /* only where there is no rulebook */
     _Atomic bool hold_full;   /* the hold database is at hold.max_bytes */
     _Atomic uint64_t late;    /* holds the keeper still has whose messages went another way */
     struct pipeline_counters *counters;
@@ -45,10 +47,14 @@ struct pipeline_counters {
     _Atomic uint64_t hold_failed, released_through, too_large, degraded, refused;
 };
 
+/* The mode of listeners without one of their own, as in force now; and to change it. Any thread. */
+enum mode pipeline_mode(const struct pipeline *);
+void pipeline_set_mode(struct pipeline *, enum mode);
+
 struct tx; /* opaque: doors ask through functions */
 
-/* begin: at MAIL. Pins config, fixes mode and time. keys: the thread's own. home: where waiting
- * ends; may be NULL when pipeline->keeper is NULL. */
+/* begin: at MAIL. Pins config and rules, fixes mode and time. keys: the thread's own. home: where
+ * waiting ends; may be NULL when pipeline->keeper is NULL. door: the listener's name. */
 struct tx *tx_begin(struct pipeline *, struct config *, const struct keys *, struct mailbox *home,
                     const char *door);
 /* Ends it in any state: cancels what is pending, settles as aborted what was not committed, frees,

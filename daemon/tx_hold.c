@@ -145,9 +145,7 @@ static void put_reason(struct put *put, const struct tx *tx)
     for (size_t i = 0; i < v->n; i++) {
         if (v->copy[i].disposition != DISP_HOLD)
             continue;
-        if (v->copy[i].rule)
-            put->mail.rule = arena_span(
-                put->arena, span_str(policy_rule_name(tx->config->policy, v->copy[i].rule - 1u)));
+        put->mail.rule = arena_span(put->arena, span_str(v->copy[i].rule_name));
         put->mail.reason = arena_span(put->arena, span_str(v->copy[i].reason));
         return;
     }

@@ -4,6 +4,7 @@
  * A rule that asks nothing about the recipient is asked once per message, however many recipients
  * there are; the costly facts are read only if some rule asks for them.
  */
+#include <stdatomic.h>
 #include <stdio.h>
 
 #include "policy.h"
@@ -90,6 +91,7 @@ struct rule {
 
 struct policy {
     struct arena *arena;
+    _Atomic unsigned references;
     struct rule rules[RULES_MAX];
     size_t n;
     uint64_t facts; /* all `when` ask for */
@@ -331,11 +333,14 @@ static bool read_rules(struct reader *r)
     return true;
 }
 
-struct policy *policy_load(struct span text, struct policy_error *error)
+struct policy *policy_load(struct span text, const struct policy_source *source,
+                           struct policy_error *error)
 {
     struct arena *arena = arena_new();
     struct policy *policy = arena_zero(arena, sizeof *policy);
     policy->arena = arena;
+    atomic_init(&policy->references, 1);
+    (void)source; /* no rule can name a file yet */
     struct reader r = {.policy = policy, .text = text};
     if (read_rules(&r) && policy->n)
         return policy;
@@ -349,12 +354,19 @@ struct policy *policy_load(struct span text, struct policy_error *error)
     return NULL;
 }
 
-void policy_free(struct policy **p)
+struct policy *policy_hold(struct policy *p)
 {
-    if (!*p)
+    atomic_fetch_add(&p->references, 1);
+    return p;
+}
+
+void policy_free(struct policy **place)
+{
+    struct policy *p = *place;
+    *place = NULL;
+    if (!p || atomic_fetch_sub(&p->references, 1) != 1)
         return;
-    struct arena *arena = (*p)->arena; /* the policy itself lies in it */
-    *p = NULL;
+    struct arena *arena = p->arena; /* the policy itself lies in it */
     arena_free(&arena);
 }
 
@@ -517,6 +529,7 @@ static void judge_copy(struct judge *j, size_t r, struct copy_verdict *out)
             continue;
         out->advised = j->policy->rules[i].disposition;
         out->rule = (uint16_t)(i + 1);
+        out->rule_name = j->policy->rules[i].name;
         out->reason = rule_reason(j, i, r);
         break;
     }
@@ -524,31 +537,66 @@ static void judge_copy(struct judge *j, size_t r, struct copy_verdict *out)
         out->advised = DISP_TAG; /* a refusal too: where recipients disagree it becomes a hold */
 }
 
+static void judge_begin(struct judge *j, const struct policy *policy, const struct subject *subject,
+                        const struct signals *signals)
+{
+    j->policy = policy; /* not zeroed: large, and what is read is filled */
+    j->subject = subject;
+    j->signals = signals;
+    j->have = policy->facts;
+    memset(j->asked, 0, policy->n * sizeof *j->asked);
+    facts_of_message(&j->facts, subject, signals, j->have);
+}
+
 static void judge_all(const struct policy *policy, const struct subject *subject,
                       const struct signals *signals, struct verdict *out)
 {
-    struct judge j; /* not zeroed: large, and what is read is filled */
-    j.policy = policy;
-    j.subject = subject;
-    j.signals = signals;
-    j.have = policy->facts;
-    memset(j.asked, 0, policy->n * sizeof *j.asked);
-    facts_of_message(&j.facts, subject, signals, j.have);
+    struct judge j;
+    judge_begin(&j, policy, subject, signals);
     for (size_t r = 0; r < out->n; r++)
         judge_copy(&j, r, &out->copy[r]);
 }
 
-void policy_judge(const struct policy *policy, enum mode mode, const struct subject *subject,
+/* Is the policy on trial tried on this recipient? */
+static bool on_trial(const struct ruling *ruling, struct span address)
+{
+    struct span domain = span_from(address, span_rfind(address, '@') + 1);
+    for (size_t i = 0; i < ruling->ndomains; i++)
+        if (span_case_eq(domain, ruling->domains[i]))
+            return true;
+    return false;
+}
+
+/* Judged anew by the policy on trial: those it is tried on. */
+static void judge_trial(const struct ruling *ruling, const struct subject *subject,
+                        const struct signals *signals, struct verdict *out)
+{
+    struct judge j;
+    bool begun = false;
+    for (size_t r = 0; r < out->n; r++) {
+        if (!on_trial(ruling, subject->envelope->recipients[r].address))
+            continue;
+        if (!begun)
+            judge_begin(&j, ruling->trial, subject, signals);
+        begun = true;
+        out->copy[r] = (struct copy_verdict){.trial = true};
+        judge_copy(&j, r, &out->copy[r]);
+    }
+}
+
+void policy_judge(const struct ruling *ruling, const struct subject *subject,
                   const struct signals *signals, struct verdict *out)
 {
     size_t n = subject->envelope->nrecipients;
-    *out = (struct verdict){.n = n, .mode = mode};
+    *out = (struct verdict){.n = n, .mode = ruling->mode};
     out->copy = arena_zero(subject->arena, n * sizeof *out->copy);
-    if (policy && mode != MODE_BYPASS)
-        judge_all(policy, subject, signals, out);
+    if (ruling->policy && ruling->mode != MODE_BYPASS)
+        judge_all(ruling->policy, subject, signals, out);
+    if (ruling->trial && ruling->mode != MODE_BYPASS)
+        judge_trial(ruling, subject, signals, out);
     for (size_t r = 0; r < n; r++) {
         struct copy_verdict *copy = &out->copy[r];
-        copy->disposition = mode == MODE_ENFORCE ? copy->advised : DISP_PASS;
+        copy->disposition = ruling->mode == MODE_ENFORCE ? copy->advised : DISP_PASS;
         out->count[copy->disposition]++;
         out->advised[copy->advised]++;
     }

@@ -14,26 +14,47 @@
 
 #include "expr.h"
 
-struct policy; /* immutable */
+struct policy; /* immutable, counted */
 
 struct policy_error {
     unsigned line, column;
     char text[240];
 };
 
-/* Compiles text; NULL and *error on a mistake (nothing half-loaded). policy_free nulls. */
-struct policy *policy_load(struct span text, struct policy_error *error);
+/* Where the files a policy names (sets) come from: the daemon reads the disk, a stored version
+ * brings what they held. false: a sentence in why. The text need live during the call only. */
+struct policy_source {
+    bool (*read)(void *arg, struct arena *, struct span path, struct span *text, char why[200]);
+    void *arg;
+};
+
+/* Compiles text; NULL and *error on a mistake (nothing half-loaded). source NULL: a policy that
+ * names a file is refused. policy_hold: one reference more; policy_free drops one and nulls. */
+struct policy *policy_load(struct span text, const struct policy_source *, struct policy_error *);
+struct policy *policy_hold(struct policy *);
 void policy_free(struct policy **);
 size_t policy_rules(const struct policy *);
 const char *policy_rule_name(const struct policy *, size_t i);
 /* The rules a daemon without a policy file uses: the text of contrib/policy.conf's defaults. */
 extern const char policy_default[];
 
+/* What decides about the messages of one listener at this moment. Whoever judges with it keeps what
+ * it points to alive. */
+struct ruling {
+    enum mode mode;
+    const struct policy *policy; /* NULL: all pass */
+    const struct policy *trial;  /* a version on trial for some recipients; NULL: none */
+    const struct span *domains;  /* of those recipients; lower case */
+    size_t ndomains;
+};
+
 /* What becomes of one recipient's copy. */
 struct copy_verdict {
     enum disposition disposition; /* to be done */
     enum disposition advised;     /* what enforce mode would do: differs in monitor and bypass */
-    uint16_t rule;                /* index + 1 in the policy; 0: no rule matched */
+    uint16_t rule;                /* index + 1 in its policy; 0: no rule matched */
+    bool trial;                   /* the policy on trial judged it */
+    const char *rule_name;        /* lives as long as the policy; NULL: no rule matched */
     const char *reason;           /* expanded, in the arena; NULL if no rule */
 };
 struct verdict {
@@ -43,9 +64,9 @@ struct verdict {
     uint32_t count[DISP_COUNT]; /* dispositions to be done */
     uint32_t advised[DISP_COUNT];
 };
-/* Judges every recipient. Arena: the subject's. policy NULL: all pass. An exempt recipient gets
- * the copy, at most tagged. */
-void policy_judge(const struct policy *, enum mode, const struct subject *, const struct signals *,
+/* Judges every recipient. Arena: the subject's. An exempt recipient gets the copy, at most tagged.
+ */
+void policy_judge(const struct ruling *, const struct subject *, const struct signals *,
                   struct verdict *out);
 
 /* Text with {fact.name} placeholders expanded; unknown ones are refused when loaded. Control

@@ -21,7 +21,7 @@ static void judge(const struct policy *policy, struct span text)
                               .fp = {.subject = text}};
     struct signals signals = {.replication = {.copy = copy, .blamed = text}};
     struct verdict v;
-    policy_judge(policy, MODE_ENFORCE, &subject, &signals, &v);
+    policy_judge(&(struct ruling){.mode = MODE_ENFORCE, .policy = policy}, &subject, &signals, &v);
     for (size_t i = 0; i < v.n; i++) {
         if (v.copy[i].rule > policy_rules(policy) || !v.copy[i].rule != !v.copy[i].reason)
             abort();
@@ -36,7 +36,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct span text = span_of(data, size);
     struct policy_error error = {0};
-    struct policy *policy = policy_load(text, &error);
+    struct policy *policy = policy_load(text, NULL, &error);
     if (policy)
         judge(policy, text);
     else if (error.line == 0 || error.column == 0 || !*error.text)

@@ -398,7 +398,7 @@ static void bodies(void **state)
             fail_msg("%s: %d, not %d", cases[i].name, status, cases[i].status);
     }
     assert_int_equal(in_state(h, "held"), 2);
-    assert_int_equal(atomic_load(&h->pipeline.mode), MODE_MONITOR);
+    assert_int_equal(h->pipeline.mode, MODE_MONITOR);
 }
 
 static void deep_json_is_refused(void **state)
@@ -621,9 +621,9 @@ static void the_mode_is_remembered(void **state)
     struct house *h = *state;
     assert_int_equal(post(h, "mode", "{\"mode\":\"enforce\",\"reason\":\"x\",\"dry_run\":true}"),
                      1);
-    assert_int_equal(atomic_load(&h->pipeline.mode), MODE_MONITOR);
+    assert_int_equal(h->pipeline.mode, MODE_MONITOR);
     assert_int_equal(post(h, "mode", "{\"mode\":\"enforce\",\"reason\":\"a storm\"}"), 1);
-    assert_int_equal(atomic_load(&h->pipeline.mode), MODE_ENFORCE);
+    assert_int_equal(h->pipeline.mode, MODE_ENFORCE);
     stop(h);
     start(h);
     json_t *j = ask_ok(h, "mode", NULL);

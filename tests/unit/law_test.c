@@ -192,14 +192,14 @@ static int setup(void **state)
     clock_set(still);
     worker.config = config_builtin();
     policy_free(&worker.config->policy);
-    worker.config->policy = policy_load(span_str(rules), &error);
+    worker.config->policy = policy_load(span_str(rules), NULL, &error);
     if (!worker.config->policy) {
         fprintf(stderr, "line %u: %s\n", error.line, error.text);
         return -1;
     }
     pipeline.store = store_none_open();
     pipeline.counters = &counters;
-    atomic_store(&pipeline.mode, MODE_ENFORCE);
+    pipeline.mode = MODE_ENFORCE;
     worker.pipeline = &pipeline;
     worker.base = event_base_new();
     worker.mailbox = mailbox_new(worker.base);

@@ -45,7 +45,7 @@ static void mistakes_are_refused_with_their_place(void **state)
     };
     for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
         struct policy_error error = {0};
-        if (policy_load(span_str(t[i].text), &error))
+        if (policy_load(span_str(t[i].text), NULL, &error))
             fail_msg("'%s' was taken", t[i].text);
         if (!strstr(error.text, t[i].says) || error.line != t[i].line ||
             error.column != t[i].column)
@@ -56,7 +56,7 @@ static void mistakes_are_refused_with_their_place(void **state)
 static struct policy *load(const char *text)
 {
     struct policy_error error;
-    struct policy *p = policy_load(span_str(text), &error);
+    struct policy *p = policy_load(span_str(text), NULL, &error);
     if (!p)
         fail_msg("%u:%u: %s", error.line, error.column, error.text);
     return p;
@@ -182,7 +182,8 @@ static void the_default_rules_decide(void **state)
         world_open(&w, 1);
         w.signals.loop = t[i].loop;
         w.signals.replication.copy[0] = t[i].copy;
-        policy_judge(p, MODE_ENFORCE, &w.subject, &w.signals, &v);
+        policy_judge(&(struct ruling){.mode = MODE_ENFORCE, .policy = p}, &w.subject, &w.signals,
+                     &v);
         const char *rule = v.copy[0].rule ? policy_rule_name(p, v.copy[0].rule - 1u) : "";
         if (v.copy[0].disposition != t[i].disposition || strcmp(rule, t[i].rule) != 0)
             fail_msg("%s: %s by '%s'", t[i].what, disposition_name(v.copy[0].disposition), rule);
@@ -270,7 +271,8 @@ static void the_default_rules_know_the_other_detectors(void **state)
         w.signals.replyall = t[i].replyall;
         w.signals.pingpong = t[i].pingpong;
         w.signals.flood = t[i].flood;
-        policy_judge(p, MODE_ENFORCE, &w.subject, &w.signals, &v);
+        policy_judge(&(struct ruling){.mode = MODE_ENFORCE, .policy = p}, &w.subject, &w.signals,
+                     &v);
         const char *rule = v.copy[0].rule ? policy_rule_name(p, v.copy[0].rule - 1u) : "";
         if (v.copy[0].disposition != t[i].disposition || strcmp(rule, t[i].rule) != 0)
             fail_msg("%s: %s by '%s'", t[i].what, disposition_name(v.copy[0].disposition), rule);
@@ -297,7 +299,8 @@ static void no_default_rule_of_duplicates_holds_a_first_copy(void **state)
         w.signals.replication.known = bits & 8;
         w.signals.flood.replicating = bits & 16;
         w.signals.loop.visits = bits & 32 ? 9 : 0;
-        policy_judge(p, MODE_ENFORCE, &w.subject, &w.signals, &v);
+        policy_judge(&(struct ruling){.mode = MODE_ENFORCE, .policy = p}, &w.subject, &w.signals,
+                     &v);
         assert_true(v.copy[0].disposition <= DISP_TAG);
         arena_free(&w.arena);
     }
@@ -320,7 +323,7 @@ static void each_mode_does_what_it_says(void **state)
         struct world w;
         struct verdict v;
         world_open(&w, 3);
-        policy_judge(p, t[i].mode, &w.subject, &w.signals, &v);
+        policy_judge(&(struct ruling){.mode = t[i].mode, .policy = p}, &w.subject, &w.signals, &v);
         assert_int_equal(v.n, 3);
         assert_int_equal(v.mode, t[i].mode);
         assert_int_equal(v.copy[2].disposition, t[i].done);
@@ -332,7 +335,8 @@ static void each_mode_does_what_it_says(void **state)
     struct world w;
     struct verdict v;
     world_open(&w, 2);
-    policy_judge(NULL, MODE_ENFORCE, &w.subject, &w.signals, &v);
+    policy_judge(&(struct ruling){.mode = MODE_ENFORCE, .policy = NULL}, &w.subject, &w.signals,
+                 &v);
     assert_int_equal(v.count[DISP_PASS], 2);
     arena_free(&w.arena);
     policy_free(&p);
@@ -348,7 +352,7 @@ static void recipients_are_judged_one_by_one(void **state)
     struct world w;
     struct verdict v;
     world_open(&w, 3);
-    policy_judge(p, MODE_ENFORCE, &w.subject, &w.signals, &v);
+    policy_judge(&(struct ruling){.mode = MODE_ENFORCE, .policy = p}, &w.subject, &w.signals, &v);
     assert_int_equal(v.copy[0].disposition, DISP_TAG);
     assert_int_equal(v.copy[1].disposition, DISP_HOLD);
     assert_int_equal(v.copy[2].disposition, DISP_TAG);
@@ -379,7 +383,8 @@ static void an_exempt_recipient_gets_the_copy_whatever_rules_say(void **state)
         struct verdict v;
         world_open(&w, 2);
         w.signals.replication.copy[0].relation = REL_EXEMPT;
-        policy_judge(p, MODE_ENFORCE, &w.subject, &w.signals, &v);
+        policy_judge(&(struct ruling){.mode = MODE_ENFORCE, .policy = p}, &w.subject, &w.signals,
+                     &v);
         assert_int_equal(v.copy[0].disposition, t[i].exempt);
         assert_int_equal(v.copy[1].disposition, t[i].other);
         arena_free(&w.arena);
@@ -396,7 +401,7 @@ static void an_exempt_recipient_gets_first_copies_too(void **state)
     world_open(&w, 2);
     w.envelope.recipients[0].address = SPAN("Postmaster@a.example");
     w.signals.replyall = (struct replyall_signals){.state = REPLYALL_STORM, .to_all = true};
-    policy_judge(p, MODE_ENFORCE, &w.subject, &w.signals, &v);
+    policy_judge(&(struct ruling){.mode = MODE_ENFORCE, .policy = p}, &w.subject, &w.signals, &v);
     assert_int_equal(v.copy[0].disposition, DISP_TAG);
     assert_int_equal(v.copy[1].disposition, DISP_HOLD);
     arena_free(&w.arena);
@@ -412,10 +417,10 @@ static void signals_may_be_missing(void **state)
     world_open(&w, 2);
     w.signals.replication.copy = NULL; /* the store did not answer */
     w.signals.replication.degraded = true;
-    policy_judge(p, MODE_ENFORCE, &w.subject, &w.signals, &v);
+    policy_judge(&(struct ruling){.mode = MODE_ENFORCE, .policy = p}, &w.subject, &w.signals, &v);
     assert_int_equal(v.count[DISP_PASS], 2);
     w.envelope.nrecipients = 0;
-    policy_judge(p, MODE_ENFORCE, &w.subject, &w.signals, &v);
+    policy_judge(&(struct ruling){.mode = MODE_ENFORCE, .policy = p}, &w.subject, &w.signals, &v);
     assert_int_equal(v.n, 0);
     arena_free(&w.arena);
     policy_free(&p);

@@ -55,9 +55,9 @@ static int setup(void **state)
     world_open(&world, "smtp in { socket = \"inet:1@127.0.0.1\" downstream = % received = never }\n"
                        "limits { messages = 1000000 junk = 10000 session = 1d }\n");
     policy_free(&world.config->policy);
-    world.config->policy = policy_load(span_str(rules), &error);
+    world.config->policy = policy_load(span_str(rules), NULL, &error);
     world.pipeline.store = store_none_open();
-    atomic_store(&world.pipeline.mode, MODE_ENFORCE);
+    world.pipeline.mode = MODE_ENFORCE;
     return world.config->policy ? 0 : -1;
 }
 
