@@ -276,7 +276,9 @@ static void stop(struct daemon *d)
     notify("STOPPING=1");
     workers_stop(d->workers, DRAIN_MS);
     desk_stop(&d->desk);
-    settle_holds(d);
+    settle_holds(d); /* what became durable meanwhile is still answered */
+    workers_hang_up(d->workers);
+    settle_holds(d); /* what was held of messages that did not get through is taken out again */
     if (p->recall)
         recall_save(p->recall);
     keeper_stop(&p->keeper);

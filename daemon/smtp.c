@@ -35,8 +35,13 @@ static void go_on(struct session *);
 
 /* ---- ends ---- */
 
+/* A message that was on its way downstream is still the client's, who will send it again: nothing
+ * of it may stay in the hold queue. Downstream may have got it all the same: it then gets it twice.
+ */
 static void session_free(struct session *s)
 {
+    if (s->tx && s->stage == STAGE_DELIVER)
+        tx_refused(s->tx, 0);
     smtp_end(s);
     downstream_close(&s->down);
     if (s->entered)

@@ -168,9 +168,11 @@ void tx_account_refusal(struct tx *tx, int code)
     struct logline l;
     char id[ID_TEXT];
     id_print(tx->id, id);
-    log_begin(&l, LOG_LEVEL_INFO, "tx", span_str(id));
+    log_begin(&l, v->count[DISP_HOLD] ? LOG_LEVEL_NOTICE : LOG_LEVEL_INFO, "tx", span_str(id));
     log_str(&l, "event", code ? "refused downstream" : "lost downstream");
     log_num(&l, "code", code);
     log_num(&l, "rcpts", (long long)v->n);
+    if (v->count[DISP_HOLD])
+        log_num(&l, "taken-back", v->count[DISP_HOLD]);
     log_end(&l);
 }

@@ -141,8 +141,16 @@ static int open_door(struct workers *all, size_t i, const struct listener *liste
     return 0;
 }
 
+void workers_hang_up(struct workers *all)
+{
+    for (size_t i = 0; i < all->n; i++)
+        while (all->worker[i].connections)
+            all->worker[i].connections->leave(all->worker[i].connections, true);
+}
+
 static void free_all(struct workers *all)
 {
+    workers_hang_up(all);
     for (size_t i = 0; i < all->ndoors; i++) {
         struct door *d = &all->doors[i];
         if (d->ev)
@@ -154,8 +162,6 @@ static void free_all(struct workers *all)
     }
     for (size_t i = 0; i < all->n; i++) {
         struct worker *w = &all->worker[i];
-        while (w->connections) /* those that did not end in time */
-            w->connections->leave(w->connections, true);
         mailbox_free(&w->mailbox);
         keys_close(&w->keys);
         config_drop(&w->config);

@@ -46,6 +46,9 @@ void workers_reload(struct workers *, struct config *config);
 /* Stops accepting, lets sessions end (at most `ms`), joins the threads. Figures can still be asked.
  */
 void workers_stop(struct workers *, int64_t ms);
+/* After workers_stop: ends the sessions that did not end in time. What they still have to say to
+ * the keeper they say now. */
+void workers_hang_up(struct workers *);
 /* After workers_stop: opens the letters that still came in; false: there were none. */
 bool workers_letters(struct workers *);
 /* After the keeper has stopped: its last letters are opened, then everything goes. */

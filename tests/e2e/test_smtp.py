@@ -234,6 +234,33 @@ def test_when_the_server_refuses_the_rest_nothing_stays_held_and_nothing_counts_
     assert d.held() == sorted(set(some) - {late})
 
 
+def test_a_stop_while_the_server_has_the_rest_leaves_nothing_held(exchange, door):
+    e = exchange(faults=[("dot", 2, "mute")])
+    d = door(e.address)
+    some = people(5)
+    late = some[2]
+    storm = Small(some, 14)
+    client, data = storm.first()
+    assert d.mail([p for p in some if p != late], data, client)[0] == 250
+    client, data = storm.again(0)
+    with d.client(client) as c:
+        assert all(code == 250 for code, _ in c.envelope(SENDER, some))
+        c.do("DATA", 354)
+        c.send(stuffed(data))
+        until(lambda: e.seen["dot"] == 2)
+        assert d.held() == sorted(set(some) - {late})
+        assert d.stop() == 0, d.log()
+        with pytest.raises(Closed):
+            c.said()
+    assert "lost downstream" in d.log()
+    d.start()
+    assert d.held() == [] and d.counters()["received"] == 0
+    before = len(e.taken)
+    assert d.mail(some, data, client)[0] == 250
+    assert [a for a, _ in took(e)[before:]] == [[late]]
+    assert d.held() == sorted(set(some) - {late})
+
+
 def test_what_was_held_is_released_through_the_door_byte_for_byte(exchange, door):
     e = exchange(per_connection=3)
     d = door(e.address)

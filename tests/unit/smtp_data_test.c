@@ -456,6 +456,29 @@ static void who_leaves_after_the_dot_has_sent_one(void **state)
     assert_int_equal(commits, 1);
 }
 
+/* The time of a stop is over while downstream has the message and some copies are held already. */
+static void at_the_end_of_a_stop_what_is_not_through_is_taken_back(void **state)
+{
+    (void)state;
+    static const struct line_of_play kinds[] = {
+        {"dot", 1, "", 0}, {"DATA", 1, "", 0}, {"MAIL", 2, "", 0}, {"RCPT", 3, "", 0}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        fresh(NULL);
+        verdict.held = "c@d.example";
+        world.mta.play[0] = kinds[i];
+        begin("in");
+        client_say(&client, TEXT);
+        codes_are(OPENED);
+        world.worker.connections->leave(world.worker.connections, true);
+        client_turn(&client);
+        codes_are(OPENED " x");
+        assert_int_equal(commits, 0);
+        assert_int_equal(refusals, 1);
+        assert_non_null(strstr(story, "judge refused(0) end\n"));
+        client_close(&client);
+    }
+}
+
 #define DOOR(test) cmocka_unit_test_setup_teardown(test, fresh, nothing_left)
 
 int main(void)
@@ -481,6 +504,7 @@ int main(void)
         DOOR(downstream_lost_while_it_is_judged),
         DOOR(who_leaves_in_mid_message_has_sent_none),
         DOOR(who_leaves_after_the_dot_has_sent_one),
+        DOOR(at_the_end_of_a_stop_what_is_not_through_is_taken_back),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
