@@ -41,7 +41,7 @@ static void go_on(struct session *);
 static void session_free(struct session *s)
 {
     if (s->tx && s->stage == STAGE_DELIVER)
-        tx_refused(s->tx, 0);
+        tx_refused(s->tx, 0, "lost downstream");
     smtp_end(s);
     downstream_close(&s->down);
     if (s->entered)

@@ -46,7 +46,7 @@ static void answer(struct session *s, const char *line)
 
 static void refused(struct session *s, int code, struct span text)
 {
-    tx_refused(s->tx, code);
+    tx_refused(s->tx, code, code ? "refused downstream" : "lost downstream");
     final(s, text);
 }
 
@@ -253,7 +253,7 @@ void smtp_judged(struct session *s)
         return;
     }
     if (!tx_bytes(s->tx, &head, &body)) {
-        tx_refused(s->tx, 452);
+        tx_refused(s->tx, 452, "no room for it");
         answer(s, "452 4.3.1 there is no room for the message; please try again later");
         return;
     }

@@ -477,7 +477,9 @@ enum tx_state tx_finish(struct tx *tx)
     if (tx->unjudged)
         all_pass(tx);
     tx->judged = true;
-    tx_account(tx);
+    tx_make_tag(tx);
+    if (!tx->kept)
+        tx_account(tx);
     return TX_DONE;
 }
 
@@ -561,16 +563,18 @@ void tx_commit(struct tx *tx)
 {
     assert(tx->judged && !tx->committed);
     tx->committed = true;
+    if (tx->kept)
+        tx_account(tx);
     if (tx->observed || tx->released)
         settle(tx);
 }
 
-void tx_refused(struct tx *tx, int code)
+void tx_refused(struct tx *tx, int code, const char *why)
 {
-    assert(tx->judged && !tx->committed);
+    assert(tx->judged && tx->kept && !tx->committed);
     if (tx->verdict.count[DISP_HOLD] && tx->pipeline->keeper)
         tx_unput(tx);
-    tx->refused = true;
+    tx->refused = why;
     tx_account_refusal(tx, code);
 }
 
@@ -593,6 +597,8 @@ void tx_end(struct tx **txp)
         tx_tally(&tx->pipeline->counters->aborted_messages, 1);
         tx_tally(&tx->pipeline->counters->received, tx->envelope.nrecipients);
         tx_tally(&tx->pipeline->counters->aborted, tx->envelope.nrecipients);
+    } else if (!tx->accounted) {
+        tx_account(tx);
     }
     body_drop(&tx->body);
     rules_drop(&tx->rules);

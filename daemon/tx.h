@@ -58,7 +58,7 @@ struct tx; /* opaque: doors ask through functions */
 struct tx *tx_begin(struct pipeline *, struct config *, const struct keys *, struct mailbox *home,
                     const char *door);
 /* Ends it in any state: cancels what is pending, settles as aborted what was not committed, frees,
- * nulls. */
+ * nulls. Of a kept message that was neither committed nor refused, the verdict is what became. */
 void tx_end(struct tx **);
 
 struct arena *tx_arena(struct tx *);
@@ -73,7 +73,9 @@ int tx_recipient(struct tx *, struct span raw, struct span params);
  * tagged. Before tx_judge. */
 void tx_indivisible(struct tx *);
 
-/* A door that hands the message on itself needs its bytes in every mode. Before any of them. */
+/* A door that hands the message on itself needs its bytes in every mode, and is the only one to
+ * know what became of it: that is written down when it says so, not before. Before any of the
+ * bytes. */
 void tx_keep(struct tx *);
 /* What was kept, once all of it is there: the header without what doors strip (in the tx's arena),
  * and the body side, from the empty line on. false: there was no room for it (452). */
@@ -108,10 +110,11 @@ const char *tx_stamp(const struct tx *);
 const char *tx_reply(const struct tx *);
 const char *tx_incident(const struct tx *); /* "S...", or NULL */
 
-/* Downstream has refused (reply code; 0: was lost) what was to pass, and the client is told so: the
- * copies that are held already are taken out of the hold queue again, nothing counts as delivered.
- * Before tx_end, instead of tx_commit. */
-void tx_refused(struct tx *, int code);
+/* What was to pass could not be handed on, and the client is told so (code; 0: nothing, or 451):
+ * the copies that are held already are taken out of the hold queue again, nothing counts as
+ * delivered or held. why: in a few words that live as long as the process; they stand in the
+ * journal instead of the rule. Before tx_end, instead of tx_commit. */
+void tx_refused(struct tx *, int code, const char *why);
 
 /* The door's reply has left (milter) or downstream said 2xx: passed copies are passed for good. */
 void tx_commit(struct tx *);

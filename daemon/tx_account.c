@@ -2,6 +2,8 @@
  * tx_account.c - what is written down about a verdict: the tag in the message, the balance, the
  * incident, the journal and the log. Nothing here changes what happens to the message.
  */
+#include <assert.h>
+
 #include "tx.h"
 #include "tx_own.h"
 
@@ -16,7 +18,7 @@ static size_t telling(const struct tx *tx)
 }
 
 /* X-Breakwater, in enforce mode only: monitor and bypass add nothing to a message. */
-static void make_tag(struct tx *tx)
+void tx_make_tag(struct tx *tx)
 {
     const struct verdict *v = &tx->verdict;
     if (!v->count[DISP_TAG] || tx->mode != MODE_ENFORCE)
@@ -68,7 +70,7 @@ static void write_journal(struct tx *tx)
         row.rcpt = tx->envelope.recipients[i].address;
         row.disposition = (uint8_t)v->copy[i].disposition;
         row.advised = (uint8_t)v->copy[i].advised;
-        row.rule = tx->refused    ? SPAN("refused downstream")
+        row.rule = tx->refused    ? span_str(tx->refused)
                    : tx->released ? SPAN("released")
                                   : span_str(tx_rule_name(tx, &v->copy[i]));
         if (!tx->unjudged) {
@@ -122,11 +124,22 @@ static void write_log(struct tx *tx)
     log_end(&l);
 }
 
-static void keep_balance(struct tx *tx)
+/* What a message counts for, whatever became of it. */
+static void keep_count(struct tx *tx)
 {
     struct pipeline_counters *c = tx->pipeline->counters;
     tx_tally(&c->messages, 1);
     tx_tally(&c->received, tx->verdict.n);
+    if (tx->beyond)
+        tx_tally(&c->too_large, 1);
+    if (tx->observed && tx->signals.replication.degraded)
+        tx_tally(&c->degraded, 1);
+}
+
+static void keep_balance(struct tx *tx)
+{
+    struct pipeline_counters *c = tx->pipeline->counters;
+    keep_count(tx);
     for (unsigned d = 0; d < DISP_COUNT; d++) {
         if (tx->verdict.count[d])
             tx_tally(&c->disposition[d], tx->verdict.count[d]);
@@ -135,44 +148,56 @@ static void keep_balance(struct tx *tx)
     }
     if (tx->released)
         tx_tally(&c->released_through, 1);
-    if (tx->beyond)
-        tx_tally(&c->too_large, 1);
-    if (tx->observed && tx->signals.replication.degraded)
-        tx_tally(&c->degraded, 1);
 }
 
 void tx_account(struct tx *tx)
 {
     const struct replication_signals *r = &tx->signals.replication;
+    assert(!tx->accounted);
+    tx->accounted = true;
     if (tx->pipeline->relays && r->duplicates && r->blamed_id)
         relays_blame(tx->pipeline->relays, r->blamed_id, tx->now);
-    make_tag(tx);
     keep_balance(tx);
     tx_incident_note(tx);
     write_journal(tx);
     write_log(tx);
 }
 
-/* Where is my mail? With the client, who will come again or was told. */
-void tx_account_refusal(struct tx *tx, int code)
+static void log_refusal(struct tx *tx, int code)
 {
-    struct pipeline_counters *c = tx->pipeline->counters;
-    struct verdict *v = &tx->verdict;
-    for (unsigned d = 0; d < DISP_COUNT; d++)
-        atomic_fetch_sub_explicit(&c->disposition[d], v->count[d], memory_order_relaxed);
-    tx_tally(&c->aborted, v->n);
-    tx_tally(&c->refused, v->n);
-    for (size_t i = 0; i < v->n; i++)
-        v->copy[i].disposition = code / 100 == 5 ? DISP_REJECT : DISP_THROTTLE;
-    write_journal(tx);
+    const struct verdict *v = &tx->verdict;
+    enum log_level level = v->count[DISP_HOLD] ? LOG_LEVEL_NOTICE : LOG_LEVEL_INFO;
+    if (!log_wants(level))
+        return;
     struct logline l;
     char id[ID_TEXT];
     id_print(tx->id, id);
-    log_begin(&l, v->count[DISP_HOLD] ? LOG_LEVEL_NOTICE : LOG_LEVEL_INFO, "tx", span_str(id));
-    log_str(&l, "event", code ? "refused downstream" : "lost downstream");
+    log_begin(&l, level, "tx", span_str(id));
+    log_str(&l, "event", tx->refused);
     log_num(&l, "code", code);
+    log_span(&l, "from", tx->envelope.reversepath);
+    if (v->n)
+        log_span(&l, "to", tx->envelope.recipients[0].address);
     log_num(&l, "rcpts", (long long)v->n);
     if (v->count[DISP_HOLD])
         log_num(&l, "taken-back", v->count[DISP_HOLD]);
     log_end(&l);
+}
+
+/* Where is my mail? With the client, who will come again, or was told. It is no part of a storm
+ * before it does: neither the incident nor the relay it came from are told of it. */
+void tx_account_refusal(struct tx *tx, int code)
+{
+    struct pipeline_counters *c = tx->pipeline->counters;
+    struct verdict *v = &tx->verdict;
+    enum disposition d = code / 100 == 5 ? DISP_REJECT : DISP_THROTTLE;
+    assert(!tx->accounted);
+    tx->accounted = true;
+    keep_count(tx);
+    tx_tally(&c->aborted, v->n);
+    tx_tally(&c->refused, v->n);
+    log_refusal(tx, code);
+    for (size_t i = 0; i < v->n; i++)
+        v->copy[i].disposition = v->copy[i].advised = d;
+    write_journal(tx);
 }

@@ -32,7 +32,7 @@ struct tx {
     struct fingerprinter *fingerprinter;
     struct body *body; /* NULL: nothing of this message can be held */
     bool indivisible;  /* all recipients or none are held */
-    bool kept;         /* the door needs the body, whatever becomes of the message */
+    bool kept;         /* the door hands it on itself: needs the body, tells what became of it */
     bool unjudged;     /* passes for all: bypass, no recipients, too much of it, a released copy */
     bool beyond;       /* more recipients or memory than is judged */
     bool released;     /* carries a good release token */
@@ -54,7 +54,8 @@ struct tx {
     void *arg;
     bool waiting; /* tx_judge has returned TX_WAIT */
     bool observed, judged, committed;
-    bool refused;        /* by downstream, after the verdict */
+    const char *refused; /* why the verdict did not come to pass; NULL: it did */
+    bool accounted;      /* what became of the message is written down */
     const char *failure; /* why holding failed; NULL: it did not */
 
     const char *tag;
@@ -82,9 +83,11 @@ void tx_give_up_put(struct tx *);
 void tx_place(struct tx *);
 /* What became of them is counted there. */
 void tx_incident_note(struct tx *);
-/* Writes down what became of the message: tag, balance, incident, journal, log. */
+/* The tag a message with copies to be tagged carries: fills tag. */
+void tx_make_tag(struct tx *);
+/* Writes down what became of the message, once: balance, incident, journal, log. */
 void tx_account(struct tx *);
-/* The verdict did not come to pass: downstream refused with this code (0: was lost). */
+/* The same, when the verdict did not come to pass; code as in tx_refused(). */
 void tx_account_refusal(struct tx *, int code);
 
 static inline const char *tx_rule_name(const struct tx *tx, const struct copy_verdict *c)

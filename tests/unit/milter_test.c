@@ -206,9 +206,9 @@ uint64_t tx_id(const struct tx *tx)
     abort();
 }
 
-void tx_refused(struct tx *tx, int code)
+void tx_refused(struct tx *tx, int code, const char *why)
 {
-    (void)tx, (void)code;
+    (void)tx, (void)code, (void)why;
     abort();
 }
 

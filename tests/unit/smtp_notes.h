@@ -178,8 +178,9 @@ const char *tx_reply(const struct tx *tx)
     return verdict.reply;
 }
 
-void tx_refused(struct tx *tx, int code)
+void tx_refused(struct tx *tx, int code, const char *why)
 {
+    (void)why;
     if (!tx->judged || tx->ended)
         abort();
     tx->ended = true;

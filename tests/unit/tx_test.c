@@ -1,0 +1,280 @@
+/*
+ * tx_test.c - what is written down about a message, with a real keeper, journal and incidents: the
+ * door says what became of it, and journal, balance, incident and hold queue tell one story.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <event2/thread.h>
+
+#include "tx.h"
+
+static const char rules[] =
+    "rule named { when recipient.address matches \"held-*\" do hold reason \"by name\" }\n"
+    "rule tagged { when recipient.address matches \"tag-*\" do tag reason \"t\" }\n"
+    "rule busy { when envelope.from == \"busy@x.example\" do throttle reason \"later\" }\n"
+    "rule never { when envelope.from == \"never@x.example\" do reject reason \"no\" }\n";
+
+static struct house {
+    char dir[64];
+    struct config *config;
+    struct pipeline pipeline;
+    struct pipeline_counters counters;
+    struct keys keys;
+    struct event_base *base;
+    struct mailbox *home;
+} house;
+
+static int64_t still(void)
+{
+    return 1795000000000; /* a Monday in November 2026 */
+}
+
+static int open_house(void **state)
+{
+    struct house *h = &house;
+    struct pipeline *p = &h->pipeline;
+    struct policy_error why;
+    char error[512];
+    (void)state;
+    *h = (struct house){.dir = "/tmp/tx_test.XXXXXX"};
+    clock_set(still);
+    log_open("stderr", LOG_NOTHING);
+    evthread_use_pthreads();
+    assert_non_null(mkdtemp(h->dir));
+    h->config = config_builtin();
+    policy_free(&h->config->policy);
+    h->config->policy = policy_load(span_str(rules), NULL, &why);
+    assert_non_null(h->config->policy);
+    h->base = event_base_new();
+    h->home = mailbox_new(h->base);
+    p->counters = &h->counters;
+    p->store = store_memory_open(&h->config->site, 16 << 20);
+    p->keeper = keeper_start(h->dir, error);
+    p->journal = journal_open(h->dir, 30 * INT64_C(86400000), error);
+    p->incidents = incidents_new(p->store, &h->config->site);
+    assert_non_null(p->keeper);
+    assert_non_null(p->journal);
+    return keys_open(&h->keys, h->config->site_key);
+}
+
+static int close_house(void **state)
+{
+    struct house *h = &house;
+    char command[96];
+    (void)state;
+    keeper_stop(&h->pipeline.keeper);
+    mailbox_free(&h->home);
+    event_base_free(h->base);
+    journal_close(&h->pipeline.journal);
+    incidents_free(&h->pipeline.incidents);
+    store_close(&h->pipeline.store);
+    keys_close(&h->keys);
+    config_drop(&h->config);
+    snprintf(command, sizeof command, "rm -r %.63s", h->dir);
+    clock_set(NULL);
+    return system(command);
+}
+
+/* ---- one message ---- */
+
+enum door { HANDS_ON, ANSWERS }; /* SMTP; milter */
+enum end { COMMITTED, REFUSED_451, REFUSED_554, LOST, ENDED };
+
+static void judged(void *arg, struct tx *tx)
+{
+    (void)tx;
+    *(bool *)arg = true;
+}
+
+static void transact(enum door door, enum mode mode, const char *from, const char *to, enum end end)
+{
+    struct house *h = &house;
+    bool done = false;
+    atomic_store(&h->pipeline.mode, mode);
+    struct tx *tx = tx_begin(&h->pipeline, h->config, &h->keys, h->home, "in");
+    if (door == HANDS_ON)
+        tx_keep(tx);
+    tx_reversepath(tx, span_str(from), span_str(""));
+    for (struct span rest = span_str(to); rest.n;) {
+        size_t n = span_find(rest, ' ');
+        assert_int_equal(tx_recipient(tx, span_head(rest, n), span_str("")), 0);
+        rest = span_from(rest, n + 1);
+    }
+    tx_raw(tx, span_str("From: x@x.example\r\nSubject: offer\r\n\r\nbuy this and that\r\n"));
+    if (tx_judge(tx, judged, &done) == TX_WAIT)
+        while (!done)
+            event_base_loop(h->base, EVLOOP_ONCE);
+    if (end == COMMITTED)
+        tx_commit(tx);
+    else if (end == REFUSED_451 || end == REFUSED_554)
+        tx_refused(tx, end == REFUSED_451 ? 451 : 554, "refused downstream");
+    else if (end == LOST)
+        tx_refused(tx, 0, "lost downstream");
+    tx_end(&tx);
+}
+
+/* ---- what is told of it ---- */
+
+static char told[2048];
+
+static void tell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+static void tell(const char *fmt, ...)
+{
+    size_t n = strlen(told);
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(told + n, sizeof told - n, fmt, ap);
+    va_end(ap);
+}
+
+/* Newest first. */
+static int tell_row(void *arg, const struct journal_row *r)
+{
+    char old[sizeof told];
+    (void)arg;
+    strcpy(old, told);
+    told[0] = 0;
+    const char *did = disposition_name(r->disposition), *advised = disposition_name(r->advised);
+    tell("%.*s %s%s%s [%.*s], %s", SPAN_ARG(r->rcpt), did, did == advised ? "" : " advised ",
+         did == advised ? "" : advised, SPAN_ARG(r->rule), old);
+    return 0;
+}
+
+static void wait_for_the_keeper(void)
+{
+    struct keeper_figures f;
+    do {
+        usleep(1000);
+        event_base_loop(house.base, EVLOOP_NONBLOCK);
+        keeper_figures(house.pipeline.keeper, &f);
+    } while (f.waiting);
+    event_base_loop(house.base, EVLOOP_NONBLOCK);
+}
+
+static void tell_all(void)
+{
+    const struct pipeline_counters *c = &house.counters;
+    static const char *const names[DISP_COUNT] = {"passed", "tagged", "throttled", "held",
+                                                  "rejected"};
+    struct hold_figures f;
+    char error[512];
+    uint64_t out = c->aborted, advised = 0;
+    told[0] = 0;
+    journal_flush(house.pipeline.journal, clock_now());
+    assert_int_equal(journal_each(house.dir, &(struct journal_filter){0}, tell_row, NULL), 0);
+    tell("received %d", (int)c->received);
+    for (int d = 0; d < DISP_COUNT; d++) {
+        if (c->disposition[d])
+            tell(" %s %d", names[d], (int)c->disposition[d]);
+        out += c->disposition[d];
+        advised += c->advised[d];
+    }
+    if (c->aborted)
+        tell(" aborted %d refused %d", (int)c->aborted, (int)c->refused);
+    assert_int_equal(out, c->received);
+    assert_int_equal(advised, c->received - c->aborted);
+    wait_for_the_keeper();
+    struct hold *view = hold_open(house.dir, false, NULL, error);
+    assert_int_equal(hold_figures(view, NULL, &f), 0);
+    hold_close(&view);
+    tell(", queue %d", (int)f.copies[COPY_HELD]);
+    json_t *list = incidents_list(house.pipeline.incidents, clock_now()), *i;
+    size_t at;
+    json_array_foreach(list, at, i) tell(", storm passed %d deferred %d held %d",
+                                         (int)json_integer_value(json_object_get(i, "passed")),
+                                         (int)json_integer_value(json_object_get(i, "deferred")),
+                                         (int)json_integer_value(json_object_get(i, "held")));
+    json_decref(list);
+}
+
+#define A "a@b.example"
+#define H "held-a@b.example"
+
+static const struct {
+    const char *name;
+    enum door door;
+    enum mode mode;
+    const char *from, *to;
+    enum end end;
+    const char *told;
+} cases[] = {
+    {"it was taken", HANDS_ON, MODE_ENFORCE, "x@x.example", A, COMMITTED,
+     A " pass [], received 1 passed 1, queue 0"},
+    {"it was taken for one and held for the other", HANDS_ON, MODE_ENFORCE, "x@x.example", A " " H,
+     COMMITTED,
+     A " pass [], " H " hold [named], received 2 passed 1 held 1, queue 1, "
+       "storm passed 1 deferred 0 held 1"},
+    {"refused for now", HANDS_ON, MODE_ENFORCE, "x@x.example", A, REFUSED_451,
+     A " throttle [refused downstream], received 1 aborted 1 refused 1, queue 0"},
+    {"refused for ever", HANDS_ON, MODE_ENFORCE, "x@x.example", A, REFUSED_554,
+     A " reject [refused downstream], received 1 aborted 1 refused 1, queue 0"},
+    {"lost", HANDS_ON, MODE_ENFORCE, "x@x.example", A, LOST,
+     A " throttle [lost downstream], received 1 aborted 1 refused 1, queue 0"},
+    {"refused after one copy was held: it is taken back", HANDS_ON, MODE_ENFORCE, "x@x.example",
+     A " " H, REFUSED_451,
+     A " throttle [refused downstream], " H " throttle [refused downstream], "
+       "received 2 aborted 2 refused 2, queue 0"},
+    {"the same, for ever", HANDS_ON, MODE_ENFORCE, "x@x.example", A " " H, REFUSED_554,
+     A " reject [refused downstream], " H " reject [refused downstream], "
+       "received 2 aborted 2 refused 2, queue 0"},
+    {"refused what monitor would have held", HANDS_ON, MODE_MONITOR, "x@x.example", H, REFUSED_451,
+     H " throttle [refused downstream], received 1 aborted 1 refused 1, queue 0"},
+    {"refused in bypass", HANDS_ON, MODE_BYPASS, "x@x.example", A, REFUSED_554,
+     A " reject [refused downstream], received 1 aborted 1 refused 1, queue 0"},
+    {"taken, with a tag", HANDS_ON, MODE_ENFORCE, "x@x.example", "tag-a@b.example", COMMITTED,
+     "tag-a@b.example tag [tagged], received 1 tagged 1, queue 0"},
+    {"a rule makes it wait", HANDS_ON, MODE_ENFORCE, "busy@x.example", A, ENDED,
+     A " throttle [busy], received 1 throttled 1, queue 0"},
+    {"a rule refuses it", HANDS_ON, MODE_ENFORCE, "never@x.example", A, ENDED,
+     A " reject [never], received 1 rejected 1, queue 0"},
+    {"a milter's verdict is what became of it", ANSWERS, MODE_ENFORCE, "x@x.example", A " " H,
+     COMMITTED,
+     A " pass [], " H " hold [named], received 2 passed 1 held 1, queue 1, "
+       "storm passed 1 deferred 0 held 1"},
+    {"also when the MTA is gone before the reply", ANSWERS, MODE_ENFORCE, "x@x.example", A, ENDED,
+     A " pass [], received 1 passed 1, queue 0"},
+};
+
+static void one_story_is_told(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        open_house(NULL);
+        transact(cases[i].door, cases[i].mode, cases[i].from, cases[i].to, cases[i].end);
+        tell_all();
+        if (strcmp(told, cases[i].told) != 0)
+            fail_msg("%s: %s, expected %s", cases[i].name, told, cases[i].told);
+        assert_int_equal(close_house(NULL), 0);
+    }
+}
+
+/* What was refused comes again: it is the first copy still, and counts once. */
+static void what_comes_again_counts_once(void **state)
+{
+    (void)state;
+    open_house(NULL);
+    transact(HANDS_ON, MODE_ENFORCE, "x@x.example", A " " H, REFUSED_451);
+    transact(HANDS_ON, MODE_ENFORCE, "x@x.example", A " " H, COMMITTED);
+    tell_all();
+    assert_string_equal(told, A " throttle [refused downstream], " H
+                                " throttle [refused downstream], " A " pass [], " H
+                                " hold [named], received 4 passed 1 held 1 aborted 2 refused 2, "
+                                "queue 1, storm passed 1 deferred 0 held 1");
+    assert_int_equal(close_house(NULL), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_story_is_told),
+        cmocka_unit_test(what_comes_again_counts_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
