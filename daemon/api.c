@@ -65,6 +65,25 @@ static bool page_limit(struct http_request *r, size_t *limit)
 
 /* ---- status ---- */
 
+static json_t *doors_json(const struct api *api)
+{
+    json_t *list = json_array();
+    struct rules *rules = api->pipeline->rules ? rulebook_take(api->pipeline->rules) : NULL;
+    for (size_t i = 0; i < api->config->nlisteners; i++) {
+        const struct listener *l = &api->config->listeners[i];
+        json_t *j = json_object();
+        set(j, "name", json_text_of(l->name));
+        set(j, "kind", json_string(l->kind == DOOR_MILTER ? "milter" : "smtp"));
+        set(j, "address", json_text_of(l->socket));
+        set(j, "mode",
+            json_string(
+                mode_name(rules ? rules_mode(rules, l->name) : pipeline_mode(api->pipeline))));
+        json_array_append_new(list, j);
+    }
+    rules_drop(&rules);
+    return list;
+}
+
 static json_t *mode_json(const struct api *api)
 {
     char text[600];
@@ -76,21 +95,8 @@ static json_t *mode_json(const struct api *api)
     set(j, "by", json_text_of(known ? text : NULL));
     known = hold_setting_get(api->view, "mode_reason", text, sizeof text) == 0;
     set(j, "reason", json_text_of(known ? text : NULL));
+    set(j, "listeners", doors_json(api));
     return j;
-}
-
-static json_t *doors_json(const struct api *api)
-{
-    json_t *list = json_array();
-    for (size_t i = 0; i < api->config->nlisteners; i++) {
-        const struct listener *l = &api->config->listeners[i];
-        json_t *j = json_object();
-        set(j, "name", json_text_of(l->name));
-        set(j, "kind", json_string(l->kind == DOOR_MILTER ? "milter" : "smtp"));
-        set(j, "address", json_text_of(l->socket));
-        json_array_append_new(list, j);
-    }
-    return list;
 }
 
 /* Mass balance: every recipient that came in went somewhere. */
@@ -744,6 +750,14 @@ struct asked {
     struct http_request *request;
 };
 
+static void mode_changed(struct pipeline *p, const struct change *c)
+{
+    if (c->only)
+        pipeline_set_door_mode(p, c->only, c->mode);
+    else
+        pipeline_set_mode(p, c->mode);
+}
+
 static void changed(struct change *c)
 {
     struct asked *asked = c->arg;
@@ -758,7 +772,7 @@ static void changed(struct change *c)
         return;
     }
     if (c->kind == CHANGE_MODE && !c->dry)
-        pipeline_set_mode(api->pipeline, c->mode);
+        mode_changed(api->pipeline, c);
     if (c->kind == CHANGE_RELEASE && c->changed && !c->dry)
         release_kick(api->release);
     json_t *j = json_object();
@@ -769,7 +783,9 @@ static void changed(struct change *c)
     if (c->left_out)
         set_num(j, "left_out", c->left_out);
     if (c->kind == CHANGE_MODE)
-        set(j, "mode", json_string(mode_name(c->mode)));
+        set(j, "mode", json_string(change_mode_name(c->mode)));
+    if (c->kind == CHANGE_MODE)
+        set(j, "only", json_text_of(c->only));
     http_reply(r, 200, j);
     change_free(&c);
 }
@@ -790,6 +806,14 @@ static void submit(struct api *api, struct http_request *r, struct change *c)
     change_submit(c, api->pipeline->keeper, api->home);
 }
 
+static bool is_listener(const struct config *config, const char *name)
+{
+    for (size_t i = 0; i < config->nlisteners; i++)
+        if (strcmp(config->listeners[i].name, name) == 0)
+            return true;
+    return false;
+}
+
 /* Refuses what cannot work now, though the request is well made. false: answered. */
 static bool feasible(struct api *api, struct http_request *r, const struct change *c)
 {
@@ -797,6 +821,10 @@ static bool feasible(struct api *api, struct http_request *r, const struct chang
         http_problem(r, 409,
                      "Nothing can be released: the configuration does not say where to. Set "
                      "release { to = \"127.0.0.1:25\" } and restart.");
+        return false;
+    }
+    if (c->only && (!api->pipeline->rules || !is_listener(api->config, c->only))) {
+        http_problem(r, 404, "There is no listener %.64s.", c->only);
         return false;
     }
     if (!c->storm)

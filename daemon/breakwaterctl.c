@@ -21,8 +21,9 @@ enum uses {
     USES_AFTER = 1 << 7,
     USES_ALL = 1 << 8,
     USES_ONE_EACH = 1 << 9,
-    USES_FROM = 1 << 10, /* --from, --since */
-    USES_PARTS = 1 << 11 /* --headers, --text, --message */
+    USES_FROM = 1 << 10,  /* --from, --since */
+    USES_PARTS = 1 << 11, /* --headers, --text, --message */
+    USES_ONLY = 1 << 12
 };
 
 /* ---- the table ---- */
@@ -63,8 +64,9 @@ static const struct command {
     {"explain", "ID | --rcpt A | --from A [--since 2h|DATE]",
      "where is my mail? ID: of a transaction, a copy, or the MTA's queue id", ctl_explain,
      USES_JSON | USES_RCPT | USES_FROM, 0, 1},
-    {"mode", "[monitor|enforce|bypass --reason TEXT]", "the mode in force, or change it", ctl_mode,
-     USES_JSON | USES_DRY, 0, 1},
+    {"mode", "[monitor|enforce|bypass|same --reason TEXT [--only LISTENER]]",
+     "the mode in force, or change it; same: a listener has the mode of all others", ctl_mode,
+     USES_JSON | USES_DRY | USES_ONLY, 0, 1},
     {"relays", "[--all] | said-fixed RELAY --reason TEXT | not-fixed RELAY --reason TEXT",
      "relays that misbehave or did; RELAY: host[address], or what of it names one only", ctl_relays,
      USES_JSON | USES_DRY | USES_ALL, 0, 2},
@@ -131,6 +133,7 @@ enum {
     OPT_HEADERS,
     OPT_TEXT,
     OPT_MESSAGE,
+    OPT_ONLY,
 };
 static const struct option options[] = {
     {"socket", required_argument, NULL, 's'},
@@ -154,6 +157,7 @@ static const struct option options[] = {
     {"headers", no_argument, NULL, OPT_HEADERS},
     {"text", no_argument, NULL, OPT_TEXT},
     {"message", no_argument, NULL, OPT_MESSAGE},
+    {"only", required_argument, NULL, OPT_ONLY},
     {NULL, 0, NULL, 0},
 };
 
@@ -188,6 +192,11 @@ static bool put_option(struct ctl *ctl, int o, unsigned *used)
         {OPT_TEXT, USES_PARTS, NULL, &ctl->text},
         {OPT_MESSAGE, USES_PARTS, NULL, &ctl->message},
     };
+    if (o == OPT_ONLY && ctl->nonly < CTL_ONLY) {
+        ctl->only[ctl->nonly++] = optarg;
+        *used |= USES_ONLY;
+        return true;
+    }
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         if (places[i].option != o)
             continue;

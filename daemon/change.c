@@ -9,7 +9,7 @@
 #include "log.h"
 #include "policy.h"
 
-enum { IDS_MAX = 4096, REASON_MAX = 500 };
+enum { IDS_MAX = 4096, REASON_MAX = 500, LISTENER_MAX = 255 };
 
 static const char *const names[CHANGE_KINDS] = {"release", "discard", "undo", "mode"};
 
@@ -32,6 +32,7 @@ void change_free(struct change **c)
     free((*c)->ids);
     free((*c)->storm);
     free((*c)->rcpt);
+    free((*c)->only);
     free(*c);
     *c = NULL;
 }
@@ -181,19 +182,35 @@ static int run_matching(struct hold *hold, struct change *c)
 
 /* ---- the mode ---- */
 
+const char *change_mode_name(enum mode mode)
+{
+    return mode == MODE_COUNT ? "same" : mode_name(mode);
+}
+
+/* The settings of all listeners are "mode", "mode_since" ...; of one, "mode.NAME" ... */
+static int set_mode_setting(struct hold *hold, const struct change *c, const char *name,
+                            const char *value)
+{
+    char full[LISTENER_MAX + 32];
+    snprintf(full, sizeof full, "%s%s%s", name, c->only ? "." : "", c->only ? c->only : "");
+    return hold_setting_set(hold, full, value);
+}
+
 static int run_mode(struct hold *hold, struct change *c)
 {
-    char before[32] = "unset", what[96], now[32];
-    if (hold_setting_get(hold, "mode", before, sizeof before) < 0)
-        snprintf(before, sizeof before, "unset");
-    snprintf(what, sizeof what, "mode %s -> %s", before, mode_name(c->mode));
+    char before[32] = "unset", what[LISTENER_MAX + 96], now[32], name[LISTENER_MAX + 32];
+    snprintf(name, sizeof name, "mode%s%s", c->only ? "." : "", c->only ? c->only : "");
+    if (hold_setting_get(hold, name, before, sizeof before) < 0)
+        snprintf(before, sizeof before, "%s", c->only ? "same" : "unset");
+    snprintf(what, sizeof what, "mode%s%s %s -> %s", c->only ? " listener=" : "",
+             c->only ? c->only : "", before, change_mode_name(c->mode));
     snprintf(now, sizeof now, "%lld", (long long)c->now);
     if (c->dry)
         return 1;
-    if (hold_setting_set(hold, "mode", mode_name(c->mode)) < 0 ||
-        hold_setting_set(hold, "mode_since", now) < 0 ||
-        hold_setting_set(hold, "mode_by", c->who) < 0 ||
-        hold_setting_set(hold, "mode_reason", c->why ? c->why : "") < 0)
+    if (set_mode_setting(hold, c, "mode", change_mode_name(c->mode)) < 0 ||
+        set_mode_setting(hold, c, "mode_since", now) < 0 ||
+        set_mode_setting(hold, c, "mode_by", c->who) < 0 ||
+        set_mode_setting(hold, c, "mode_reason", c->why ? c->why : "") < 0)
         return -1;
     return hold_audit(hold, c->now, c->who, what, c->why) < 0 ? -1 : 1;
 }
@@ -216,9 +233,10 @@ static void write_log(const struct change *c)
     log_begin(&l, LOG_LEVEL_NOTICE, "change", span_str(names[c->kind]));
     log_str(&l, "by", c->who);
     if (c->kind == CHANGE_MODE)
-        log_str(&l, "mode", mode_name(c->mode));
+        log_str(&l, "mode", change_mode_name(c->mode));
     else
         log_num(&l, "copies", c->changed);
+    log_str(&l, "listener", c->only);
     log_str(&l, "storm", c->storm);
     log_str(&l, "rcpt", c->rcpt);
     if (c->one_each)
@@ -332,7 +350,21 @@ static const char *read_all(struct change *c, const json_t *v)
 static const char *read_mode(struct change *c, const json_t *v)
 {
     const char *text = json_string_value(v);
-    return text && mode_find(text, &c->mode) ? NULL : "mode is one of monitor, enforce, bypass.";
+    if (text && strcmp(text, "same") == 0) {
+        c->mode = MODE_COUNT;
+        return NULL;
+    }
+    return text && mode_find(text, &c->mode) ? NULL
+                                             : "mode is one of monitor, enforce, bypass, same.";
+}
+
+static const char *read_only(struct change *c, const json_t *v)
+{
+    const char *text = json_string_value(v);
+    if (!text || !*text || strlen(text) > LISTENER_MAX)
+        return "only is the name of a listener.";
+    c->only = copy_str(text);
+    return NULL;
 }
 
 enum {
@@ -353,6 +385,7 @@ static const struct {
     {"one_per_recipient", FOR_RELEASE, read_one_each},
     {"all", FOR_RELEASE | FOR_DISCARD, read_all},
     {"mode", FOR_MODE, read_mode},
+    {"only", FOR_MODE, read_only},
     {"reason", FOR_ALL, read_reason},
     {"dry_run", FOR_ALL, read_dry},
 };
@@ -398,8 +431,10 @@ const char *change_read(struct change *c, json_t *body)
     bool reason = c->why && *c->why;
     if (c->kind == CHANGE_MODE)
         return !json_object_get(body, "mode") ? "Say which mode: monitor, enforce or bypass."
-               : reason                       ? NULL
-                                              : "A change of mode wants a reason.";
+               : c->mode == MODE_COUNT && !c->only
+                   ? "same is for one listener: the mode that all others have."
+               : reason ? NULL
+                        : "A change of mode wants a reason.";
     if (c->kind == CHANGE_DISCARD && !reason)
         return "Discarding wants a reason.";
     return scope_fault(c, body);

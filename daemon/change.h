@@ -33,7 +33,8 @@ struct change {
     bool one_each;       /* release: one copy for each recipient of the storm who got none */
     struct store *store; /* one_each: who got one already; may be NULL */
 
-    enum mode mode; /* CHANGE_MODE: the new one */
+    enum mode mode; /* CHANGE_MODE: the new one; MODE_COUNT with only: none of its own any more */
+    char *only;     /* CHANGE_MODE: of this listener only */
 
     /* result, when done runs */
     int changed;       /* copies (or 1 for the mode); -1: nothing was changed, the disk refused */
@@ -45,12 +46,16 @@ struct change {
 struct change *change_new(enum change_kind);
 void change_free(struct change **);
 /* Fills in what a request's body says: {"ids":[..]} or {"storm","one_per_recipient" or "all"} or
- * {"rcpt"}, {"mode"}, "reason", "dry_run". NULL: the change is complete; else a sentence about what
- * is wrong. A member that the kind does not know is wrong: a misspelt "dry_run" releases nothing.
+ * {"rcpt"}, {"mode", "only": a listener}, "reason", "dry_run". NULL: the change is complete; else a
+ * sentence about what is wrong. A member that the kind does not know is wrong: a misspelt "dry_run"
+ * releases nothing.
  */
 const char *change_read(struct change *, json_t *body) MUSTCHECK;
 /* An address as people give it: <> around it are no part of it. malloc'd; NULL stays NULL. */
 char *change_address(const char *text);
+
+/* The name of the mode to be: "same" for MODE_COUNT. */
+const char *change_mode_name(enum mode);
 
 void change_submit(struct change *, struct keeper *, struct mailbox *home);
 

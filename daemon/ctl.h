@@ -12,11 +12,15 @@
 
 enum ctl_exit { CTL_OK, CTL_REFUSED, CTL_USAGE, CTL_UNREACHABLE, CTL_PARTIAL };
 
+enum { CTL_ONLY = 32 };
+
 struct ctl {
     struct arena *arena;
     const char *socket, *conf;
     bool json, dry, yes, one_each, all, headers, text, message, colour;
     const char *reason, *storm, *rcpt, *sender, *state, *from, *after, *since, *limit;
+    const char *only[CTL_ONLY]; /* --only, in order */
+    size_t nonly;
     size_t nargs;
     char **args;
 };

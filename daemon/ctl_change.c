@@ -174,8 +174,13 @@ static int set_mode(const struct ctl *ctl, const char *mode)
                      print_text(ctl->arena, mode, 16));
         return CTL_USAGE;
     }
+    if (ctl->nonly > 1) {
+        ctl_complain("mode takes one --only LISTENER at a time");
+        return CTL_USAGE;
+    }
     json_t *body = json_object();
     set_text(body, "mode", mode);
+    set_text(body, "only", ctl->nonly ? ctl->only[0] : NULL);
     set_text(body, "reason", ctl->reason);
     set_yes(body, "dry_run", ctl->dry);
     ctl_target(&t, ctl->arena, "mode");
@@ -183,8 +188,11 @@ static int set_mode(const struct ctl *ctl, const char *mode)
     if (rc == CTL_OK && ctl->json)
         ctl_json(r.json);
     else if (rc == CTL_OK)
-        printf(ctl->dry ? "The mode would be %s; nothing was changed.\n" : "The mode is now %s.\n",
-               print_text(ctl->arena, mode, 16));
+        printf("The mode%s%s %s %s%s.\n", ctl->nonly ? " of listener " : "",
+               ctl->nonly ? print_text(ctl->arena, ctl->only[0], 64) : "",
+               ctl->dry ? "would be" : "is now",
+               strcmp(mode, "same") == 0 ? "that of all others" : print_text(ctl->arena, mode, 16),
+               ctl->dry ? "; nothing was changed" : "");
     ctl_reply_free(&r);
     json_decref(body);
     return rc;
@@ -192,5 +200,9 @@ static int set_mode(const struct ctl *ctl, const char *mode)
 
 int ctl_mode(const struct ctl *ctl)
 {
+    if (ctl->nonly && !ctl->nargs) {
+        ctl_complain("mode --only LISTENER wants the mode: monitor, enforce, bypass or same");
+        return CTL_USAGE;
+    }
     return ctl->nargs ? set_mode(ctl, ctl->args[0]) : ctl_mode_now(ctl);
 }

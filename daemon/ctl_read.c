@@ -39,6 +39,13 @@ static void print_mode(const struct ctl *ctl, const json_t *m)
         printf(" Since %s, by %s: %s", ctl_time(ctl, m, "since"), ctl_text(ctl, m, "by", 64),
                ctl_text(ctl, m, "reason", 200));
     putchar('\n');
+    const json_t *listeners = json_object_get(m, "listeners");
+    for (size_t i = 0; i < json_array_size(listeners); i++) {
+        const json_t *l = json_array_get(listeners, i);
+        if (strcmp(json_get_str(l, "mode"), mode) != 0)
+            printf("Listener %s has a mode of its own: %s.\n", ctl_text(ctl, l, "name", 64),
+                   print_paint(ctl->arena, ctl->colour, PAINT_BOLD, ctl_text(ctl, l, "mode", 16)));
+    }
 }
 
 static void print_safety(const struct ctl *ctl, const json_t *s)

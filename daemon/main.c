@@ -91,9 +91,21 @@ static void each_tick(void *arg)
                  : "the hold queue has room again");
 }
 
+/* Modes of listeners' own: settings "mode.NAME"; "same" is none. */
+static void own_modes(const struct config *config, struct hold *view, struct rules *rules)
+{
+    for (size_t i = 0; i < config->nlisteners; i++) {
+        enum mode mode;
+        char setting[300], name[32];
+        snprintf(setting, sizeof setting, "mode.%s", config->listeners[i].name);
+        if (hold_setting_get(view, setting, name, sizeof name) == 0 && mode_find(name, &mode))
+            rules_set_mode(rules, config->listeners[i].name, mode);
+    }
+}
+
 /* The mode lives in the hold database; unreadable means monitor, absent what the configuration
  * says. */
-static enum mode mode_in_force(const struct config *config)
+static enum mode mode_in_force(const struct config *config, struct rules *rules)
 {
     char error[512], name[32];
     bool damaged;
@@ -102,12 +114,11 @@ static enum mode mode_in_force(const struct config *config)
         log_say(LOG_LEVEL_ERROR, "%s; starting in monitor mode", error);
         return MODE_MONITOR;
     }
-    bool set = hold_setting_get(view, "mode", name, sizeof name) == 0;
+    enum mode mode = config->mode;
+    if (hold_setting_get(view, "mode", name, sizeof name) == 0 && !mode_find(name, &mode))
+        mode = MODE_MONITOR;
+    own_modes(config, view, rules);
     hold_close(&view);
-    enum mode mode = MODE_MONITOR;
-    if (!set)
-        return config->mode;
-    (void)mode_find(name, &mode);
     return mode;
 }
 
@@ -148,7 +159,7 @@ static void know_incidents(struct daemon *d, const struct config *c)
 static struct rules *first_rules(const struct config *config)
 {
     struct rules *rules = rules_copy(NULL);
-    rules->mode = mode_in_force(config);
+    rules->mode = mode_in_force(config, rules);
     rules->policy = policy_hold(config->policy);
     return rules;
 }

@@ -61,6 +61,16 @@ void pipeline_set_mode(struct pipeline *p, enum mode mode)
     rulebook_unlock(p->rules);
 }
 
+void pipeline_set_door_mode(struct pipeline *p, const char *listener, enum mode mode)
+{
+    rulebook_lock(p->rules);
+    struct rules *old = rulebook_take(p->rules), *fresh = rules_copy(old);
+    rules_set_mode(fresh, listener, mode);
+    rulebook_put(p->rules, fresh);
+    rules_drop(&old);
+    rulebook_unlock(p->rules);
+}
+
 static void begin_ruling(struct tx *tx)
 {
     const struct pipeline *p = tx->pipeline;

@@ -50,6 +50,8 @@ struct pipeline_counters {
 /* The mode of listeners without one of their own, as in force now; and to change it. Any thread. */
 enum mode pipeline_mode(const struct pipeline *);
 void pipeline_set_mode(struct pipeline *, enum mode);
+/* The same of one listener; MODE_COUNT: none of its own any more. Needs a rulebook. */
+void pipeline_set_door_mode(struct pipeline *, const char *listener, enum mode);
 
 struct tx; /* opaque: doors ask through functions */
 

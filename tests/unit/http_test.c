@@ -380,6 +380,12 @@ static void bodies(void **state)
         {"no mode", "mode", "{\"reason\":\"x\"}", 400},
         {"a mode there is none of", "mode", "{\"mode\":\"off\",\"reason\":\"x\"}", 400},
         {"a mode without a reason", "mode", "{\"mode\":\"enforce\"}", 400},
+        {"same for all", "mode", "{\"mode\":\"same\",\"reason\":\"x\"}", 400},
+        {"the mode of no name", "mode", "{\"mode\":\"enforce\",\"reason\":\"x\",\"only\":\"\"}",
+         400},
+        {"the mode of an unknown listener", "mode",
+         "{\"mode\":\"enforce\",\"reason\":\"x\",\"only\":\"nowhere\"}", 404},
+        {"a listener of copies", "undo", "{\"ids\":[\"0000000000000\"],\"only\":\"main\"}", 400},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char body[512] = "", request[1024];
