@@ -8,36 +8,39 @@
  * nowhere but at CRLF "." CRLF.
  */
 #include "dot.h"
+#include "block.h"
 
 enum { LINE, TEXT, CR, DOT, DOT_CR };
 
-/* Lines that need nothing, and how long they are. */
-struct run {
-    bool fresh; /* at the beginning of a line */
-    size_t line, longest;
-};
-
 /*
  * How much of `in` is the same read and written: up to a line that begins with a dot, or a CR or LF
- * that is bare or whose fellow is not here. Large pieces are what makes reading and writing cheap.
+ * that is bare or whose fellow is not here. fresh: at the beginning of a line, before and after.
+ * Large pieces are what makes reading and writing cheap. What is looked at beyond the plain part is
+ * a block at most, so that many bare CRs are no more work than as much text.
  */
-static size_t plain(struct run *run, struct span in)
+static size_t plain(bool *fresh, struct span in)
 {
-    size_t at = 0;
-    while (at < in.n && !(run->fresh && in.p[at] == '.')) {
-        struct span rest = span_from(in, at);
-        size_t lf = span_find(rest, '\n');
-        size_t text = span_find(span_head(rest, lf), '\r');
-        run->line += text;
-        run->fresh &= text == 0;
-        at += text;
-        if (lf == rest.n || text + 1 != lf)
+    uint8_t room[BLOCK];
+    uint64_t cr_before = 0, lf_before = *fresh; /* of the block before, its last byte */
+    size_t n = in.n;
+    for (size_t at = 0; at < in.n; at += BLOCK) {
+        const uint8_t *p = block_at(in, at, room, 'a');
+        uint64_t cr = block_equal(p, '\r'), lf = block_equal(p, '\n');
+        uint64_t due = cr << 1 | cr_before; /* where an LF has to be, and nowhere else */
+        uint64_t odd = (lf ^ due) | (block_equal(p, '.') & (lf << 1 | lf_before));
+        cr_before = cr >> (BLOCK - 1);
+        lf_before = lf >> (BLOCK - 1);
+        if (odd) {
+            unsigned first = (unsigned)__builtin_ctzll(odd);
+            cr_before = due >> first & 1;
+            n = at + first;
             break;
-        at += 2;
-        run->longest = run->line > run->longest ? run->line : run->longest;
-        *run = (struct run){.fresh = true, .longest = run->longest};
+        }
     }
-    return at;
+    n -= cr_before; /* it waits for its LF, or has none */
+    if (n)
+        *fresh = in.p[n - 1] == '\n';
+    return n;
 }
 
 static void give(dot_fn *fn, void *arg, struct span s)
@@ -50,8 +53,6 @@ static void end_line(struct dot_reader *r, bool bare, dot_fn *fn, void *arg)
 {
     give(fn, arg, SPAN("\r\n"));
     r->bare_lf += bare;
-    r->longest = r->line > r->longest ? r->line : r->longest;
-    r->line = 0;
     r->state = bare ? TEXT : LINE;
 }
 
@@ -59,7 +60,6 @@ static void bare_cr(struct dot_reader *r, dot_fn *fn, void *arg)
 {
     give(fn, arg, SPAN(" "));
     r->bare_cr++;
-    r->line++;
 }
 
 /* CR was read, maybe after the dot; returns whether c belongs to it. */
@@ -78,12 +78,10 @@ static bool after_cr(struct dot_reader *r, uint8_t c, dot_fn *fn, void *arg)
 
 static size_t read_plain(struct dot_reader *r, struct span in, dot_fn *fn, void *arg)
 {
-    struct run run = {r->state == LINE, r->line, r->longest};
-    size_t n = plain(&run, in);
+    bool fresh = r->state == LINE;
+    size_t n = plain(&fresh, in);
     give(fn, arg, span_head(in, n));
-    r->line = run.line;
-    r->longest = run.longest;
-    r->state = run.fresh ? LINE : TEXT;
+    r->state = fresh ? LINE : TEXT;
     return n;
 }
 
@@ -110,7 +108,6 @@ size_t dot_read(struct dot_reader *r, struct span in, dot_fn *fn, void *arg)
         if (at < in.n)
             at += read_odd(r, in.p[at], fn, arg);
     }
-    r->longest = r->line > r->longest ? r->line : r->longest;
     return at;
 }
 
@@ -120,10 +117,10 @@ void dot_write(struct dot_writer *w, struct span s, dot_fn *fn, void *arg)
 {
     while (s.n) {
         if (w->state != CR) {
-            struct run run = {.fresh = w->state == LINE};
-            size_t n = plain(&run, s);
+            bool fresh = w->state == LINE;
+            size_t n = plain(&fresh, s);
             give(fn, arg, span_head(s, n));
-            w->state = run.fresh ? LINE : TEXT;
+            w->state = fresh ? LINE : TEXT;
             s = span_from(s, n);
         }
         if (!s.n)

@@ -18,7 +18,6 @@ struct dot_reader {
     uint8_t state; /* zero: at the beginning of the data */
     bool done;
     uint64_t bare_lf, bare_cr; /* counted */
-    size_t line, longest;      /* bytes of the line being read, of the longest */
 };
 /* Reads from `in` until the data ends; gives what it means to fn, in order, whole message included
  * its last CRLF, without the dot. Returns how many bytes of `in` were used: what follows the end

@@ -1,6 +1,7 @@
 /* dot_test.c - what ends the data, what does not, and what is made of it; cut at every byte. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,6 +19,19 @@ static void take(void *arg, struct span s)
     struct text *t = arg;
     assert_true(t->n + s.n <= sizeof t->p);
     memcpy(t->p + t->n, s.p, s.n);
+    t->n += s.n;
+}
+
+/* Too much to be kept. */
+struct sum {
+    uint64_t n, sum;
+};
+
+static void add_up(void *arg, struct span s)
+{
+    struct sum *t = arg;
+    for (size_t i = 0; i < s.n; i++)
+        t->sum = t->sum * 31 + s.p[i];
     t->n += s.n;
 }
 
@@ -89,13 +103,50 @@ static void test_read(void **state)
             check(&readings[i], cut);
 }
 
-static void test_longest_line(void **state)
+/* Bytes that a run of many of them must not make dear, in one piece of a million. */
+static void test_many_odd(void **state)
 {
     (void)state;
-    struct dot_reader r = {0};
-    struct text t = {.n = 0};
-    dot_read(&r, SPAN("abc\r\n.defgh\r\nij"), take, &t);
-    assert_int_equal(r.longest, 5);
+    static const char *const odd[] = {"\r", "\n", "\r.", "\n.", "\r\n.a", "\r\n..", ".", "a\r"};
+    enum { MANY = 1000000 };
+    char *in = malloc(MANY);
+    assert_non_null(in);
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
+        struct dot_reader r = {0}, bytewise = {0};
+        struct dot_writer w = {0};
+        struct sum whole = {.sum = 1}, cut = {.sum = 1}, wire = {.sum = 1};
+        for (size_t k = 0; k < MANY; k++)
+            in[k] = odd[i][k % strlen(odd[i])];
+        assert_int_equal(dot_read(&r, span_of(in, MANY), add_up, &whole), MANY);
+        for (size_t k = 0; k < MANY; k++)
+            dot_read(&bytewise, span_of(in + k, 1), add_up, &cut);
+        assert_int_equal(whole.n, cut.n);
+        assert_int_equal(whole.sum, cut.sum);
+        dot_write(&w, span_of(in, MANY), add_up, &wire);
+        assert_true(wire.n >= MANY / 2);
+    }
+    free(in);
+}
+
+/* A line of every length before it: what is odd stands anywhere in what is looked at at once. */
+static void test_anywhere(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof readings / sizeof *readings; i++)
+        for (size_t before = 0; before < 150; before++) {
+            const struct reading *c = &readings[i];
+            char in[256];
+            struct text t = {.n = 0};
+            struct dot_reader r = {0};
+            memset(in, 'a', before);
+            memcpy(in + before, "\r\n", 2);
+            memcpy(in + before + 2, c->in, c->nin);
+            size_t used = dot_read(&r, span_of(in, before + 2 + c->nin), take, &t);
+            if (r.done != (c->used > 0) || (r.done && used != before + 2 + c->used) ||
+                t.n < before + 2 + c->nout || memcmp(t.p, in, before + 2) != 0 ||
+                memcmp(t.p + before + 2, c->out, c->nout) != 0)
+                fail_msg("%s, after %zu bytes: gives \"%.*s\"", c->name, before, (int)t.n, t.p);
+        }
 }
 
 struct writing {
@@ -127,6 +178,19 @@ static void test_write(void **state)
             if (t.n != strlen(writings[i].out) || memcmp(t.p, writings[i].out, t.n) != 0)
                 fail_msg("case %zu, cut at %zu: \"%.*s\"", i, cut, (int)t.n, t.p);
         }
+    for (size_t i = 0; i < sizeof writings / sizeof *writings; i++)
+        for (size_t before = 0; before < 150; before++) {
+            struct dot_writer w = {0};
+            struct text t = {.n = 0};
+            char in[256];
+            int n = snprintf(in, sizeof in, "%0*d\r\n%s", (int)before, 0, writings[i].in);
+            dot_write(&w, span_of(in, (size_t)n), take, &t);
+            dot_end(&w, take, &t);
+            size_t same = (size_t)n - strlen(writings[i].in);
+            if (t.n != same + strlen(writings[i].out) || memcmp(t.p, in, same) != 0 ||
+                memcmp(t.p + same, writings[i].out, t.n - same) != 0)
+                fail_msg("case %zu, after %zu bytes: \"%.*s\"", i, before, (int)t.n, t.p);
+        }
 }
 
 /* Whatever is read, written and read again is the same, and one message. */
@@ -157,9 +221,8 @@ static void test_round(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_read),
-        cmocka_unit_test(test_longest_line),
-        cmocka_unit_test(test_write),
+        cmocka_unit_test(test_read),     cmocka_unit_test(test_anywhere),
+        cmocka_unit_test(test_many_odd), cmocka_unit_test(test_write),
         cmocka_unit_test(test_round),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
