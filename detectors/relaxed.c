@@ -1,8 +1,9 @@
 /*
- * relaxed.c - most lines are in the relaxed form already: those are found a word at a time and
- * copied whole; the others go byte by byte.
+ * relaxed.c - most lines are in the relaxed form already: those are found a block at a time and
+ * hashed as they lie there, many lines at once; the others go byte by byte.
  */
 #include "relaxed.h"
+#include "block.h"
 
 void relaxed_begin(struct relaxed *r, const struct keys *k)
 {
@@ -59,25 +60,38 @@ static void byte_add(struct relaxed *r, uint8_t c)
     }
 }
 
-/* No control byte and no two blanks in a row? */
-static bool is_relaxed(struct span s)
+/*
+ * How many bytes at the beginning of s are in the relaxed form as they are: CR and LF only in line
+ * ends, no other control byte, no blank before a blank or a line end. s begins with a line.
+ */
+static size_t relaxed_part(struct span s)
 {
-    const uint64_t ones = UINT64_C(0x0101010101010101), high = ones << 7;
-    size_t at = 0;
-    for (; at + 9 <= s.n; at += 8) {
-        uint64_t w, next;
-        memcpy(&w, s.p + at, 8);
-        memcpy(&next, s.p + at + 1, 8);
-        uint64_t x = (w ^ ones * ' ') | (next ^ ones * ' ');
-        uint64_t control = (w - ones * ' ') & ~w & high;
-        uint64_t blanks = (x - ones) & ~x & high;
-        if (control | blanks)
-            return false;
+    uint8_t room[BLOCK];
+    uint64_t cr_before = 0, blank_before = 0; /* of the block before, its last byte */
+    for (size_t at = 0; at < s.n; at += BLOCK) {
+        const uint8_t *p = block_at(s, at, room, '\t');
+        uint64_t cr = block_equal(p, '\r'), lf = block_equal(p, '\n'), blank = block_equal(p, ' ');
+        uint64_t odd = (block_upto(p, ' ' - 1) & ~(cr | lf)) | (lf ^ (cr << 1 | cr_before)) |
+                       ((blank | cr) & (blank << 1 | blank_before));
+        if (odd)
+            return at + (unsigned)__builtin_ctzll(odd);
+        cr_before = cr >> (BLOCK - 1);
+        blank_before = blank >> (BLOCK - 1);
     }
-    for (uint8_t before = 0; at < s.n; before = s.p[at++])
-        if (s.p[at] < ' ' || (s.p[at] == ' ' && before == ' '))
-            return false;
-    return true;
+    return s.n;
+}
+
+/* Lines in the relaxed form. Those at the end that are empty count when something follows. */
+static void lines_add(struct relaxed *r, struct span s)
+{
+    uint64_t ends = 0;
+    for (; s.n && s.p[s.n - 1] == '\n'; s.n -= 2)
+        ends++;
+    if (s.n) {
+        settle(r);
+        out_add(r, s.p, s.n);
+    }
+    r->ends += ends;
 }
 
 /* A whole line without its end. */
@@ -87,20 +101,19 @@ static void line_add(struct relaxed *r, struct span s)
         s.n--;
     if (s.n) {
         settle(r);
-        if (is_relaxed(s))
-            out_add(r, s.p, s.n);
-        else
-            for (size_t i = 0; i < s.n;) {
-                uint8_t piece[64];
-                size_t n = 0;
-                for (; n < sizeof piece && i < s.n; i++) {
-                    bool blank = s.p[i] == ' ' || s.p[i] == '\t';
-                    bool again = i > 0 && (s.p[i - 1] == ' ' || s.p[i - 1] == '\t');
-                    piece[n] = blank ? ' ' : s.p[i];
-                    n += !(blank && again);
-                }
-                out_add(r, piece, n);
+        size_t i = relaxed_part(s); /* all of it, when only the line end is another */
+        out_add(r, s.p, i);
+        while (i < s.n) {
+            uint8_t piece[64];
+            size_t n = 0;
+            for (; n < sizeof piece && i < s.n; i++) {
+                bool blank = s.p[i] == ' ' || s.p[i] == '\t';
+                bool again = i > 0 && (s.p[i - 1] == ' ' || s.p[i - 1] == '\t');
+                piece[n] = blank ? ' ' : s.p[i];
+                n += !(blank && again);
             }
+            out_add(r, piece, n);
+        }
     }
     r->ends++;
 }
@@ -108,6 +121,13 @@ static void line_add(struct relaxed *r, struct span s)
 void relaxed_add(struct relaxed *r, struct span s)
 {
     while (s.n) {
+        struct span lines = span_head(s, r->middle ? 0 : relaxed_part(s));
+        while (lines.n && lines.p[lines.n - 1] != '\n')
+            lines.n--;
+        lines_add(r, lines);
+        s = span_from(s, lines.n);
+        if (s.n == 0)
+            return;
         size_t end = span_find(s, '\n');
         struct span line = span_head(s, end);
         if (line.n && line.p[line.n - 1] == '\r')
