@@ -8,12 +8,7 @@
 
 #include <cmocka.h>
 
-#include "smtp_peer.h"
-
-#include "smtp_notes.h"
-
-static struct world world;
-static struct client client;
+#include "smtp_stage.h"
 
 static int setup(void **state)
 {
@@ -31,27 +26,6 @@ static int teardown(void **state)
     return 0;
 }
 
-static int fresh(void **state)
-{
-    (void)state;
-    if (client.worker && client.fd >= 0)
-        client_close(&client); /* the test before has failed */
-    living = 0;
-    memset(&verdict, 0, sizeof verdict);
-    mta_fresh(&world.mta);
-    nstory = 0;
-    story[0] = 0;
-    judgements = commits = refusals = 0;
-    waiting = NULL;
-    return 0;
-}
-
-static int nothing_left(void **state)
-{
-    (void)state;
-    return living == 0 && world.worker.sessions == 0 ? 0 : -1;
-}
-
 #define OPEN                                                                                       \
     "EHLO c.example\r\nMAIL FROM:<a@b.example> SIZE=10\r\nRCPT TO:<c@d.example>\r\n"               \
     "RCPT TO:<e@f.example>\r\nDATA\r\n"
@@ -63,14 +37,8 @@ static void begin(const char *listener)
     client_say(&client, OPEN);
 }
 
-static void codes_are(const char *expected)
-{
-    assert_string_equal(client_codes(&client), expected);
-}
-
 /* ---- what ends a message (A070 to A097) ---- */
 
-#define SAY(s) s, sizeof(s) - 1
 #define EVIL "MAIL FROM:<evil@x>\r\nRCPT TO:<v@w>\r\nDATA\r\nevil\r\n"
 #define EVIL_TEXT "MAIL FROM:<evil@x>\r\nRCPT TO:<v@w>\r\nDATA\r\nevil\r\n"
 
@@ -478,8 +446,6 @@ static void at_the_end_of_a_stop_what_is_not_through_is_taken_back(void **state)
         client_close(&client);
     }
 }
-
-#define DOOR(test) cmocka_unit_test_setup_teardown(test, fresh, nothing_left)
 
 int main(void)
 {

@@ -271,6 +271,7 @@ static inline void mta_fresh(struct mta *m)
     m->hangs_up_after = false;
     m->nheard = m->ntext = 0;
     m->heard[0] = m->text[0] = 0;
+    m->tls = NULL;
     m->connections = m->messages = 0;
 }
 

@@ -8,12 +8,7 @@
 
 #include <cmocka.h>
 
-#include "smtp_peer.h"
-
-#include "smtp_notes.h"
-
-static struct world world;
-static struct client client; /* one at a time */
+#include "smtp_stage.h"
 
 static int setup(void **state)
 {
@@ -30,27 +25,6 @@ static int teardown(void **state)
     (void)state;
     world_close(&world);
     return 0;
-}
-
-static int fresh(void **state)
-{
-    (void)state;
-    if (client.worker && client.fd >= 0)
-        client_close(&client); /* the test before has failed */
-    living = 0;
-    memset(&verdict, 0, sizeof verdict);
-    mta_fresh(&world.mta);
-    nstory = 0;
-    story[0] = 0;
-    judgements = commits = refusals = 0;
-    waiting = NULL;
-    return 0;
-}
-
-static int nothing_left(void **state)
-{
-    (void)state;
-    return living == 0 && world.worker.sessions == 0 ? 0 : -1;
 }
 
 #define E "EHLO c.example\r\n"
@@ -72,7 +46,6 @@ struct play {
     size_t n;
     const char *codes, *heard;
 };
-#define SAY(s) s, sizeof(s) - 1
 
 static const struct play plays[] = {
     {"A001 a NUL before the verb", BOTH, SAY("\0EHLO a\r\n"), "220 500", ""},
@@ -239,17 +212,6 @@ static void every_command(void **state)
 }
 
 /* ---- many and large ---- */
-
-static void open_client(const char *listener)
-{
-    client_open(&client, &world.worker, &world.mta, world_listener(&world, listener),
-                strcmp(listener, "up") == 0, NULL);
-}
-
-static void codes_are(const char *expected)
-{
-    assert_string_equal(client_codes(&client), expected);
-}
 
 static void say_times(const char *line, unsigned n)
 {
@@ -627,8 +589,6 @@ static void what_is_not_answered_behind_keeps_the_rest_waiting(void **state)
     mta_fresh(&world.mta);
     client_turn(&client);
 }
-
-#define DOOR(test) cmocka_unit_test_setup_teardown(test, fresh, nothing_left)
 
 int main(void)
 {

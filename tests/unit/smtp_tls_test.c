@@ -13,15 +13,11 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
-#include "smtp_peer.h"
-
-#include "smtp_notes.h"
+#include "smtp_stage.h"
 
 #include "outbound.h"
 
 static char dir[] = "/tmp/smtp_tls_test.XXXXXX";
-static struct world world;
-static struct client client;
 static struct tls *behind; /* the MTA's */
 static SSL_CTX *ours;      /* the client's */
 
@@ -109,38 +105,6 @@ static int teardown(void **state)
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         unlink(path(files[i]));
     return rmdir(dir);
-}
-
-static int fresh(void **state)
-{
-    (void)state;
-    if (client.worker && client.fd >= 0)
-        client_close(&client);
-    living = 0;
-    memset(&verdict, 0, sizeof verdict);
-    mta_fresh(&world.mta);
-    world.mta.tls = NULL;
-    nstory = 0;
-    story[0] = 0;
-    judgements = commits = refusals = 0;
-    waiting = NULL;
-    return 0;
-}
-
-static int nothing_left(void **state)
-{
-    (void)state;
-    return living == 0 && world.worker.sessions == 0 ? 0 : -1;
-}
-
-static void open_client(const char *listener)
-{
-    client_open(&client, &world.worker, &world.mta, world_listener(&world, listener), false, NULL);
-}
-
-static void codes_are(const char *expected)
-{
-    assert_string_equal(client_codes(&client), expected);
 }
 
 /* ---- a client that speaks TLS ---- */
@@ -469,7 +433,6 @@ static void a_reload_takes_a_new_certificate_and_keeps_the_old_if_it_is_bad(void
 
 /* ---- PROXY ---- */
 
-#define SAY(s) s, sizeof(s) - 1
 #define V2 "\r\n\r\n\0\r\nQUIT\n"
 
 static void proxy_headers(void **state)
@@ -550,8 +513,6 @@ static void the_mta_behind_gets_a_header(void **state)
     assert_non_null(strstr(world.mta.heard, "^PROXY TCP4 127.0.0.1 127.0.0.1 "));
     client_close(&client);
 }
-
-#define DOOR(test) cmocka_unit_test_setup_teardown(test, fresh, nothing_left)
 
 int main(void)
 {
