@@ -494,13 +494,15 @@ static void judged_later(void *arg, struct tx *tx)
     leave(s);
 }
 
+static const char too_large[] = "552 5.3.4 the message is larger than is taken here";
+
 static void end_data(struct session *s)
 {
     const struct dot_reader *dots = &s->now->dots;
     const char *no = NULL;
     s->owed++;
     if (s->stage == STAGE_DISCARD)
-        no = "552 5.3.4 the message is larger than is taken here";
+        no = too_large;
     else if (s->door->listener->refuse_bare && (dots->bare_cr || dots->bare_lf))
         no = "550 5.6.11 the message holds CR or LF outside of a line end";
     if (no) {
@@ -530,6 +532,8 @@ static void read_data(struct session *s)
         hand_on(&g);
     if (dots->done)
         end_data(s);
+    else if (s->stage == STAGE_DISCARD && s->now->received / 2 > s->offer.size_max)
+        smtp_close(s, too_large); /* its end may never come */
 }
 
 /* ---- the client's side: lines ---- */
@@ -643,6 +647,10 @@ static void too_slow(struct session *s)
     uint64_t due = (uint64_t)s->door->config->smtp_min_rate * (LOOK_MS / 1000);
     if (s->now->received - s->now->looked < due) {
         smtp_close(s, "421 4.4.2 the data comes too slowly");
+        return;
+    }
+    if (s->stage == STAGE_DISCARD && clock_mono() - s->began > s->door->config->smtp_session) {
+        smtp_close(s, too_large);
         return;
     }
     s->now->looked = s->now->received;

@@ -44,6 +44,7 @@ struct mta {
     const char *offers; /* EHLO keywords, one a line: "PIPELINING\nSIZE 1000\n" */
     struct line_of_play play[8];
     bool hangs_up_after; /* closes after it has said a 421 */
+    bool deaf;           /* reads nothing after its 354 */
     struct tls *tls;
     unsigned connections;
     unsigned long activity;
@@ -170,6 +171,8 @@ static inline bool mta_command(struct mta_session *s, const char *line)
     }
     if (s->data)
         s->mta->ntext = 0;
+    if (s->data && s->mta->deaf)
+        bufferevent_disable(s->bev, EV_READ);
     return true;
 }
 
@@ -268,7 +271,7 @@ static inline void mta_fresh(struct mta *m)
         mta_end(m->sessions);
     memset(m->play, 0, sizeof m->play);
     m->offers = NULL;
-    m->hangs_up_after = false;
+    m->hangs_up_after = m->deaf = false;
     m->nheard = m->ntext = 0;
     m->heard[0] = m->text[0] = 0;
     m->tls = NULL;

@@ -538,44 +538,6 @@ static void at_the_end_of_a_stop_all_end(void **state)
     client_close(&client);
 }
 
-/* ---- time ---- */
-
-/* Waits until the door has closed; a minute is the end of the test. */
-static void wait_closed(void)
-{
-    for (int i = 0; i < 6000 && !client.closed; i++) {
-        usleep(10000);
-        client_turn(&client);
-    }
-    assert_true(client.closed);
-}
-
-static void who_says_nothing_is_sent_away(void **state)
-{
-    (void)state;
-    int64_t idle = world.config->smtp_idle;
-    world.config->smtp_idle = 50;
-    open_client("in");
-    client_say(&client, M);
-    wait_closed();
-    codes_are("220 250 250 421 x");
-    world.config->smtp_idle = idle;
-    client_close(&client);
-}
-
-static void a_session_does_not_last_for_ever(void **state)
-{
-    (void)state;
-    int64_t session = world.config->smtp_session;
-    world.config->smtp_session = 50;
-    open_client("in");
-    client_say(&client, E);
-    wait_closed();
-    codes_are("220 250 421 x");
-    world.config->smtp_session = session;
-    client_close(&client);
-}
-
 static void what_is_not_answered_behind_keeps_the_rest_waiting(void **state)
 {
     (void)state;
@@ -615,8 +577,6 @@ int main(void)
         DOOR(at_a_stop_who_is_between_messages_is_told),
         DOOR(at_a_stop_a_message_under_way_is_finished),
         DOOR(at_the_end_of_a_stop_all_end),
-        DOOR(who_says_nothing_is_sent_away),
-        DOOR(a_session_does_not_last_for_ever),
         DOOR(what_is_not_answered_behind_keeps_the_rest_waiting),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
