@@ -135,3 +135,10 @@ int64_t clock_mono(void)
 {
     return ms_of(CLOCK_MONOTONIC);
 }
+
+int64_t clock_micros(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}

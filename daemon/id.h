@@ -26,6 +26,7 @@ void hex_print(struct span, char *out);
 int64_t clock_now(void);
 void clock_set(int64_t (*fn)(void)); /* NULL: the real one */
 int64_t clock_mono(void);            /* monotonic ms, for deadlines */
+int64_t clock_micros(void);          /* monotonic us, for figures */
 
 /* ms, not negative, as libevent wants them. */
 static inline struct timeval clock_timeval(int64_t ms)
