@@ -1,10 +1,22 @@
 /*
- * guard.h - what the guard looks at. Types only, so far as others need them.
+ * guard.h - watches whether we hurt the mail we are to protect, and says how far to step back: a
+ * pure state machine, asked once a second.
+ *
+ *   enforce --a trigger--> monitor --still so, and monitor is no cure--> bypass
+ *
+ *   connections of the SMTP doors, while it is half as bad as a trigger or worse:
+ *   limit -50-> ... -50 every 5 minutes-> 200 --still so after 20 minutes--> 100 --10 more-->
+ * bypass
+ *     ^------------------- better: +50 every 5 minutes ------------------------------------/
+ *
+ * Criteria and numbers of incident 001 (PlusNet's trials of 2007). Invariant: it never steps up;
+ * that is for a person to do, who gives a reason. What was wrong when they did counts anew only
+ * after it has been good, or after the window it is measured in.
  */
 #ifndef GUARD_H
 #define GUARD_H
 
-#include <stdint.h>
+#include "breakwater.h"
 
 /* What the guard looks at, once a second. Counts are of the window named. */
 struct guard_reading {
@@ -17,11 +29,101 @@ struct guard_reading {
     uint64_t downstream_1h, downstream_errors_1h;   /* the hour before these 10 minutes */
     uint64_t held;                                  /* copies in the hold queue now */
     int64_t held_growth_5m; /* not explained by confirmed incidents, in 5 minutes */
-    uint64_t
-        harmful_10m; /* holds that are not harmless (DESIGN.md 5), rules of ours and operators' */
+    uint64_t harmful_10m;   /* holds that are not harmless (DESIGN.md 5), rules of ours and
+                               operators' */
     uint64_t replyall_10m, pingpong_10m; /* holds of new mail by these; under caps of their own */
     int64_t unaccounted; /* mass balance: recipients that got lost between door and verdict; 0: good
                             (in-flight ones are left out) */
+    /* The last minute alone: whether a step back was a cure shows here first. */
+    double added_avg_1m; /* ms; of messages_1m */
+    double own_p99_10s;  /* as own_p99_1m, of the last 10 seconds; 0: no mail */
+    uint64_t downstream_1m, downstream_errors_1m;
 };
+
+enum guard_cause {
+    GUARD_NONE,
+    GUARD_LATENCY,    /* ms added to mail */
+    GUARD_QUEUE,      /* the hold queue, and how it grows */
+    GUARD_HOLDS,      /* holds that are not harmless */
+    GUARD_REPLYALL,   /* holds by the rules against reply-all storms */
+    GUARD_PINGPONG,   /* holds by those against ping-pong */
+    GUARD_REFUSALS,   /* 4xx and 5xx of ours */
+    GUARD_DOWNSTREAM, /* errors of the MTAs behind */
+    GUARD_BALANCE,    /* messages without a verdict */
+    GUARD_OWN,        /* ms until our own reply */
+    GUARD_FLOOR,      /* few connections have not helped */
+    GUARD_CAUSES      /* must be last */
+};
+/* "latency", "queue", "holds" ... */
+const char *guard_cause_name(enum guard_cause);
+
+/* 0 switches what it limits off. */
+struct guard_limits {
+    double added;                /* ms, average of 10 minutes */
+    uint64_t queue, growth;      /* copies held, and their growth in 5 minutes: both */
+    uint64_t holds;              /* in 10 minutes */
+    double hold_share;           /* of the mail of 10 minutes, beyond the first 10 */
+    uint64_t replyall, pingpong; /* in 10 minutes */
+    double refused_share;        /* of the mail of 10 minutes */
+    double downstream_factor;    /* times the errors of the hour before ... */
+    double downstream_share;     /* ... and at least this share of the replies */
+    uint64_t least;              /* refusals, or errors, before their shares count */
+    double own;                  /* ms, for a minute */
+    unsigned connections;        /* of the SMTP doors as configured; 0: nothing to govern */
+};
+extern const struct guard_limits guard_defaults;
+/* Holds that are not harmless which 10 minutes may see; UINT64_MAX: any number. */
+uint64_t guard_holds_allowed(const struct guard_limits *, uint64_t messages_10m);
+
+/* How things stand between two steps. Zero is the beginning. */
+struct guard_watch {
+    int64_t since;   /* over its limit without a break since then; 0: it is not */
+    int64_t unarmed; /* a person knows of it: does not count until then, or until it is good; 0:
+                        counts */
+    int64_t alarmed[MODE_COUNT]; /* last alarm about stepping back to a mode; 0: none */
+};
+struct guard {
+    enum mode mode;  /* as of the last step: the highest of any door */
+    bool begun;      /* there was one */
+    int64_t lowered; /* when we last stepped back, and nobody has stepped up since; 0: not */
+    int64_t known;   /* the balance a person has seen */
+    struct guard_watch cause[GUARD_CAUSES];
+
+    unsigned connections; /* in force; 0: as configured */
+    int64_t stepped;      /* when they last changed */
+    int64_t pressed;      /* bad enough for fewer connections since; 0: it is not */
+    int64_t floored;      /* at the floor, and pressed, since; 0: not */
+    bool last;            /* at the last step before bypass */
+};
+
+/* What is to be done now. */
+struct guard_action {
+    enum mode lower;        /* no door may have a higher mode than this; MODE_COUNT: as they are */
+    enum guard_cause cause; /* why; GUARD_NONE: nothing but connections */
+    bool alarm;             /* somebody should know */
+    char reason[240];       /* a sentence with its numbers; "": none */
+    bool govern;            /* connections has changed */
+    unsigned connections;   /* 0: as configured */
+    char pressure[160];     /* why connections change, as a sentence */
+};
+/* now: ms, monotonic, > 0. mode: the highest that is in force; higher than we left it: a person has
+ * stepped up. in_use: connections open now. */
+void guard_step(struct guard *, const struct guard_limits *, const struct guard_reading *,
+                enum mode mode, unsigned in_use, int64_t now, struct guard_action *);
+/* The mail path has used up what it may hold, between two steps; the same as a trigger. */
+void guard_trip(struct guard *, enum guard_cause, uint64_t value, uint64_t limit, int64_t now,
+                struct guard_action *);
+
+/* One line of "how near is it?", for people: present value and limit of a cause as text. */
+struct guard_figure {
+    enum guard_cause cause;
+    double value, limit; /* of what its name says; limit 0: switched off */
+    bool bad;            /* over the limit */
+    const char *what;    /* "added to a message, average of 10 minutes" */
+    const char *unit;    /* "ms", "copies", "%" ... */
+};
+/* Fills one for each cause that is measured, GUARD_LATENCY to GUARD_OWN. How many. */
+size_t guard_figures(const struct guard_limits *, const struct guard_reading *,
+                     struct guard_figure out[GUARD_CAUSES]);
 
 #endif

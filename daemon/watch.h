@@ -1,0 +1,72 @@
+/*
+ * watch.h - the guard at work: what the mail path may still hold, and once a second in the main
+ * thread a look at the figures, a step of the guard (policy/guard.h) and what follows from it.
+ *
+ *   figures -> guard_step -> lower modes in the rulebook at once
+ *                            the same as a keeper job: mode, audit row, the trip (durable)
+ *                            alarm
+ *                            limit of connections of the SMTP doors
+ *
+ *   a hold that is not harmless takes from a budget first (watch_may_hold): an atomic counter, so
+ *   that a rule that begins to hold everybody's mail is stopped between two looks
+ *
+ * Invariant: within any 10 minutes the mail path holds no more of a kind than the guard allows, and
+ * after it was stopped nothing more until a person steps up.
+ */
+#ifndef WATCH_H
+#define WATCH_H
+
+#include "config.h"
+#include "guard.h"
+#include "json.h"
+#include "keeper.h"
+#include "rules.h"
+
+struct watch;
+
+/* What it works with; borrowed, members may be NULL. */
+struct watch_hands {
+    struct rulebook *rules;
+    struct keeper *keeper;
+    void *arg;
+    /* so many connections of SMTP doors from now on; 0: as configured */
+    void (*govern)(void *arg, unsigned connections);
+    unsigned (*in_use)(void *arg); /* connections open now */
+    void (*alarm)(void *arg, const char *subject, const char *text, enum guard_cause,
+                  enum mode lowered_to);
+};
+
+/* view: the hold database, which remembers trips; NULL: none, or unreadable. */
+struct watch *watch_new(const struct config *, const struct watch_hands *, struct hold *view);
+/* After the keeper has stopped. */
+void watch_free(struct watch **);
+/* Limits of a new configuration. */
+void watch_reload(struct watch *, const struct config *);
+
+/* Holds of new mail the guard counts, by what holds them. */
+enum watch_kind {
+    WATCH_RULES, /* any rule, the operator's or ours */
+    WATCH_REPLYALL,
+    WATCH_PINGPONG,
+    WATCH_KINDS /* must be last */
+};
+/* May n copies that are not harmless be held? false: none of them, the guard has stopped it; the
+ * modes have been lowered. Any thread; never waits. watch NULL: yes. */
+bool watch_may_hold(struct watch *, enum watch_kind, unsigned n);
+
+/* Main thread, once a second: now is the wall clock's, mono the monotonic one's. */
+void watch_tick(struct watch *, const struct guard_reading *, int64_t now, int64_t mono);
+
+/* {"state":"watching"|"tripped","trip":{..}|null,"trips":[..],"triggers":[..],"connections":{..}};
+ * any thread; a new reference. */
+json_t *watch_document(struct watch *);
+/* For metrics. */
+struct watch_figures {
+    uint64_t trips[GUARD_CAUSES]; /* since the start */
+    uint64_t stopped;             /* copies that passed because nothing more may be held */
+    unsigned connections;         /* in force; 0: as configured */
+    bool tripped;
+};
+void watch_figures(struct watch *, struct watch_figures *);
+
+#endif
