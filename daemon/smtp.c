@@ -263,9 +263,12 @@ static void replied(struct session *s, int code, struct span text)
     struct turn t = take_turn(s);
     if (t.kind != TURN_SILENT)
         smtp_reply(s, text);
-    if (t.kind == TURN_MAIL && code / 100 != 2)
+    if (t.kind == TURN_RCPT && code / 100 != 2)
+        s->turned++;
+    if (t.kind == TURN_MAIL && code / 100 != 2) {
+        s->idled++;
         smtp_end(s);
-    else if (t.kind == TURN_MAIL)
+    } else if (t.kind == TURN_MAIL)
         s->now->open = true;
     else if (t.kind == TURN_RCPT && code / 100 == 2 && s->now && s->now->open)
         recipient_accepted(s, &t);

@@ -9,7 +9,7 @@
 
 #include "smtp_own.h"
 
-enum { IDLE_COMMANDS = 100 }; /* NOOP, RSET, VRFY, EHLO between two messages */
+enum { IDLE_COMMANDS = 100 }; /* NOOP, RSET, VRFY, HELP, DATA in vain ... between two messages */
 
 static void local(struct session *s, const char *text)
 {
@@ -34,6 +34,19 @@ static bool idles(struct session *s)
         return false;
     smtp_close(s, "421 4.7.0 too many commands and no message; please connect again");
     return true;
+}
+
+/* Too many recipients that were turned away: nobody has so many by mistake. Fewer are none of our
+ * business, for the server behind counts them too. */
+static bool turned_away(const struct session *s)
+{
+    return s->turned >= TURNED_TIMES * s->door->config->smtp_recipients && !s->upstream;
+}
+
+static void turn_away(struct session *s, const char *text)
+{
+    s->turned++;
+    local(s, text);
 }
 
 static void keep_name(char out[NAME_MAX_BYTES + 1], struct span name)
@@ -229,7 +242,11 @@ static void mail(struct session *s, const struct smtp_command *c)
 {
     const struct config *config = s->door->config;
     if (s->tx) {
-        local(s, "503 5.5.1 a message is under way already");
+        junk(s, "503 5.5.1 a message is under way already");
+        return;
+    }
+    if (s->idled > IDLE_COMMANDS && !s->upstream) { /* it was refused so often */
+        (void)idles(s);
         return;
     }
     if (s->messages >= config->smtp_messages || clock_mono() - s->began > config->smtp_session) {
@@ -254,10 +271,12 @@ static void mail(struct session *s, const struct smtp_command *c)
 
 static void rcpt(struct session *s, const struct smtp_command *c)
 {
-    if (!s->tx)
-        local(s, "503 5.5.1 MAIL comes first");
+    if (turned_away(s))
+        smtp_close(s, "421 4.7.0 too many recipients were refused; please connect again");
+    else if (!s->tx) /* many of them may have been said at once after a MAIL that is refused */
+        turn_away(s, "503 5.5.1 MAIL comes first");
     else if (s->now->asked >= s->door->config->smtp_recipients)
-        local(s, "452 4.5.3 too many recipients; please send the rest in another message");
+        turn_away(s, "452 4.5.3 too many recipients; please send the rest in another message");
     else if (!smtp_down_alive(s))
         local(s, "451 4.4.2 the mail server behind was lost; please try again later");
     else {
@@ -282,6 +301,8 @@ static void data(struct session *s)
         smtp_close(s, no ? no : "554 5.5.0 data came before it was asked for");
         return;
     }
+    if (no && idles(s))
+        return;
     if (no) {
         s->baffled = true;
         local(s, no);
@@ -312,7 +333,7 @@ static void starttls(struct session *s)
         return;
     }
     if (s->tx) {
-        local(s, "503 5.5.1 not in the middle of a message");
+        junk(s, "503 5.5.1 not in the middle of a message");
         return;
     }
     smtp_say(s, "220 2.0.0 go ahead");
@@ -346,6 +367,8 @@ static void note_login(struct session *s, struct span base64)
 void smtp_authed(struct session *s, bool good)
 {
     s->authed = good;
+    if (!good)
+        s->junk++; /* a password that is guessed */
     if (good)
         memcpy(s->client.login, s->claimed, sizeof s->claimed);
 }
@@ -378,7 +401,7 @@ static void auth(struct session *s, const struct smtp_command *c, struct span li
                      : !smtp_down_alive(s)      ? "454 4.7.0 not now; please try again later"
                      : !mechanism_good(s, word) ? "504 5.5.4 this mechanism is not offered"
                                                 : NULL;
-    if (no) {
+    if (no || s->junk >= s->door->config->smtp_junk) {
         junk(s, no);
         return;
     }
@@ -547,12 +570,16 @@ static void other(struct session *s, const struct smtp_command *c, struct span l
             local(s, "252 2.1.5 send some mail, it will be tried");
         break;
     case VERB_ETRN:
+        if (idles(s))
+            break;
         if (s->offer.etrn && smtp_down_alive(s))
             relay(s, TURN_RELAY, line);
         else
             junk(s, "502 5.5.1 not offered here");
         break;
     case VERB_HELP:
+        if (idles(s))
+            break;
         local(s, "214 2.0.0 see RFC 5321");
         break;
     case VERB_QUIT:
@@ -567,7 +594,8 @@ bool smtp_obey(struct session *s, struct span line)
 {
     struct smtp_command c;
     smtp_command_read(&c, line, &s->offer);
-    bool last = s->idled >= IDLE_COMMANDS || s->junk >= s->door->config->smtp_junk;
+    bool last =
+        s->idled >= IDLE_COMMANDS || s->junk >= s->door->config->smtp_junk || turned_away(s);
     if (s->turns && (last || waits(c.verb)))
         return false;
     s->owed++;

@@ -18,7 +18,7 @@
 static void final(struct session *s, struct span text)
 {
     s->messages++;
-    s->idled = 0;
+    s->idled = s->turned = 0;
     smtp_end(s);
     s->forwarded = false;
     if (s->gone)

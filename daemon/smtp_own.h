@@ -52,6 +52,7 @@ enum login_form {
 
 enum {
     TURNS_MAX = 64,        /* commands that wait for their replies */
+    TURNED_TIMES = 5,      /* recipients that may be turned away, in limits.recipients */
     TURNS_OURS = 1,        /* of them, for what we say ourselves: XFORWARD */
     NAME_MAX_BYTES = 255,  /* of a HELO, client name, login that is kept */
     INPUT_MAX = 64 << 10,  /* bytes of the client that wait */
@@ -121,7 +122,8 @@ struct session {
     struct tx *tx;         /* NULL between messages */
     struct passage *now;   /* in its arena; NULL with it */
     unsigned junk, idled, messages;
-    int64_t began; /* monotonic ms */
+    unsigned turned; /* recipients turned away, by us or downstream, since the last message */
+    int64_t began;   /* monotonic ms */
 };
 
 /* ---- smtp.c ---- */

@@ -266,6 +266,95 @@ static void twenty_errors_are_enough(void **state)
     client_close(&client);
 }
 
+/* How often a line is obeyed, or refused, before the connection ends; with limits.recipients 100.
+ */
+static const struct {
+    const char *name, *first, *line, *reply;
+    unsigned times;
+    const char *last;
+} patience[] = {
+    {"HELP", E, "HELP\r\n", "214", 99, "421 4.7.0 too many commands"},
+    {"ETRN", E, "ETRN x\r\n", "458", 99, "421 4.7.0 too many commands"},
+    {"VRFY", E, "VRFY x\r\n", "252", 99, "421 4.7.0 too many commands"},
+    {"RSET", E, "RSET\r\n", "250 2.0.0", 99, "421 4.7.0 too many commands"},
+    {"DATA and nothing to send", E, "DATA\r\n", "503", 99, "421 4.7.0 too many commands"},
+    {"MAIL that is refused", E, "MAIL FROM:<no@x>\r\n", "450", 100, "421 4.7.0 too many commands"},
+    {"a second MAIL", M, "MAIL FROM:<a@b>\r\n", "503", 20, "421 4.7.0 too many errors"},
+    {"EXPN", E, "EXPN x\r\n", "502", 20, "421 4.7.0 too many errors"},
+    {"recipients that are refused", M, "RCPT TO:<bad@x>\r\n", "550", 100, NULL},
+    {"recipients without MAIL", E, "RCPT TO:<c@d>\r\n", "503", 500, "421 4.7.0 too many recip"},
+};
+
+static void what_brings_no_message_nearer_comes_to_an_end(void **state)
+{
+    (void)state;
+    unsigned recipients = world.config->smtp_recipients;
+    world.config->smtp_recipients = 100;
+    for (size_t i = 0; i < sizeof patience / sizeof *patience; i++) {
+        unsigned times = patience[i].times;
+        char reply[32];
+        fresh(NULL);
+        world.mta.offers = "PIPELINING\nETRN\nVRFY\n";
+        world.mta.play[0] = (struct line_of_play){"MAIL FROM:<no", 0, "450 4.7.1 no\r\n", 0};
+        world.mta.play[1] = (struct line_of_play){"ETRN", 0, "458 5.0.0 no\r\n", 0};
+        open_client("in");
+        client_say(&client, patience[i].first);
+        for (unsigned k = 0; k < times; k++)
+            client_say(&client, patience[i].line);
+        snprintf(reply, sizeof reply, "\r\n%s", patience[i].reply);
+        if (count(client.said, reply) < times || client.closed)
+            fail_msg("%s: %s", patience[i].name, client_codes(&client));
+        say_times(patience[i].line, 1);
+        if (patience[i].last ? !strstr(client.said, patience[i].last) || !client.closed
+                             : client.closed)
+            fail_msg("%s, once too often: %s", patience[i].name, client_codes(&client));
+        client_close(&client);
+    }
+    world.config->smtp_recipients = recipients;
+}
+
+/* Five times as many as a message may have, in all; then no more. A trusted client is not counted.
+ */
+static void recipients_that_are_refused_come_to_an_end(void **state)
+{
+    (void)state;
+    unsigned recipients = world.config->smtp_recipients;
+    world.config->smtp_recipients = 100;
+    for (int trusted = 0; trusted < 2; trusted++) {
+        fresh(NULL);
+        open_client(trusted ? "up" : "in");
+        client_say(&client, M);
+        say_times("RCPT TO:<bad@x>\r\n", 500);
+        assert_int_equal(count(client.said, "\r\n550 5.1.1"), 100);
+        assert_int_equal(count(client.said, "\r\n452 4.5.3"), 400);
+        say_times("RCPT TO:<good@x>\r\n", 2);
+        assert_int_equal(client.closed, !trusted);
+        assert_int_equal(count(client.said, "\r\n421 4.7.0 too many recipients"), !trusted);
+        client_close(&client);
+    }
+    world.config->smtp_recipients = recipients;
+}
+
+/* What came before a message is forgotten when it is through. */
+static void a_message_makes_up_for_recipients_that_were_refused(void **state)
+{
+    (void)state;
+    unsigned recipients = world.config->smtp_recipients;
+    world.config->smtp_recipients = 100;
+    open_client("in");
+    client_say(&client, E);
+    for (int i = 0; i < 12; i++) {
+        client_say(&client, "MAIL FROM:<a@b>\r\n");
+        say_times("RCPT TO:<bad@x>\r\n", 99);
+        client_say(&client, "RCPT TO:<good@x>\r\nDATA\r\n");
+        client_say(&client, "x\r\n.\r\n");
+    }
+    assert_false(client.closed);
+    assert_int_equal(commits, 12);
+    client_close(&client);
+    world.config->smtp_recipients = recipients;
+}
+
 static void a038_the_1001st_recipient(void **state)
 {
     (void)state;
@@ -559,6 +648,9 @@ int main(void)
         DOOR(a006_no_line_end_at_all),
         DOOR(a011_a_thousand_noops),
         DOOR(twenty_errors_are_enough),
+        DOOR(what_brings_no_message_nearer_comes_to_an_end),
+        DOOR(recipients_that_are_refused_come_to_an_end),
+        DOOR(a_message_makes_up_for_recipients_that_were_refused),
         DOOR(a038_the_1001st_recipient),
         DOOR(a039_630_recipients_at_once_are_answered_in_order),
         DOOR(a040_long_local_parts),

@@ -275,6 +275,21 @@ static void auth_is_relayed_under_tls(void **state)
     tls_end();
 }
 
+static void passwords_are_guessed_as_often_as_errors_are_made(void **state)
+{
+    (void)state;
+    world.mta.offers = "AUTH PLAIN\n";
+    world.mta.play[0] = (struct line_of_play){"AUTH", 0, "535 5.7.8 no\r\n", 0};
+    open_client("implicit");
+    assert_true(shake(TLS1_3_VERSION));
+    tls_say(E);
+    for (int i = 0; i < 20; i++)
+        assert_string_equal(tls_say("AUTH PLAIN AGFubmEAYg==\r\n"), "535");
+    assert_string_equal(tls_say("AUTH PLAIN AGFubmEAYg==\r\n"), "421");
+    assert_null(strstr(story, "anna"));
+    tls_end();
+}
+
 static void a055_an_auth_of_12_kib(void **state)
 {
     (void)state;
@@ -525,6 +540,7 @@ int main(void)
         DOOR(a128_garbage_for_a_handshake),
         DOOR(a129_a_message_cut_off_under_tls),
         DOOR(auth_is_relayed_under_tls),
+        DOOR(passwords_are_guessed_as_often_as_errors_are_made),
         DOOR(a055_an_auth_of_12_kib),
         DOOR(tls_behind),
         DOOR(a126_what_downstream_says_before_its_handshake_is_not_heard),
