@@ -8,6 +8,10 @@
  *
  * Invariant: 250 leaves only after downstream's 2xx for all that pass, and after the hold of all
  * that do not is durable. If downstream refuses, what was held is taken back.
+ *
+ * The envelope, said again, may be accepted in part, though all of these recipients were accepted
+ * before and the client knows no better. Then nobody gets the message, and the client is asked to
+ * come again: it will hear the refusal where it belongs, after its RCPT.
  */
 #include <stdio.h>
 #include <time.h>
@@ -79,6 +83,8 @@ static void say_envelope(struct session *s, bool reset)
     const struct verdict *v = tx_verdict(s->tx);
     d->step = DELIVER_ENVELOPE;
     d->code = 0;
+    d->accepted = 0;
+    d->mail = false;
     if (reset)
         downstream_command(s->down, SPAN("RSET"));
     d->aside = d->expected = (unsigned)reset + smtp_say_origin(s);
@@ -175,7 +181,7 @@ static void keep_refusal(struct delivery *d, int code, struct span text)
     for (size_t n; (n = span_find(last, '\n')) + 1 < last.n;)
         last = span_from(last, n + 1);
     last = span_trim(last);
-    snprintf(d->text, sizeof d->text, "%.*s\r\n", SPAN_ARG(span_head(last, 500)));
+    snprintf(d->text, sizeof d->text, "%.*s\r\n", SPAN_ARG(span_head(last, 420)));
 }
 
 static void envelope_reply(struct session *s, int code, struct span text)
@@ -185,6 +191,10 @@ static void envelope_reply(struct session *s, int code, struct span text)
         d->aside--;
     else if (code / 100 != 2)
         keep_refusal(d, code, text);
+    else if (d->mail)
+        d->accepted++;
+    else
+        d->mail = !d->code; /* MAIL is answered first */
     if (--d->expected)
         return;
     if (!d->code) {
@@ -195,10 +205,13 @@ static void envelope_reply(struct session *s, int code, struct span text)
         lost(s); /* neither yes nor no */
         return;
     }
-    char reply[sizeof d->text]; /* d goes with the message */
-    memcpy(reply, d->text, sizeof reply);
+    bool some = d->code >= 500 && d->accepted;
+    int its_code = some ? 451 : d->code;
+    char reply[sizeof d->text + 80]; /* d goes with the message */
+    snprintf(reply, sizeof reply, "%s%s",
+             some ? "451 4.5.0 please send it again; a recipient is refused now: " : "", d->text);
     reset(s);
-    refused(s, d->code, span_str(reply));
+    refused(s, its_code, span_str(reply));
 }
 
 void smtp_delivery_reply(struct session *s, int code, struct span text)

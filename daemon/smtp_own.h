@@ -77,6 +77,8 @@ struct delivery {
     } step;
     unsigned expected; /* replies of the envelope still to come */
     unsigned aside;    /* the first of them: to RSET and XFORWARD, whatever they are */
+    unsigned accepted; /* recipients; MAIL is not one */
+    bool mail;         /* MAIL was accepted */
     bool again;        /* a new session was opened already */
     int code;          /* the first refusal among them; 0: none */
     char text[512];    /* that reply */

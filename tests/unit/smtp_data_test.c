@@ -293,6 +293,55 @@ static void what_downstream_refuses_is_taken_back(void **state)
     }
 }
 
+/* The envelope is said again for three of four recipients, whom the server behind had accepted. */
+static void who_is_refused_when_said_again_takes_nobody_with_him(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        struct line_of_play play[3];
+        const char *code, *text;
+    } kinds[] = {
+        {"nobody", {{"never", 1, "", 0}}, "250", "queued behind"},
+        {"one, for ever", {{"RCPT", 6, "550 5.1.1 gone\r\n", 0}}, "451", ": 550 5.1.1 gone\r\n"},
+        {"the last", {{"RCPT", 7, "550-a\r\n550 b\r\n", 0}}, "451", ": 550 b\r\n"},
+        {"one, for now", {{"RCPT", 6, "452 4.5.3 many\r\n", 0}}, "452", "\r\n452 4.5.3 many\r\n"},
+        {"two",
+         {{"RCPT", 5, "550 5.1.1 gone\r\n", 0}, {"RCPT", 6, "452 4.5.3 many\r\n", 0}},
+         "451",
+         ": 550 5.1.1 gone\r\n"},
+        {"all",
+         {{"RCPT TO:<e", 2, "550 5.1.1 e\r\n", 0},
+          {"RCPT TO:<g", 2, "550 5.1.1 g\r\n", 0},
+          {"RCPT TO:<i", 2, "550 5.1.1 i\r\n", 0}},
+         "550",
+         "\r\n550 5.1.1 e\r\n"},
+        {"the sender", {{"MAIL", 2, "550 5.1.8 who\r\n", 0}}, "550", "\r\n550 5.1.8 who\r\n"},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        bool good = kinds[i].code[0] == '2';
+        char expected[64];
+        fresh(NULL);
+        verdict.held = "c@d.example";
+        memcpy(world.mta.play, kinds[i].play, sizeof kinds[i].play);
+        open_client("in");
+        client_say(&client, "EHLO c.example\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d.example>\r\n"
+                            "RCPT TO:<e@d>\r\nRCPT TO:<g@d>\r\nRCPT TO:<i@d>\r\nDATA\r\n");
+        client_say(&client, TEXT "NOOP\r\n");
+        snprintf(expected, sizeof expected, "220 250 250 250 250 250 250 354 %s 250",
+                 kinds[i].code);
+        if (strcmp(client_codes(&client), expected) != 0 || !strstr(client.said, kinds[i].text))
+            fail_msg("%s: %s", kinds[i].name, client.said);
+        assert_int_equal(world.mta.messages, good);
+        assert_int_equal(commits, good);
+        assert_int_equal(refusals, !good);
+        snprintf(expected, sizeof expected, "refused(%s)", kinds[i].code);
+        if (!good && !strstr(story, expected))
+            fail_msg("%s: %s", kinds[i].name, story);
+        client_close(&client);
+    }
+}
+
 static void what_is_lost_before_the_text_is_said_again(void **state)
 {
     (void)state;
@@ -461,6 +510,7 @@ int main(void)
         DOOR(what_is_held_for_all_goes_nowhere),
         DOOR(what_is_held_for_some_goes_to_the_rest),
         DOOR(what_downstream_refuses_is_taken_back),
+        DOOR(who_is_refused_when_said_again_takes_nobody_with_him),
         DOOR(what_is_lost_before_the_text_is_said_again),
         DOOR(what_is_lost_twice_is_not),
         DOOR(a_rule_that_refuses),
