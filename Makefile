@@ -85,6 +85,7 @@ check-built:
 		"script:sh tests/tour.sh tests/ladder.txt README.md" \
 		"script:sh tests/purity.sh $(PURE_O)" \
 		"script:sh tests/options.sh" \
+		"script:sh tests/sandbox.sh contrib/systemd/breakwaterd.service" \
 		"script:mandoc -T lint -W warning $(MANUALS)" \
 		unit:build/unit unit:build/asan/unit \
 		"pytest:tests/e2e"
@@ -161,6 +162,9 @@ install: all ## into DESTDIR and PREFIX
 	install -m 644 $(filter %.7,$(MANUALS)) $(DESTDIR)$(PREFIX)/share/man/man7/
 	install -m 644 $(filter %.8,$(MANUALS)) $(DESTDIR)$(PREFIX)/share/man/man8/
 	install -m 644 README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/breakwater/
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's|/usr/local/sbin|$(PREFIX)/sbin|' contrib/systemd/breakwaterd.service \
+		>$(DESTDIR)$(PREFIX)/lib/systemd/system/breakwaterd.service
 	for f in breakwater.conf policy.conf; do \
 		test -e $(DESTDIR)$(SYSCONFDIR)/breakwater/$$f || \
 		install -m 644 contrib/$$f $(DESTDIR)$(SYSCONFDIR)/breakwater/$$f; done

@@ -12,7 +12,7 @@
 /* Options that only some commands take. */
 enum uses {
     USES_JSON = 1 << 0,
-    USES_DRY = 1 << 1, /* -n, -y, --reason */
+    USES_ASK = 1 << 1, /* -n, -y */
     USES_STORM = 1 << 2,
     USES_RCPT = 1 << 3,
     USES_SENDER = 1 << 4,
@@ -23,7 +23,10 @@ enum uses {
     USES_ONE_EACH = 1 << 9,
     USES_FROM = 1 << 10,  /* --from, --since */
     USES_PARTS = 1 << 11, /* --headers, --text, --message */
-    USES_ONLY = 1 << 12
+    USES_ONLY = 1 << 12,
+    USES_REASON = 1 << 13,
+    USES_DRY = USES_ASK | USES_REASON, /* what changes something here */
+    USES_SETUP = 1 << 14,              /* --undo, --config-dir */
 };
 
 /* ---- the table ---- */
@@ -70,6 +73,9 @@ static const struct command {
     {"relays", "[--all] | said-fixed RELAY --reason TEXT | not-fixed RELAY --reason TEXT",
      "relays that misbehave or did; RELAY: host[address], or what of it names one only", ctl_relays,
      USES_JSON | USES_DRY | USES_ALL, 0, 2},
+    {"setup", "postfix [--undo] [--config-dir DIR]",
+     "put breakwaterd before an MTA, or take it away again, byte for byte", ctl_setup,
+     USES_JSON | USES_ASK | USES_SETUP, 1, 1},
     {"replay",
      "[--json] [--summary-only] [--in-order] [--mode M] [--from T] [--until T]\n"
      "         [--conf F] [--policy F] FILE|DIRECTORY|- ...",
@@ -107,8 +113,10 @@ static int run_help(const struct ctl *ctl)
         return CTL_OK;
     }
     printf("breakwaterctl %s %s\n  %s.\n", c->name, c->args, c->sentence);
-    if (c->uses & USES_DRY)
+    if (c->uses & USES_REASON)
         puts("  -n says what would change and changes nothing; --reason TEXT is written down.");
+    else if (c->uses & USES_ASK)
+        puts("  -n says what would change and changes nothing; -y answers yes.");
     if ((c->uses & USES_ALL) && (c->uses & USES_STORM))
         puts("  --all asks before it acts; -y answers yes.");
     if (c->uses & USES_JSON)
@@ -134,6 +142,8 @@ enum {
     OPT_TEXT,
     OPT_MESSAGE,
     OPT_ONLY,
+    OPT_UNDO,
+    OPT_CONFIG_DIR,
 };
 static const struct option options[] = {
     {"socket", required_argument, NULL, 's'},
@@ -158,6 +168,8 @@ static const struct option options[] = {
     {"text", no_argument, NULL, OPT_TEXT},
     {"message", no_argument, NULL, OPT_MESSAGE},
     {"only", required_argument, NULL, OPT_ONLY},
+    {"undo", no_argument, NULL, OPT_UNDO},
+    {"config-dir", required_argument, NULL, OPT_CONFIG_DIR},
     {NULL, 0, NULL, 0},
 };
 
@@ -175,9 +187,9 @@ static bool put_option(struct ctl *ctl, int o, unsigned *used)
         {'s', 0, &ctl->socket, NULL},
         {'f', 0, &ctl->conf, NULL},
         {'j', USES_JSON, NULL, &ctl->json},
-        {'n', USES_DRY, NULL, &ctl->dry},
-        {'y', USES_DRY, NULL, &ctl->yes},
-        {OPT_REASON, USES_DRY, &ctl->reason, NULL},
+        {'n', USES_ASK, NULL, &ctl->dry},
+        {'y', USES_ASK, NULL, &ctl->yes},
+        {OPT_REASON, USES_REASON, &ctl->reason, NULL},
         {OPT_STORM, USES_STORM, &ctl->storm, NULL},
         {OPT_RCPT, USES_RCPT, &ctl->rcpt, NULL},
         {OPT_SENDER, USES_SENDER, &ctl->sender, NULL},
@@ -191,6 +203,8 @@ static bool put_option(struct ctl *ctl, int o, unsigned *used)
         {OPT_HEADERS, USES_PARTS, NULL, &ctl->headers},
         {OPT_TEXT, USES_PARTS, NULL, &ctl->text},
         {OPT_MESSAGE, USES_PARTS, NULL, &ctl->message},
+        {OPT_UNDO, USES_SETUP, NULL, &ctl->undo},
+        {OPT_CONFIG_DIR, USES_SETUP, &ctl->config_dir, NULL},
     };
     if (o == OPT_ONLY && ctl->nonly < CTL_ONLY) {
         ctl->only[ctl->nonly++] = optarg;

@@ -17,8 +17,8 @@ enum { CTL_ONLY = 32 };
 struct ctl {
     struct arena *arena;
     const char *socket, *conf;
-    bool json, dry, yes, one_each, all, headers, text, message, colour;
-    const char *reason, *storm, *rcpt, *sender, *state, *from, *after, *since, *limit;
+    bool json, dry, yes, one_each, all, headers, text, message, undo, colour;
+    const char *reason, *storm, *rcpt, *sender, *state, *from, *after, *since, *limit, *config_dir;
     const char *only[CTL_ONLY]; /* --only, in order */
     size_t nonly;
     size_t nargs;
@@ -42,5 +42,6 @@ typedef int ctl_run_fn(const struct ctl *);
 ctl_run_fn ctl_status, ctl_storms, ctl_show, ctl_held, ctl_explain, ctl_mode_now; /* ctl_read.c */
 ctl_run_fn ctl_relays;                                                            /* ctl_relays.c */
 ctl_run_fn ctl_release, ctl_discard, ctl_undo, ctl_mode;                          /* ctl_change.c */
+ctl_run_fn ctl_setup;                                                             /* ctl_setup.c */
 
 #endif
