@@ -601,3 +601,28 @@ void policy_judge(const struct ruling *ruling, const struct subject *subject,
         out->advised[copy->advised]++;
     }
 }
+
+void policy_judge_facts(const struct policy *policy, const struct facts *facts,
+                        struct copy_verdict *out)
+{
+    size_t i = 0;
+    *out = (struct copy_verdict){0};
+    while (i < policy->n && !expr_true(policy->rules[i].when, facts))
+        i++;
+    if (i == policy->n)
+        return;
+    out->advised = out->disposition = policy->rules[i].disposition;
+    out->rule = (uint16_t)(i + 1);
+    out->rule_name = policy->rules[i].name;
+}
+
+const char *policy_reason(const struct policy *policy, size_t i, struct arena *arena,
+                          const struct facts *facts)
+{
+    return reason_expand(arena, policy->rules[i].reason, facts);
+}
+
+uint64_t policy_facts(const struct policy *p)
+{
+    return p->facts;
+}

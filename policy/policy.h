@@ -69,6 +69,14 @@ struct verdict {
 void policy_judge(const struct ruling *, const struct subject *, const struct signals *,
                   struct verdict *out);
 
+/* The same for facts that were recorded: what enforce mode would do with a copy of these, the list
+ * of exempt recipients left aside. Fills advised and disposition, rule and rule_name; no reason. */
+void policy_judge_facts(const struct policy *, const struct facts *, struct copy_verdict *out);
+/* The reason rule i (from 0) gives for these facts, in the arena. */
+const char *policy_reason(const struct policy *, size_t i, struct arena *, const struct facts *);
+/* The facts its conditions ask for: bits 1 << FACT_X. */
+uint64_t policy_facts(const struct policy *);
+
 /* Text with {fact.name} placeholders expanded; unknown ones are refused when loaded. Control
  * characters and bytes over 0x7e of facts are replaced by '?', each fact cut at 200 bytes. */
 char *reason_expand(struct arena *, const char *text, const struct facts *);

@@ -364,6 +364,39 @@ static void recipients_are_judged_one_by_one(void **state)
     policy_free(&p);
 }
 
+static void recorded_facts_are_judged_alike(void **state)
+{
+    (void)state;
+    struct policy *p = load("rule r1 { when recipient.address == \"r1@a.example\" do hold "
+                            "reason \"{recipient.address} from {relay.address}\" }"
+                            "rule many { when envelope.recipients > 2 do tag }");
+    struct world w;
+    struct verdict v;
+    struct copy_verdict c;
+    struct facts facts;
+    for (size_t n = 2; n <= 3; n++) {
+        world_open(&w, n);
+        policy_judge(&(struct ruling){.mode = MODE_ENFORCE, .policy = p}, &w.subject, &w.signals,
+                     &v);
+        facts_of_message(&facts, &w.subject, &w.signals, UINT64_MAX);
+        for (size_t i = 0; i < n; i++) {
+            facts_of_recipient(&facts, &w.subject, &w.signals, i);
+            policy_judge_facts(p, &facts, &c);
+            assert_int_equal(c.advised, v.copy[i].advised);
+            assert_int_equal(c.disposition, v.copy[i].disposition);
+            assert_int_equal(c.rule, v.copy[i].rule);
+            assert_ptr_equal(c.rule_name, v.copy[i].rule_name);
+            if (c.rule)
+                assert_string_equal(policy_reason(p, c.rule - 1u, w.arena, &facts),
+                                    v.copy[i].reason);
+        }
+        arena_free(&w.arena);
+    }
+    assert_true(policy_facts(p) ==
+                (UINT64_C(1) << FACT_RECIPIENT_ADDRESS | UINT64_C(1) << FACT_ENVELOPE_RECIPIENTS));
+    policy_free(&p);
+}
+
 static void an_exempt_recipient_gets_the_copy_whatever_rules_say(void **state)
 {
     (void)state;
@@ -516,6 +549,7 @@ int main(void)
         cmocka_unit_test(no_default_rule_of_duplicates_holds_a_first_copy),
         cmocka_unit_test(each_mode_does_what_it_says),
         cmocka_unit_test(recipients_are_judged_one_by_one),
+        cmocka_unit_test(recorded_facts_are_judged_alike),
         cmocka_unit_test(an_exempt_recipient_gets_the_copy_whatever_rules_say),
         cmocka_unit_test(an_exempt_recipient_gets_first_copies_too),
         cmocka_unit_test(signals_may_be_missing),
