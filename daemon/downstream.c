@@ -18,6 +18,7 @@
 #include "dot.h"
 #include "downstream.h"
 #include "id.h"
+#include "log.h"
 #include "place.h"
 #include "prompt.h"
 #include "proxyline.h"
@@ -42,6 +43,7 @@ struct downstream {
     void *arg;
     enum phase phase;
     bool secure, introduced; /* TLS is up; XCLIENT was said */
+    bool plain, old;         /* TLS failed or was refused; EHLO was: HELO was said */
     bool inside, dead;       /* a callback of ours runs; it was closed meanwhile */
     char why[160];           /* when LOST */
     struct arena *arena;     /* the session's */
@@ -200,12 +202,17 @@ static bool is_word(struct span s)
     return s.n > 0;
 }
 
-static void greet(struct downstream *d)
+static void say_hello(struct downstream *d, const char *verb)
 {
     bool theirs = d->settings->xclient && is_word(d->client.helo);
+    say(d, verb, theirs ? d->client.helo : span_str(d->settings->helo));
+}
+
+static void greet(struct downstream *d)
+{
     d->phase = EHLO;
     d->offer = (struct smtp_offer){0};
-    say(d, "EHLO ", theirs ? d->client.helo : span_str(d->settings->helo));
+    say_hello(d, "EHLO ");
 }
 
 static void ready(struct downstream *d, struct span text)
@@ -227,20 +234,10 @@ static void read_offer(struct downstream *d)
     }
 }
 
-static void after_ehlo(struct downstream *d, int code)
+/* XCLIENT, where it is wanted and was not said yet; else all is ready. */
+static void introduce(struct downstream *d)
 {
-    if (code / 100 != 2) {
-        lose(d, "the server behind refuses EHLO");
-        return;
-    }
-    read_offer(d);
-    bool tls = d->settings->tls && !d->secure;
-    if (tls && d->offer.starttls) {
-        d->phase = STARTTLS;
-        say(d, "STARTTLS", span_of(NULL, 0));
-    } else if (tls && d->settings->tls_required) {
-        lose(d, "the server behind offers no STARTTLS");
-    } else if (d->settings->xclient && d->offer.xclient.p && !d->introduced) {
+    if (d->settings->xclient && d->offer.xclient.p && !d->introduced) {
         struct line l;
         d->phase = XCLIENT;
         d->introduced = true;
@@ -251,15 +248,41 @@ static void after_ehlo(struct downstream *d, int code)
     }
 }
 
+/* RFC 5321 3.2: who does not know EHLO may know HELO. It offers nothing then. */
+static void after_ehlo(struct downstream *d, int code)
+{
+    if ((code == 500 || code == 502) && !d->old) {
+        d->old = true;
+        say_hello(d, "HELO ");
+        return;
+    }
+    if (code / 100 != 2) {
+        lose(d, "the server behind refuses EHLO");
+        return;
+    }
+    read_offer(d);
+    bool tls = d->settings->tls && !d->secure && !d->plain;
+    if (tls && d->offer.starttls) {
+        d->phase = STARTTLS;
+        say(d, "STARTTLS", span_of(NULL, 0));
+    } else if (tls && d->settings->tls_required) {
+        lose(d, "the server behind offers no STARTTLS");
+    } else {
+        introduce(d);
+    }
+}
+
 static void set_callbacks(struct downstream *);
 
 static void after_starttls(struct downstream *d, int code)
 {
+    if (code != 220 && d->settings->tls_required) {
+        lose(d, "the server behind refuses STARTTLS");
+        return;
+    }
     if (code != 220) {
-        if (d->settings->tls_required)
-            lose(d, "the server behind refuses STARTTLS");
-        else
-            ready(d, d->reply.text);
+        d->plain = true;
+        introduce(d);
         return;
     }
     /* What came after the 220 was not said under TLS: it goes (CVE-2011-0411's twin). */
@@ -449,6 +472,23 @@ static void on_write(struct bufferevent *bev, void *arg)
     leave(d);
 }
 
+static void begin(struct downstream *);
+
+/* TLS was begun and came to nothing, which is no reason to keep mail waiting where it need not be:
+ * all over again without it, once. false: it has to be. */
+static bool again_in_plain(struct downstream *d, const char *why)
+{
+    if (d->phase != HANDSHAKE || d->settings->tls_required)
+        return false;
+    log_say(LOG_LEVEL_NOTICE, "%s: TLS failed: %s; going on without it", d->settings->to, why);
+    bufferevent_free(d->bev);
+    d->bev = NULL;
+    d->phase = CONNECTING;
+    d->plain = true;
+    begin(d);
+    return true;
+}
+
 static void on_event(struct bufferevent *bev, short what, void *arg)
 {
     struct downstream *d = arg;
@@ -465,14 +505,14 @@ static void on_event(struct bufferevent *bev, short what, void *arg)
             put_proxy(d);
     } else {
         const char *tls = tls_trouble(d->bev);
+        const char *trouble = what & BEV_EVENT_EOF ? "closed" : tls ? tls : strerror(errno);
         snprintf(why, sizeof why, "%s: %s",
                  d->phase == CONNECTING  ? "the server behind cannot be reached"
                  : d->phase == HANDSHAKE ? "TLS with the server behind failed"
                                          : "the server behind is gone",
-                 what & BEV_EVENT_EOF ? "closed"
-                 : tls                ? tls
-                                      : strerror(errno));
-        lose(d, why);
+                 trouble);
+        if (!again_in_plain(d, trouble))
+            lose(d, why);
     }
     leave(d);
 }
@@ -484,7 +524,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
     d->inside = true;
     if (d->phase == LOST)
         d->fn(d->arg, 0, span_str(d->why));
-    else
+    else if (!again_in_plain(d, "no handshake in time"))
         lose(d, d->phase == READY        ? "the server behind does not answer in time"
                 : d->phase == CONNECTING ? "the server behind cannot be reached"
                                          : "the server behind did not get ready in time");

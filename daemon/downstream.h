@@ -3,6 +3,8 @@
  * it may, several messages; every wait has a deadline. It never decides, it carries.
  *
  *   open: connect -> [PROXY] -> 220 -> EHLO -> [STARTTLS -> EHLO] -> [XCLIENT -> EHLO] -> ready
+ *                                      |            +-- fails, but need not be: connect, without it
+ *                                      +-- 500, 502: HELO, nothing is offered
  *   command ... command -> reply each, in order
  *   message: [XFORWARD] MAIL RCPT.. are commands; DATA -> 354 -> body -> final reply
  *

@@ -308,7 +308,9 @@ static void lost(struct session *s)
     }
     fail_turns(s);
     if (s->authed && (s->stage == STAGE_COMMAND || s->stage == STAGE_AUTH))
-        /* it knew who the client is: nobody else can be told */
+        /* The login was relayed and is not kept, so a new session cannot be told who the client is;
+         * and the client, told 451, would go on as if it still were logged in. 421 makes it begin
+         * anew (RFC 5321 3.8), which all clients that log in can do. */
         smtp_close(s, "421 4.4.2 the mail server behind was lost; please connect again");
 }
 

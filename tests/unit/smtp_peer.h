@@ -143,6 +143,7 @@ static inline bool mta_command(struct mta_session *s, const char *line)
                  {"AUTH PLAIN ", "235 2.7.0 welcome\r\n"},
                  {"AUTH", "334 \r\n"},
                  {"STARTTLS", "220 2.0.0 go\r\n"},
+                 {"HELO", "250 behind.example\r\n"},
                  {"QUIT", "221 2.0.0 bye\r\n"}};
     if (strncasecmp(line, "EHLO", 4) == 0)
         return mta_ehlo(s, line);

@@ -528,6 +528,39 @@ static void a_recipient_on_whom_it_is_lost_gets_451(void **state)
     client_close(&client);
 }
 
+/* RFC 5321 3.2. */
+static void a_server_behind_that_knows_no_ehlo_is_told_helo(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *ehlo, *helo, *codes, *heard;
+    } kinds[] = {
+        {"502 5.5.1 what?\r\n", NULL, "220 250 250 250 354 250", "^EHLO c|HELO c|MAIL FROM:<a@b>|"},
+        {"500 what?\r\n", NULL, "220 250 250 250 354 250", "^EHLO c|HELO c|MAIL FROM:<a@b>|"},
+        {"550 go away\r\n", NULL, "220 421 x", "^EHLO c|"},
+        {"450 not now\r\n", NULL, "220 421 x", "^EHLO c|"},
+        {"502 what?\r\n", "502 what?\r\n", "220 421 x", "^EHLO c|HELO c|"},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        fresh(NULL);
+        world.mta.play[0] = (struct line_of_play){"EHLO", 0, kinds[i].ehlo, 0};
+        if (kinds[i].helo)
+            world.mta.play[1] = (struct line_of_play){"HELO", 0, kinds[i].helo, 0};
+        open_client("in");
+        client_say(&client, "EHLO c\r\n");
+        if (!client.closed) {
+            assert_null(strstr(client.said, "8BITMIME"));
+            client_say(&client, "MAIL FROM:<a@b> SIZE=5\r\nRCPT TO:<c@d>\r\nDATA\r\n");
+            client_say(&client, "x\r\n.\r\n");
+        }
+        codes_are(kinds[i].codes);
+        if (strncmp(world.mta.heard, kinds[i].heard, strlen(kinds[i].heard)) != 0)
+            fail_msg("%s: behind heard %s", kinds[i].ehlo, world.mta.heard);
+        assert_int_equal(world.mta.connections, 1);
+        client_close(&client);
+    }
+}
+
 static void nobody_behind(void **state)
 {
     (void)state;
@@ -662,6 +695,7 @@ int main(void)
         DOOR(a_mail_answered_421_is_said_again_with_all_after_it),
         DOOR(a_mail_answered_421_twice_is_not),
         DOOR(a_recipient_on_whom_it_is_lost_gets_451),
+        DOOR(a_server_behind_that_knows_no_ehlo_is_told_helo),
         DOOR(nobody_behind),
         DOOR(nonsense_from_behind),
         DOOR(a_reply_with_control_bytes_is_harmless),

@@ -275,6 +275,43 @@ static void auth_is_relayed_under_tls(void **state)
     tls_end();
 }
 
+/* Wherever it is lost: no later message goes under another name, and none is said again. */
+static void who_is_logged_in_begins_anew_when_the_server_behind_is_lost(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *at;
+        unsigned nth;
+        const char *say, *codes; /* the last command, and what comes of it */
+    } kinds[] = {
+        {"MAIL", 1, "MAIL FROM:<a@b>\r\n", "451 421"},
+        {"RCPT", 1, "RCPT TO:<c@d>\r\n", "451 421"},
+        {"DATA", 1, "x\r\n.\r\n", "451"},
+        {"dot", 1, "x\r\n.\r\n", "451"},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        fresh(NULL);
+        world.mta.offers = "PIPELINING\nAUTH PLAIN\n";
+        world.mta.play[0] = (struct line_of_play){kinds[i].at, kinds[i].nth, NULL, 0};
+        open_client("implicit");
+        assert_true(shake(TLS1_3_VERSION));
+        tls_say(E "AUTH PLAIN AGFubmEAYg==\r\n");
+        if (kinds[i].say[0] == 'x')
+            assert_string_equal(tls_say("MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n"),
+                                "250 250 354");
+        else if (kinds[i].say[0] == 'R')
+            assert_string_equal(tls_say("MAIL FROM:<a@b>\r\n"), "250");
+        const char *codes = tls_say(kinds[i].say);
+        if (strcmp(codes, kinds[i].codes) != 0)
+            fail_msg("%s: %s", kinds[i].at, codes);
+        if (kinds[i].say[0] == 'x')
+            assert_string_equal(tls_say("MAIL FROM:<a@b>\r\n"), "421");
+        assert_int_equal(world.mta.connections, 1);
+        assert_int_equal(world.mta.messages, 0);
+        tls_end();
+    }
+}
+
 static void passwords_are_guessed_as_often_as_errors_are_made(void **state)
 {
     (void)state;
@@ -355,6 +392,55 @@ static void a126_what_downstream_says_before_its_handshake_is_not_heard(void **s
     client_turn(&client);
     codes_are("220 421 x");
     client_close(&client);
+}
+
+/* Without TLS, once, where that may be. */
+static void tls_that_fails_is_gone_on_without(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *listener, *how;
+        unsigned connections;
+        const char *codes;
+    } kinds[] = {
+        {"may", "it hangs up", 2, "220 250 250 250 354 250"},
+        {"may", "it talks", 2, "220 250 250 250 354 250"},
+        {"may", "it is silent", 2, "220 250 250 250 354 250"},
+        {"may", "it refuses", 1, "220 250 250 250 354 250"},
+        {"must", "it hangs up", 1, "220 421 x"},
+        {"must", "it talks", 1, "220 421 x"},
+        {"must", "it is silent", 1, "220 421 x"},
+        {"must", "it refuses", 1, "220 421 x"},
+        {"must", "it knows no EHLO", 1, "220 421 x"},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        fresh(NULL);
+        const char *how = kinds[i].how;
+        world.mta.offers = "PIPELINING\nSTARTTLS\n";
+        world.mta.play[0] = (struct line_of_play){
+            "STARTTLS", 1, strcmp(how, "it refuses") ? "220 go\r\n" : "454 no\r\n", 0};
+        if (strcmp(how, "it knows no EHLO") == 0)
+            world.mta.play[1] = (struct line_of_play){"EHLO", 0, "502 what?\r\n", 0};
+        open_client(kinds[i].listener);
+        client_say(&client, E);
+        if (strcmp(how, "it hangs up") == 0)
+            mta_end(world.mta.sessions);
+        else if (strcmp(how, "it talks") == 0)
+            bufferevent_write(world.mta.sessions->bev, "250 and TLS?\r\n", 14);
+        else if (strcmp(how, "it is silent") == 0)
+            pass(30 * 1000 + 10);
+        client_turn(&client);
+        if (!client.closed) {
+            client_say(&client, "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n");
+            client_say(&client, "x\r\n.\r\n");
+        }
+        if (strcmp(client_codes(&client), kinds[i].codes) != 0 ||
+            world.mta.connections != kinds[i].connections)
+            fail_msg("%s, %s: %s, %u connections", kinds[i].listener, how, client_codes(&client),
+                     world.mta.connections);
+        assert_int_equal(world.mta.messages, strstr(kinds[i].codes, "354") != NULL);
+        client_close(&client);
+    }
 }
 
 /* ---- TLS of the release client ---- */
@@ -541,9 +627,11 @@ int main(void)
         DOOR(a129_a_message_cut_off_under_tls),
         DOOR(auth_is_relayed_under_tls),
         DOOR(passwords_are_guessed_as_often_as_errors_are_made),
+        DOOR(who_is_logged_in_begins_anew_when_the_server_behind_is_lost),
         DOOR(a055_an_auth_of_12_kib),
         DOOR(tls_behind),
         DOOR(a126_what_downstream_says_before_its_handshake_is_not_heard),
+        DOOR(tls_that_fails_is_gone_on_without),
         DOOR(released_mail_goes_under_tls),
         DOOR(a_reload_takes_a_new_certificate_and_keeps_the_old_if_it_is_bad),
         DOOR(proxy_headers),
