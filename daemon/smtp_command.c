@@ -318,10 +318,9 @@ static void rset(struct session *s)
         return;
     smtp_end(s);
     s->forwarded = false;
-    if (smtp_down_alive(s))
-        relay(s, TURN_RELAY, SPAN("RSET"));
-    else
-        local(s, "250 2.0.0 ok");
+    if (smtp_down_alive(s)) /* what it says is for nobody: forgotten it is, even if it is gone */
+        relay(s, TURN_SILENT, SPAN("RSET"));
+    local(s, "250 2.0.0 ok");
 }
 
 /* ---- TLS and AUTH ---- */

@@ -561,6 +561,25 @@ static void a_server_behind_that_knows_no_ehlo_is_told_helo(void **state)
     }
 }
 
+static void rset_is_obeyed_whether_or_not_somebody_is_behind(void **state)
+{
+    (void)state;
+    static const char *const says[] = {"250 ok\r\n", "451 no\r\n", "421 bye\r\n", NULL};
+    for (size_t i = 0; i < sizeof says / sizeof *says; i++) {
+        fresh(NULL);
+        world.mta.play[0] = (struct line_of_play){"RSET", 1, says[i], 0};
+        open_client("in");
+        client_say(&client, R "RSET\r\nRSET\r\n");
+        codes_are("220 250 250 250 250 250");
+        assert_int_equal(living, 0);
+        client_say(&client, "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n");
+        client_say(&client, "x\r\n.\r\n");
+        codes_are("220 250 250 250 250 250 250 250 354 250");
+        assert_int_equal(world.mta.connections, i < 2 ? 1 : 2);
+        client_close(&client);
+    }
+}
+
 static void nobody_behind(void **state)
 {
     (void)state;
@@ -696,6 +715,7 @@ int main(void)
         DOOR(a_mail_answered_421_twice_is_not),
         DOOR(a_recipient_on_whom_it_is_lost_gets_451),
         DOOR(a_server_behind_that_knows_no_ehlo_is_told_helo),
+        DOOR(rset_is_obeyed_whether_or_not_somebody_is_behind),
         DOOR(nobody_behind),
         DOOR(nonsense_from_behind),
         DOOR(a_reply_with_control_bytes_is_harmless),
