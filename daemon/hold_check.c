@@ -60,6 +60,12 @@ static const struct law laws[] = {
      " WHERE id <> 0 AND what BETWEEN 2 AND 5 AND n <> ifnull(m, 0)"},
     {"sums are right", "SELECT count(*) FROM (SELECT what, sum(n) AS m FROM count WHERE id <> 0"
                        " GROUP BY what) LEFT JOIN count USING(what) WHERE id = 0 AND n <> m"},
+    {"one policy is in force everywhere",
+     "SELECT count(*) > 1 FROM policy_version WHERE state IN (1, 2) AND part = ''"},
+    {"one policy is in force on a part of the mail",
+     "SELECT count(*) > 1 FROM policy_version WHERE state IN (1, 2) AND part <> ''"},
+    {"one policy waits to be confirmed", "SELECT count(*) > 1 FROM policy_version WHERE state = 1"},
+    {"a policy has a state", "SELECT count(*) FROM policy_version WHERE state NOT IN (1, 2, 3, 4)"},
     {"there are sums", "SELECT count(*) FROM (SELECT DISTINCT what FROM count WHERE id <> 0)"
                        " WHERE what NOT IN (SELECT what FROM count WHERE id = 0)"},
     {"mails are counted right",

@@ -101,6 +101,7 @@ static const struct shape {
     {"kiiIIibwwwwwwwwwwwwww", "mail VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"},
     {"kiiiiiiiiwIIwww", "copy VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"},
     {"kittt", "audit(id, at, who, what, why) VALUES(?, ?, ?, ?, ?)"},
+    {"kittitiiiittitttbt", "policy_version VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"},
     {"tiit", "incident(id, first, last, document) VALUES(?, ?, ?, ?)"},
 };
 /* Tables without a rowid; and what an index knows of rows that are lost themselves. */
@@ -207,6 +208,14 @@ static int carry(struct pages *from, struct db *to, bool tables)
 
 /* Mending: what the copies and mails name is made to be there, and everything is counted anew. */
 static const char mend[] =
+    /* Of versions in force there is one everywhere and one on a part; the latest wins. */
+    "UPDATE policy_version SET state = 3 WHERE state IN (1, 2) AND part = ''"
+    " AND number < (SELECT max(number) FROM policy_version WHERE state IN (1, 2) AND part = '');"
+    "UPDATE policy_version SET state = 3 WHERE state IN (1, 2) AND part <> ''"
+    " AND number < (SELECT max(number) FROM policy_version WHERE state IN (1, 2) AND part <> '');"
+    "UPDATE policy_version SET state = 2 WHERE state = 1"
+    " AND number < (SELECT max(number) FROM policy_version WHERE state = 1);"
+    "UPDATE policy_version SET state = 3 WHERE state NOT IN (1, 2, 3, 4);"
     /* Values no put would have written. */
     "UPDATE copy SET state = 1 WHERE state NOT IN (1, 2, 3, 4);"
     "UPDATE copy SET next_attempt = 0 WHERE state = 2 AND next_attempt IS NULL;"

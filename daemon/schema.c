@@ -14,6 +14,11 @@
  *   memory     packed records of storms, by K: what must not be forgotten for 400 days
  *   relay      documents of relays that misbehave or did
  *   count      numbers kept (count.h); id 0: of everything
+ *   policy_version   the rules people put in force (hold_policy.h); part: JSON array of the mail it
+ *              is for, empty: all; before, before_part: the versions that come back when it goes;
+ *              deadline: to be confirmed by then; ended: when it was replaced or reverted;
+ *              origin: where paths of its sets start; files: JSON object, what these sets held.
+ *              Times: ms, 0: not
  *
  * Ids of mails and copies are stored by db_from_id. Invariant: what a row names is there
  * (hold_check proves it), save for the mails marked as damaged.
@@ -69,6 +74,13 @@ static const char *const steps[] = {
     "CREATE TABLE relay(name TEXT PRIMARY KEY, last INTEGER NOT NULL, document TEXT NOT NULL)"
     " WITHOUT ROWID;"
     "CREATE INDEX relay_last ON relay(last);",
+    /* 2 -> 3 */
+    "CREATE TABLE policy_version(number INTEGER PRIMARY KEY, at INTEGER NOT NULL,"
+    " who TEXT NOT NULL, why TEXT NOT NULL, state INTEGER NOT NULL, part TEXT NOT NULL,"
+    " before INTEGER NOT NULL, before_part INTEGER NOT NULL, deadline INTEGER NOT NULL,"
+    " confirmed INTEGER NOT NULL, confirmed_by TEXT NOT NULL, confirmed_why TEXT NOT NULL,"
+    " ended INTEGER NOT NULL, ended_by TEXT NOT NULL, ended_why TEXT NOT NULL,"
+    " origin TEXT NOT NULL, text BLOB NOT NULL, files TEXT NOT NULL);",
 };
 enum { VERSION = sizeof(steps) / sizeof(steps[0]) };
 

@@ -87,6 +87,7 @@ struct rule {
     const char *reason; /* as written; never NULL in a loaded policy */
     uint64_t reason_facts;
     size_t at; /* of its name in the text */
+    unsigned line;
 };
 
 struct policy {
@@ -290,7 +291,10 @@ static bool read_name(struct reader *r, struct rule *rule)
             return REFUSE(r, r->at, "there is a rule %s already: names must differ",
                           r->policy->rules[i].name);
     rule->name = arena_str(r->policy->arena, name);
+    struct expr_error here;
+    expr_error_at(&here, r->text, r->at, "here");
     rule->at = r->at;
+    rule->line = here.line;
     r->at += name.n;
     return true;
 }
@@ -378,6 +382,21 @@ size_t policy_rules(const struct policy *p)
 const char *policy_rule_name(const struct policy *p, size_t i)
 {
     return p && i < p->n ? p->rules[i].name : "";
+}
+
+const struct expr *policy_rule_when(const struct policy *p, size_t i)
+{
+    return p->rules[i].when;
+}
+
+enum disposition policy_rule_does(const struct policy *p, size_t i)
+{
+    return p->rules[i].disposition;
+}
+
+unsigned policy_rule_line(const struct policy *p, size_t i)
+{
+    return p->rules[i].line;
 }
 
 /* ---- reasons ---- */

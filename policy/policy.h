@@ -35,6 +35,10 @@ struct policy *policy_hold(struct policy *);
 void policy_free(struct policy **);
 size_t policy_rules(const struct policy *);
 const char *policy_rule_name(const struct policy *, size_t i);
+/* Of rule i < policy_rules(): what it asks, what it does, the line of its name. */
+const struct expr *policy_rule_when(const struct policy *, size_t i);
+enum disposition policy_rule_does(const struct policy *, size_t i);
+unsigned policy_rule_line(const struct policy *, size_t i);
 /* The rules a daemon without a policy file uses: the text of contrib/policy.conf's defaults. */
 extern const char policy_default[];
 

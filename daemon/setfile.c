@@ -1,0 +1,98 @@
+/* setfile.c - see setfile.h. Only regular files are read: nothing here may wait for a pipe. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "setfile.h"
+
+enum { PATH_ROOM = 4096, WHY = 200 };
+
+/* The whole file into the arena. 0, or errno. */
+static int read_all(struct arena *arena, int fd, size_t most, struct span *text)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return errno;
+    if (!S_ISREG(st.st_mode))
+        return EINVAL;
+    if (st.st_size < 0 || (uint64_t)st.st_size > most)
+        return EFBIG;
+    size_t size = (size_t)st.st_size, n = 0;
+    uint8_t *bytes = arena_alloc(arena, size + 1);
+    ssize_t got = 1;
+    while (n < size && (got = read(fd, bytes + n, size - n)) > 0)
+        n += (size_t)got;
+    *text = span_of(bytes, n);
+    return got < 0 ? errno : 0;
+}
+
+static bool from_disk(const struct setfiles *f, struct arena *arena, struct span path,
+                      struct span *text, char why[WHY])
+{
+    char full[PATH_ROOM];
+    bool absolute = path.n && path.p[0] == '/';
+    int n = snprintf(full, sizeof full, "%s%s%.*s", absolute ? "" : f->directory,
+                     absolute ? "" : "/", SPAN_ARG(path));
+    if (n < 0 || (size_t)n >= sizeof full) {
+        snprintf(why, WHY, "this path is too long");
+        return false;
+    }
+    int fd = open(full, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int rc = fd < 0 ? errno : read_all(arena, fd, SETFILES_BYTES - f->bytes, text);
+    if (fd >= 0)
+        close(fd);
+    if (rc == 0 && json_is_utf8(*text))
+        return true;
+    if (rc == EFBIG)
+        snprintf(why, WHY, "cannot read %.80s: all sets together have more than %d KB", full,
+                 SETFILES_BYTES >> 10);
+    else if (rc == EINVAL)
+        snprintf(why, WHY, "cannot read %.120s: it is no regular file", full);
+    else
+        snprintf(why, WHY, "cannot read %.120s: %s", full, rc ? strerror(rc) : "it is not UTF-8");
+    return false;
+}
+
+static bool from_stored(const struct setfiles *f, struct arena *arena, const char *path,
+                        struct span *text)
+{
+    const json_t *v = json_object_get(f->stored, path);
+    if (!json_is_string(v))
+        return false;
+    *text = span_str(arena_str(arena, span_of(json_string_value(v), json_string_length(v))));
+    return true;
+}
+
+static bool read_set(void *arg, struct arena *arena, struct span path, struct span *text,
+                     char why[WHY])
+{
+    struct setfiles *f = arg;
+    snprintf(why, WHY, "the version was stored without this file");
+    if (!json_is_utf8(path)) {
+        snprintf(why, WHY, "the path is not UTF-8");
+        return false;
+    }
+    const char *name = arena_str(arena, path);
+    bool found = f->directory && from_disk(f, arena, path, text, why);
+    if (!found && !from_stored(f, arena, name, text))
+        return false;
+    f->bytes += text->n;
+    if (!f->read)
+        f->read = json_object();
+    json_object_set_new(f->read, name, json_text(*text));
+    return true;
+}
+
+struct policy_source setfiles_source(struct setfiles *f)
+{
+    return (struct policy_source){.read = read_set, .arg = f};
+}
+
+void setfiles_clear(struct setfiles *f)
+{
+    json_decref(f->read);
+    f->read = NULL;
+    f->bytes = 0;
+}

@@ -1,0 +1,25 @@
+/*
+ * setfile.h - the files that a policy names for its sets: read from the disk and remembered as they
+ * were read, so that a version can be stored with them; or given as they were stored.
+ */
+#ifndef SETFILE_H
+#define SETFILE_H
+
+#include "json.h"
+#include "policy.h"
+
+enum { SETFILES_BYTES = 900 << 10 }; /* of all files of one policy */
+
+struct setfiles {
+    const char *directory; /* relative paths start here; NULL: nothing is read from the disk */
+    const json_t *stored;  /* {path: text}, for what cannot be read; NULL: none */
+    json_t *read;          /* {path as the policy writes it: text}: what was given, from either */
+    size_t bytes;
+};
+
+/* A source for policy_load that keeps book in the struct; both must live until it is done. */
+struct policy_source setfiles_source(struct setfiles *);
+/* Forgets what was read. */
+void setfiles_clear(struct setfiles *);
+
+#endif
