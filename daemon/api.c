@@ -115,6 +115,7 @@ static json_t *counters_json(const struct pipeline_counters *c)
     set_num(j, "messages", atomic_load(&c->messages));
     set_num(j, "received", received);
     set_num(j, "aborted", atomic_load(&c->aborted));
+    set_num(j, "refused", atomic_load(&c->refused));
     set_num(j, "aborted_messages", atomic_load(&c->aborted_messages));
     set(j, "unaccounted", json_integer((json_int_t)received - (json_int_t)out));
     set_num(j, "hold_failed", atomic_load(&c->hold_failed));

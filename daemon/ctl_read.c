@@ -61,6 +61,9 @@ static void print_safety(const struct ctl *ctl, const json_t *s)
     if (advised > held + failed)
         printf("In monitor mode %s passed that enforce mode would have held.\n",
                print_some(a, advised - held - failed, "copy", "copies"));
+    if (json_get_num(b, "refused"))
+        printf("%s not taken by the servers behind the SMTP doors; the clients were told.\n",
+               print_some(a, json_get_num(b, "refused"), "copy was", "copies were"));
     printf("%s in the hold queue", print_some(a, json_get_num(h, "held"), "copy is", "copies are"));
     if (oldest)
         printf(", the oldest for %s", print_span_of_time(a, when(s, "now") - oldest));

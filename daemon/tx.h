@@ -39,7 +39,8 @@ struct pipeline {
 };
 
 /* Mass balance, in recipients: received = dispositions + aborted, whenever no message is under way.
- * messages: those with a verdict; aborted: without one, for the MTA gave up before. Atomics. */
+ * messages: those with a verdict; aborted: without one, for the MTA gave up before. refused: those
+ * of the aborted recipients whose message a door could not hand on after its verdict. Atomics. */
 struct pipeline_counters {
     _Atomic uint64_t messages, aborted_messages;
     _Atomic uint64_t received, disposition[DISP_COUNT], aborted;

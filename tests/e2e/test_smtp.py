@@ -228,6 +228,13 @@ def test_when_the_server_refuses_the_rest_nothing_stays_held_and_nothing_counts_
     reply = d.mail(some, data, client)
     assert reply[0] == (int(action[:3]) if action[0] in "45" and "421" not in action else 451) or reply[0] == 421, reply
     until(lambda: d.held() == [])
+    c = d.counters()
+    assert (c["received"], c["passed"], c["held"], c["aborted"], c["refused"], c["unaccounted"]) == (9, 4, 0, 5, 5, 0)
+    assert "5 copies were not taken by the servers behind" in d.ctl("status")
+    rows = lambda: [r for p in some for r in d.json("explain", "--rcpt", p)]
+    until(lambda: len(rows()) == 9)
+    assert [r["rule"] for r in rows()].count("lost downstream" if reply[0] == 451 and action in ("reset", "421 4.3.2 x")
+                                             else "refused downstream") == 5
     before = len(e.taken)
     assert d.mail(some, data, client)[0] == 250
     assert [a for a, _ in took(e)[before:]] == [[late]], "the one who got nothing is still owed his first copy"
