@@ -100,28 +100,36 @@ static json_t *mode_json(const struct api *api)
 }
 
 /* Mass balance: every recipient that came in went somewhere. */
-static json_t *counters_json(const struct pipeline_counters *c)
+static json_t *counters_json(struct figures *f)
 {
     static const char *const names[DISP_COUNT] = {"passed", "tagged", "throttled", "held",
                                                   "rejected"};
+    static const struct {
+        const char *name;
+        enum figure figure;
+    } others[] = {
+        {"messages", FIGURE_JUDGED},
+        {"received", FIGURE_RECEIVED},
+        {"refused", FIGURE_REFUSED},
+        {"aborted", FIGURE_ABORTED},
+        {"aborted_messages", FIGURE_ABORTED_MESSAGES},
+        {"given_up", FIGURE_GIVEN_UP},
+        {"hold_failed", FIGURE_HOLD_FAILED},
+        {"released_through", FIGURE_RELEASED_THROUGH},
+        {"too_large", FIGURE_TOO_LARGE},
+        {"degraded", FIGURE_DEGRADED},
+    };
+    struct balance b;
     json_t *j = json_object(), *advised = json_object();
-    uint64_t received = atomic_load(&c->received), out = atomic_load(&c->aborted);
-    for (int d = 0; d < DISP_COUNT; d++) {
-        uint64_t n = atomic_load(&c->disposition[d]);
-        out += n;
-        set_num(j, names[d], n);
-        set_num(advised, names[d], atomic_load(&c->advised[d]));
+    figures_balance(f, NULL, clock_now(), &b);
+    for (unsigned d = 0; d < DISP_COUNT; d++) {
+        set_num(j, names[d], figures_total(f, FIGURE_DONE + d));
+        set_num(advised, names[d], figures_total(f, FIGURE_ADVISED + d));
     }
-    set_num(j, "messages", atomic_load(&c->messages));
-    set_num(j, "received", received);
-    set_num(j, "aborted", atomic_load(&c->aborted));
-    set_num(j, "refused", atomic_load(&c->refused));
-    set_num(j, "aborted_messages", atomic_load(&c->aborted_messages));
-    set(j, "unaccounted", json_integer((json_int_t)received - (json_int_t)out));
-    set_num(j, "hold_failed", atomic_load(&c->hold_failed));
-    set_num(j, "released_through", atomic_load(&c->released_through));
-    set_num(j, "too_large", atomic_load(&c->too_large));
-    set_num(j, "degraded", atomic_load(&c->degraded));
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        set_num(j, others[i].name, figures_total(f, others[i].figure));
+    set_num(j, "under_way", b.after);
+    set(j, "unaccounted", json_integer(b.unaccounted));
     set(j, "advised", advised);
     return j;
 }
@@ -222,7 +230,7 @@ static void get_status(struct api *api, struct http_request *r, const char *arg)
     set(j, "mode", mode_json(api));
     set(j, "doors", doors_json(api));
     set_num(j, "sessions", api->workers ? workers_sessions(api->workers) : 0);
-    set(j, "counters", p->counters ? counters_json(p->counters) : json_null());
+    set(j, "counters", p->figures ? counters_json(p->figures) : json_null());
     set(j, "hold", queue ? queue : json_null());
     set(j, "keeper", keeper_json(p->keeper));
     set_num(j, "journal_lost", p->journal ? journal_lost(p->journal) : 0);
@@ -621,6 +629,8 @@ static json_t *row_json(const struct journal_row *w)
     set(j, "client", json_text(w->client));
     set(j, "sender", json_text(w->from));
     set(j, "rcpt", json_text(w->rcpt));
+    if (w->disposition == JOURNAL_ABORTED)
+        set(j, "disposition", json_string("aborted"));
     if (w->disposition < DISP_COUNT)
         set(j, "disposition", json_string(disposition_name(w->disposition)));
     if (w->advised < DISP_COUNT)

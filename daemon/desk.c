@@ -35,6 +35,8 @@ static void each_second(evutil_socket_t fd, short what, void *arg)
     int64_t now = clock_now();
     if (p->store)
         p->store->ops->tick(p->store, now);
+    if (p->figures)
+        figures_tick(p->figures, now);
     if (p->incidents)
         incidents_save(p->incidents, p->keeper, d->mailbox, now);
     if (p->relays) {

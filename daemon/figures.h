@@ -59,7 +59,7 @@ enum figure {
     /* the tx's side */
     FIGURE_JUDGED,                               /* messages with a verdict that came true */
     FIGURE_DONE,                                 /* by disposition */
-    FIGURE_REFUSED = FIGURE_DONE + DISP_COUNT,   /* by the MTA behind, instead of passed */
+    FIGURE_REFUSED = FIGURE_DONE + DISP_COUNT,   /* by the MTA behind or the door, unjudged */
     FIGURE_ABORTED,                              /* of messages ended without a verdict */
     FIGURE_ABORTED_MESSAGES,                     /* messages */
     FIGURE_ADVISED,                              /* by disposition, in any mode */

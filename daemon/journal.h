@@ -14,6 +14,9 @@
 
 struct journal;
 
+/* In place of a disposition: there was no reply. Never a number of enum disposition. */
+enum { JOURNAL_ABORTED = 0x7f };
+
 /* One recipient's verdict. Spans are copied: addresses and Message-ID up to 512 bytes, the last
  * three up to 128, the rest up to 64; a NUL becomes '?'. */
 struct journal_row {

@@ -30,7 +30,6 @@ struct daemon {
     const char *file;
     struct config *config;
     struct pipeline pipeline;
-    struct pipeline_counters counters;
     struct keys keys;
     struct standing_times times; /* of relays, while the daemon runs */
     struct workers *workers;
@@ -181,7 +180,7 @@ static void start(struct daemon *d)
     char error[512];
     struct config *c = d->config;
     struct pipeline *p = &d->pipeline;
-    p->counters = &d->counters;
+    p->figures = figures_new(d->config);
     if (!(p->keeper = keeper_start(c->hold_path, error)))
         log_die("%s", error);
     struct keeper_figures figures;
@@ -300,6 +299,7 @@ static void stop(struct daemon *d)
     recall_stop(&p->recall);
     incidents_free(&p->incidents);
     relays_free(&p->relays);
+    figures_free(&p->figures);
     keys_close(&d->keys);
     store_close(&p->store);
     rulebook_free(&p->rules);

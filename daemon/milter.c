@@ -62,7 +62,8 @@ struct session {
     enum phase phase;
     struct milter_terms terms;
     struct client client;
-    struct tx *tx; /* NULL between messages */
+    struct tx *tx;           /* NULL between messages */
+    struct passing *passing; /* its way from end to reply, in its arena; NULL: not there yet */
 
     uint8_t *in;       /* [at, n) is not obeyed yet */
     size_t at, n, cap; /* */
@@ -78,11 +79,21 @@ struct session {
     struct event readable, writable, ticker;
 };
 
+/* The message is over. One that had come to its end counts as answered, so or so, once its rows are
+ * written. */
+static void end_message(struct session *s, enum reply_kind kind)
+{
+    struct passing p = s->passing ? *s->passing : (struct passing){0};
+    s->passing = NULL;
+    tx_end(&s->tx);
+    passing_replied(&p, kind);
+}
+
 static void session_end(struct session **sp)
 {
     struct session *s = *sp;
     *sp = NULL;
-    tx_end(&s->tx);
+    end_message(s, REPLY_ABORTED);
     event_del(&s->readable);
     event_del(&s->writable);
     event_del(&s->ticker);
@@ -184,6 +195,12 @@ static void say_verdict(struct session *s)
     reply(s, 'c');
 }
 
+static enum reply_kind reply_kind(const struct tx *tx)
+{
+    const char *reply = tx_reply(tx);
+    return !reply ? REPLY_ACCEPTED : *reply == '5' ? REPLY_REFUSED : REPLY_LATER;
+}
+
 /* Writes the verdict. Only when the MTA has it the tx is committed. */
 static int deliver(struct session *s)
 {
@@ -193,7 +210,7 @@ static int deliver(struct session *s)
     if (s->answered) {
         s->answered = false;
         tx_commit(s->tx);
-        tx_end(&s->tx);
+        end_message(s, reply_kind(s->tx));
     }
     return 0;
 }
@@ -251,7 +268,7 @@ static int obey_connect(struct session *s, struct span data, struct span macros)
 static int obey_helo(struct session *s, struct span data, struct span macros)
 {
     (void)macros;
-    tx_end(&s->tx);
+    end_message(s, REPLY_ABORTED);
     keep_text(s->client.helo, milter_string(&data));
     return 0;
 }
@@ -278,7 +295,7 @@ static int obey_mail(struct session *s, struct span data, struct span macros)
     struct worker *w = s->worker;
     if (!data.n)
         return complain(s, "a command without its argument", 'M');
-    tx_end(&s->tx);
+    end_message(s, REPLY_ABORTED);
     s->tx = tx_begin(w->pipeline, w->config, &w->keys, w->mailbox, s->door);
     struct arena *a = tx_arena(s->tx);
     struct envelope *e = tx_envelope(s->tx);
@@ -344,6 +361,8 @@ static int obey_end(struct session *s, struct span data, struct span macros)
     read_queue_id(s, 'E', macros);
     if (data.n)
         tx_body(s->tx, data);
+    s->passing = arena_alloc(tx_arena(s->tx), sizeof *s->passing);
+    passing_begun(s->passing, tx_gauge(s->tx), tx_envelope(s->tx)->nrecipients);
     if (tx_judge(s->tx, judged, s) == TX_DONE)
         return answer(s);
     struct timeval tv = {PROGRESS_SECONDS, 0};
@@ -356,7 +375,7 @@ static int obey_end(struct session *s, struct span data, struct span macros)
 static int obey_abort(struct session *s, struct span data, struct span macros)
 {
     (void)data, (void)macros;
-    tx_end(&s->tx);
+    end_message(s, REPLY_ABORTED);
     if (s->phase > PHASE_IDLE)
         s->phase = PHASE_IDLE;
     return 0;
@@ -372,7 +391,7 @@ static int obey_quit(struct session *s, struct span data, struct span macros)
 static int obey_next_client(struct session *s, struct span data, struct span macros)
 {
     (void)data, (void)macros;
-    tx_end(&s->tx);
+    end_message(s, REPLY_ABORTED);
     s->client = (struct client){0};
     if (s->phase > PHASE_OPEN)
         s->phase = PHASE_OPEN;

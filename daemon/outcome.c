@@ -243,22 +243,28 @@ static json_t *first_held_json(const struct outcome *o)
     return held;
 }
 
-static uint64_t passed(const struct pipeline_counters *c)
+static uint64_t done(const struct outcome_end *e, enum disposition d)
 {
-    return c->disposition[DISP_PASS] + c->disposition[DISP_TAG];
+    return figures_total(e->figures, FIGURE_DONE + (unsigned)d);
+}
+
+static uint64_t passed(const struct outcome_end *e)
+{
+    return done(e, DISP_PASS) + done(e, DISP_TAG);
 }
 
 static void print_summary(const struct outcome *o, const struct outcome_end *e)
 {
-    const struct pipeline_counters *c = e->counters;
+    uint64_t received = figures_total(e->figures, FIGURE_RECEIVED);
+    uint64_t advised = figures_total(e->figures, FIGURE_ADVISED + DISP_HOLD);
     json_t *s = json_object();
     put_number(s, "messages", o->messages);
-    put_number(s, "copies", c->received);
-    put_number(s, "pass", passed(c));
+    put_number(s, "copies", received);
+    put_number(s, "pass", passed(e));
     for (unsigned d = DISP_TAG; d < DISP_COUNT; d++)
-        put_number(s, disposition_name((enum disposition)d), c->disposition[d]);
+        put_number(s, disposition_name((enum disposition)d), done(e, d));
     if (o->mode != MODE_ENFORCE)
-        put_number(s, "would_hold", c->advised[DISP_HOLD]);
+        put_number(s, "would_hold", advised);
     json_object_set_new(s, "rules", rules_json(o));
     json_object_set_new(s, "first_held", first_held_json(o));
     put_number(s, "skipped", e->skipped);
@@ -374,15 +380,15 @@ static void print_rules(const struct outcome *o)
 
 static void print_people(const struct outcome *o, const struct outcome_end *e)
 {
-    const struct pipeline_counters *c = e->counters;
+    uint64_t received = figures_total(e->figures, FIGURE_RECEIVED);
+    uint64_t advised = figures_total(e->figures, FIGURE_ADVISED + DISP_HOLD);
     printf("%llu %s, %llu %s: %llu passed, %llu held, %llu deferred, %llu rejected\n",
            (unsigned long long)o->messages, o->messages == 1 ? "message" : "messages",
-           (unsigned long long)c->received, c->received == 1 ? "copy" : "copies",
-           (unsigned long long)passed(c), (unsigned long long)c->disposition[DISP_HOLD],
-           (unsigned long long)c->disposition[DISP_THROTTLE],
-           (unsigned long long)c->disposition[DISP_REJECT]);
+           (unsigned long long)received, received == 1 ? "copy" : "copies",
+           (unsigned long long)passed(e), (unsigned long long)done(e, DISP_HOLD),
+           (unsigned long long)done(e, DISP_THROTTLE), (unsigned long long)done(e, DISP_REJECT));
     if (o->mode != MODE_ENFORCE)
-        printf("Enforce mode would have held %llu.\n", (unsigned long long)c->advised[DISP_HOLD]);
+        printf("Enforce mode would have held %llu.\n", (unsigned long long)advised);
     if (e->skipped)
         printf("%llu could not be read and were skipped\n", (unsigned long long)e->skipped);
     if (e->cut)

@@ -30,7 +30,7 @@ struct outcome {
 
 /* What the summary tells besides. */
 struct outcome_end {
-    const struct pipeline_counters *counters;
+    struct figures *figures;
     const json_t *incidents, *relays;         /* as incidents_list(), relays_list() make them */
     uint64_t skipped, cut, clamped, left_out; /* messages, see replay.c */
     double seconds;

@@ -19,7 +19,6 @@ struct replay {
     struct config *config;
     struct keys keys;
     struct pipeline pipeline;
-    struct pipeline_counters counters;
     struct standing_times times;
     struct outcome outcome;
     bool json, audience;                      /* somebody looks at the progress */
@@ -70,6 +69,7 @@ static void replay_message(struct replay *rp, const struct recording *rec)
         if (tx_recipient(tx, rec->rcpts[i], span_of(NULL, 0)) < 0)
             break;
     tx_raw(tx, rec->data);
+    gauge_add(tx_gauge(tx), FIGURE_RECEIVED, e->nrecipients);
     if (tx_judge(tx, NULL, NULL) != TX_DONE)
         abort(); /* the memory store never waits */
     outcome_message(&rp->outcome, tx, rec);
@@ -198,7 +198,7 @@ static void summary(struct replay *rp)
     relays_tick(rp->pipeline.relays, virtual_now);
     json_t *relays = relays_list(rp->pipeline.relays);
     struct outcome_end end = {
-        .counters = &rp->counters,
+        .figures = rp->pipeline.figures,
         .incidents = incidents,
         .relays = relays,
         .skipped = rp->skipped,
@@ -268,7 +268,7 @@ static int open_replay(struct replay *rp, const struct asked *o)
     rp->times.probation = rp->config->site.relay_probation;
     p->relays = relays_new(p->store, &rp->keys, &rp->times);
     incidents_tell(p->incidents, p->relays);
-    p->counters = &rp->counters;
+    p->figures = figures_new(rp->config);
     p->mode = o->mode;
     rp->started = clock_mono();
     rp->json = o->form != OUTCOME_PEOPLE;

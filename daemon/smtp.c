@@ -42,7 +42,7 @@ static void session_free(struct session *s)
 {
     if (s->tx && s->stage == STAGE_DELIVER)
         tx_refused(s->tx, 0, "lost downstream");
-    smtp_end(s);
+    smtp_end(s, REPLY_ABORTED);
     downstream_close(&s->down);
     if (s->entered)
         clients_leave(smtp_doors_clients(s->worker->pipeline->doors), &s->client.address);
@@ -225,10 +225,20 @@ static void say_turns(struct session *s)
         smtp_say(s, take_turn(s).text);
 }
 
-void smtp_end(struct session *s)
+/* It counts as answered once its rows are written. */
+void smtp_end(struct session *s, enum reply_kind kind)
 {
-    tx_end(&s->tx);
+    struct passing p = s->now ? s->now->passing : (struct passing){0};
     s->now = NULL;
+    tx_end(&s->tx);
+    passing_replied(&p, kind);
+}
+
+enum reply_kind smtp_reply_kind(const struct session *s, struct span reply)
+{
+    if (s->gone)
+        return REPLY_ABORTED;
+    return *reply.p == '2' ? REPLY_ACCEPTED : *reply.p == '5' ? REPLY_REFUSED : REPLY_LATER;
 }
 
 bool smtp_down_alive(const struct session *s)
@@ -236,11 +246,11 @@ bool smtp_down_alive(const struct session *s)
     return s->down && downstream_alive(s->down);
 }
 
-void smtp_forget(struct session *s)
+void smtp_forget(struct session *s, enum reply_kind kind)
 {
     if (!s->tx)
         return;
-    smtp_end(s);
+    smtp_end(s, kind);
     s->forwarded = false;
     if (smtp_down_alive(s)) {
         smtp_turn(s, TURN_SILENT);
@@ -267,7 +277,7 @@ static void replied(struct session *s, int code, struct span text)
         s->turned++;
     if (t.kind == TURN_MAIL && code / 100 != 2) {
         s->idled++;
-        smtp_end(s);
+        smtp_end(s, REPLY_ABORTED);
     } else if (t.kind == TURN_MAIL)
         s->now->open = true;
     else if (t.kind == TURN_RCPT && code / 100 == 2 && s->now && s->now->open)
@@ -291,7 +301,7 @@ static void fail_turns(struct session *s)
         else if (t.kind != TURN_SILENT)
             smtp_say(s, "451 4.4.2 the mail server behind was lost; please try again later");
         if (t.kind == TURN_MAIL)
-            smtp_end(s);
+            smtp_end(s, REPLY_ABORTED);
     }
 }
 
@@ -506,12 +516,15 @@ static void end_data(struct session *s)
     const struct dot_reader *dots = &s->now->dots;
     const char *no = NULL;
     s->owed++;
+    passing_begun(&s->now->passing, tx_gauge(s->tx), tx_envelope(s->tx)->nrecipients);
     if (s->stage == STAGE_DISCARD)
         no = too_large;
     else if (s->door->listener->refuse_bare && (dots->bare_cr || dots->bare_lf))
         no = "550 5.6.11 the message holds CR or LF outside of a line end";
     if (no) {
-        smtp_forget(s);
+        tx_refused(s->tx, no == too_large ? 552 : 550,
+                   no == too_large ? "too large" : "bare CR or LF");
+        smtp_forget(s, REPLY_REFUSED);
         smtp_say(s, no);
         smtp_stage(s, STAGE_COMMAND);
         return;

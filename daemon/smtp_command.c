@@ -138,7 +138,7 @@ static void ehlo(struct session *s, const struct smtp_command *c)
     bool same = strcmp(name, s->client.helo) == 0;
     if (idles(s))
         return;
-    smtp_forget(s);
+    smtp_forget(s, REPLY_ABORTED);
     memcpy(s->client.helo, name, sizeof name);
     s->client.esmtp = c->verb == VERB_EHLO;
     if (smtp_down_alive(s) && (same || s->authed)) {
@@ -316,7 +316,7 @@ static void rset(struct session *s)
 {
     if (idles(s))
         return;
-    smtp_end(s);
+    smtp_end(s, REPLY_ABORTED);
     s->forwarded = false;
     if (smtp_down_alive(s)) /* what it says is for nobody: forgotten it is, even if it is gone */
         relay(s, TURN_SILENT, SPAN("RSET"));

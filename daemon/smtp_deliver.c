@@ -23,7 +23,7 @@ static void final(struct session *s, struct span text)
 {
     s->messages++;
     s->idled = s->turned = 0;
-    smtp_end(s);
+    smtp_end(s, smtp_reply_kind(s, text));
     s->forwarded = false;
     if (s->gone)
         smtp_note(s, LOG_LEVEL_NOTICE, "the client is gone before the reply", span_head(text, 3));
@@ -50,6 +50,7 @@ static void answer(struct session *s, const char *line)
 
 static void refused(struct session *s, int code, struct span text)
 {
+    gauge_downstream(tx_gauge(s->tx), code);
     tx_refused(s->tx, code, code ? "refused downstream" : "lost downstream");
     final(s, text);
 }
@@ -234,6 +235,7 @@ void smtp_delivery_reply(struct session *s, int code, struct span text)
     } else if (d->step == DELIVER_DATA || code / 100 != 2) {
         lost(s); /* neither yes nor no */
     } else {
+        gauge_downstream(tx_gauge(s->tx), code);
         tx_commit(s->tx);
         final(s, text);
     }
@@ -257,6 +259,7 @@ void smtp_judged(struct session *s)
     struct body *body;
     const char *reply = tx_reply(s->tx);
     size_t passing = v->count[DISP_PASS] + v->count[DISP_TAG];
+    passing_judged(&s->now->passing);
     if (reply) {
         answer(s, reply);
         return;

@@ -92,6 +92,7 @@ struct passage {
     struct dot_reader dots;
     uint64_t received, looked; /* bytes of data; when its rate was looked at last */
     struct delivery delivery;
+    struct passing passing; /* from the end of its data to the reply */
 };
 
 struct session {
@@ -136,10 +137,13 @@ void smtp_stage(struct session *, enum stage);            /* and its deadline */
 void smtp_greet(struct session *);                        /* 220 */
 void smtp_note(const struct session *, enum log_level, const char *event, struct span why);
 struct turn *smtp_turn(struct session *, enum turn_kind);
-/* The message is over; downstream may still have it. */
-void smtp_end(struct session *);
+/* The message is over; downstream may still have it. kind: how it was answered, if its end had
+ * come. */
+void smtp_end(struct session *, enum reply_kind);
+/* What a reply says, as it is counted. */
+enum reply_kind smtp_reply_kind(const struct session *, struct span reply);
 /* The same, and downstream forgets it too. */
-void smtp_forget(struct session *);
+void smtp_forget(struct session *, enum reply_kind);
 bool smtp_down_alive(const struct session *);
 void smtp_open_downstream(struct session *);
 

@@ -94,6 +94,7 @@ struct tx *tx_begin(struct pipeline *pipeline, struct config *config, const stru
     tx->keys = keys;
     tx->home = home;
     tx->door = door;
+    tx->gauge = figures_gauge(pipeline->figures, door);
     tx->now = clock_now();
     tx->id = id_next(config->node_number, tx->now);
     begin_ruling(tx);
@@ -107,6 +108,11 @@ struct tx *tx_begin(struct pipeline *pipeline, struct config *config, const stru
 struct arena *tx_arena(struct tx *tx)
 {
     return tx->arena;
+}
+
+struct gauge *tx_gauge(const struct tx *tx)
+{
+    return tx->gauge;
 }
 
 struct envelope *tx_envelope(struct tx *tx)
@@ -339,7 +345,8 @@ static bool check_token(struct tx *tx)
 
 enum tx_state tx_judge(struct tx *tx, tx_done_fn *done, void *arg)
 {
-    assert(!tx->judged && !tx->done);
+    assert(!tx->ended);
+    tx->ended = true;
     tx->done = done;
     tx->arg = arg;
     if (!tx->kept)
@@ -488,8 +495,6 @@ enum tx_state tx_finish(struct tx *tx)
         all_pass(tx);
     tx->judged = true;
     tx_make_tag(tx);
-    if (!tx->kept)
-        tx_account(tx);
     return TX_DONE;
 }
 
@@ -573,15 +578,19 @@ void tx_commit(struct tx *tx)
 {
     assert(tx->judged && !tx->committed);
     tx->committed = true;
-    if (tx->kept)
-        tx_account(tx);
+    tx_account(tx);
     if (tx->observed || tx->released)
         settle(tx);
 }
 
 void tx_refused(struct tx *tx, int code, const char *why)
 {
-    assert(tx->judged && tx->kept && !tx->committed);
+    assert(!tx->committed);
+    if (!tx->judged) {
+        tx->ended = tx->unjudged = true;
+        all_pass(tx);
+        tx->judged = true;
+    }
     if (tx->verdict.count[DISP_HOLD] && tx->pipeline->keeper)
         tx_unput(tx);
     tx->refused = why;
@@ -603,13 +612,10 @@ void tx_end(struct tx **txp)
         tx_give_up_put(tx);
     if (tx->check)
         tx->check->tx = NULL;
-    if (!tx->judged) {
-        tx_tally(&tx->pipeline->counters->aborted_messages, 1);
-        tx_tally(&tx->pipeline->counters->received, tx->envelope.nrecipients);
-        tx_tally(&tx->pipeline->counters->aborted, tx->envelope.nrecipients);
-    } else if (!tx->accounted) {
+    if (!tx->ended)
+        gauge_add(tx->gauge, FIGURE_GIVEN_UP, 1);
+    else if (!tx->accounted)
         tx_account(tx);
-    }
     body_drop(&tx->body);
     rules_drop(&tx->rules);
     config_drop(&tx->config);

@@ -11,6 +11,7 @@
 
 #include "body.h"
 #include "config.h"
+#include "figures.h"
 #include "id.h"
 #include "incident.h"
 #include "journal.h"
@@ -35,17 +36,7 @@ struct pipeline {
     enum mode mode;           /* only where there is no rulebook */
     _Atomic bool hold_full;   /* the hold database is at hold.max_bytes */
     _Atomic uint64_t late;    /* holds the keeper still has whose messages went another way */
-    struct pipeline_counters *counters;
-};
-
-/* Mass balance, in recipients: received = dispositions + aborted, whenever no message is under way.
- * messages: those with a verdict; aborted: without one, for the MTA gave up before. refused: those
- * of the aborted recipients whose message a door could not hand on after its verdict. Atomics. */
-struct pipeline_counters {
-    _Atomic uint64_t messages, aborted_messages;
-    _Atomic uint64_t received, disposition[DISP_COUNT], aborted;
-    _Atomic uint64_t advised[DISP_COUNT];
-    _Atomic uint64_t hold_failed, released_through, too_large, degraded, refused;
+    struct figures *figures;
 };
 
 /* The mode of listeners without one of their own, as in force now; and to change it. Any thread. */
@@ -61,10 +52,12 @@ struct tx; /* opaque: doors ask through functions */
 struct tx *tx_begin(struct pipeline *, struct config *, const struct keys *, struct mailbox *home,
                     const char *door);
 /* Ends it in any state: cancels what is pending, settles as aborted what was not committed, frees,
- * nulls. Of a kept message that was neither committed nor refused, the verdict is what became. */
+ * nulls. Of a message that was judged and neither committed nor refused, copies that were to pass
+ * were aborted: the client was gone. What is held or refused by a rule stays so. */
 void tx_end(struct tx **);
 
 struct arena *tx_arena(struct tx *);
+struct gauge *tx_gauge(const struct tx *); /* of its door; NULL: nothing is counted */
 struct envelope *tx_envelope(struct tx *); /* the door fills client facts */
 /* Spans are copied. raw: with or without <>. */
 void tx_reversepath(struct tx *, struct span raw, struct span params);
@@ -76,9 +69,7 @@ int tx_recipient(struct tx *, struct span raw, struct span params);
  * tagged. Before tx_judge. */
 void tx_indivisible(struct tx *);
 
-/* A door that hands the message on itself needs its bytes in every mode, and is the only one to
- * know what became of it: that is written down when it says so, not before. Before any of the
- * bytes. */
+/* A door that hands the message on itself needs its bytes in every mode. Before any of them. */
 void tx_keep(struct tx *);
 /* What was kept, once all of it is there: the header without what doors strip (in the tx's arena),
  * and the body side, from the empty line on. false: there was no room for it (452). */
@@ -116,7 +107,8 @@ const char *tx_incident(const struct tx *); /* "S...", or NULL */
 /* What was to pass could not be handed on, and the client is told so (code; 0: nothing, or 451):
  * the copies that are held already are taken out of the hold queue again, nothing counts as
  * delivered or held. why: in a few words that live as long as the process; they stand in the
- * journal instead of the rule. Before tx_end, instead of tx_commit. */
+ * journal instead of the rule. Before tx_end, instead of tx_commit; or instead of tx_judge, when
+ * the door takes no such message. */
 void tx_refused(struct tx *, int code, const char *why);
 
 /* The door's reply has left (milter) or downstream said 2xx: passed copies are passed for good. */

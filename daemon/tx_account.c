@@ -1,6 +1,7 @@
 /*
  * tx_account.c - what is written down about a verdict: the tag in the message, the balance, the
- * incident, the journal and the log. Nothing here changes what happens to the message.
+ * incident, the journal and the log. Nothing here changes what happens to the message. Every
+ * message that came to its end gets one row for each recipient, whichever way it went.
  */
 #include <assert.h>
 
@@ -47,17 +48,36 @@ static void row_blame(const struct tx *tx, struct journal_row *row)
     row->joined = span_str(further ? r->join_why : NULL);
 }
 
+/* The client was gone before it heard of it: it has the message still. */
+static bool aborted(const struct tx *tx, size_t i)
+{
+    return !tx->judged ||
+           (!tx->committed && !tx->refused && tx->verdict.copy[i].disposition <= DISP_TAG);
+}
+
+/* What became of one copy, and why. */
+static void row_end(const struct tx *tx, size_t i, struct journal_row *row)
+{
+    const struct copy_verdict *c = i < tx->verdict.n ? &tx->verdict.copy[i] : NULL;
+    bool gone = aborted(tx, i);
+    row->disposition = gone ? JOURNAL_ABORTED : (uint8_t)c->disposition;
+    row->advised = c ? (uint8_t)c->advised : JOURNAL_ABORTED;
+    row->rule = gone           ? SPAN("gone before the reply")
+                : tx->refused  ? span_str(tx->refused)
+                : tx->released ? SPAN("released")
+                               : span_str(tx_rule_name(tx, c));
+}
+
 static void write_journal(struct tx *tx)
 {
     struct journal *journal = tx->pipeline->journal;
     if (!journal)
         return;
-    const struct verdict *v = &tx->verdict;
     char client[IPADDR_TEXT];
     struct journal_row row = {
         .tx = tx->id,
         .time = tx->now,
-        .k = tx->unjudged ? tx->fp.k : tx->signals.replication.k,
+        .k = tx->signals.replication.copy ? tx->signals.replication.k : tx->fp.k,
         .mode = (uint8_t)tx->mode,
         .door = span_str(tx->door),
         .client = span_of(client, ipaddr_print(&tx->envelope.client, client)),
@@ -66,14 +86,10 @@ static void write_journal(struct tx *tx)
         .message_id = tx->fp.message_id,
         .incident = span_str(tx->incident),
     };
-    for (size_t i = 0; i < v->n; i++) {
+    for (size_t i = 0; i < tx->envelope.nrecipients; i++) {
         row.rcpt = tx->envelope.recipients[i].address;
-        row.disposition = (uint8_t)v->copy[i].disposition;
-        row.advised = (uint8_t)v->copy[i].advised;
-        row.rule = tx->refused    ? span_str(tx->refused)
-                   : tx->released ? SPAN("released")
-                                  : span_str(tx_rule_name(tx, &v->copy[i]));
-        if (!tx->unjudged) {
+        row_end(tx, i, &row);
+        if (tx->signals.replication.copy) {
             row.relation = (uint8_t)tx->signals.replication.copy[i].relation;
             row.copies = tx->signals.replication.copy[i].copies;
         }
@@ -125,29 +141,90 @@ static void write_log(struct tx *tx)
 }
 
 /* What a message counts for, whatever became of it. */
-static void keep_count(struct tx *tx)
+static void count_message(struct tx *tx)
 {
-    struct pipeline_counters *c = tx->pipeline->counters;
-    tx_tally(&c->messages, 1);
-    tx_tally(&c->received, tx->verdict.n);
+    struct gauge *g = tx->gauge;
+    gauge_add(g, FIGURE_JUDGED, 1);
     if (tx->beyond)
-        tx_tally(&c->too_large, 1);
+        gauge_add(g, FIGURE_TOO_LARGE, 1);
     if (tx->observed && tx->signals.replication.degraded)
-        tx_tally(&c->degraded, 1);
+        gauge_add(g, FIGURE_DEGRADED, 1);
 }
 
-static void keep_balance(struct tx *tx)
+static void count_holds(struct tx *tx)
 {
-    struct pipeline_counters *c = tx->pipeline->counters;
-    keep_count(tx);
-    for (unsigned d = 0; d < DISP_COUNT; d++) {
-        if (tx->verdict.count[d])
-            tx_tally(&c->disposition[d], tx->verdict.count[d]);
-        if (tx->verdict.advised[d])
-            tx_tally(&c->advised[d], tx->verdict.advised[d]);
+    unsigned n[HOLD_KINDS] = {0};
+    for (size_t i = 0; i < tx->verdict.n; i++)
+        if (tx->verdict.copy[i].disposition == DISP_HOLD)
+            n[tx_hold_kind(tx, i)]++;
+    for (unsigned kind = 0; kind < HOLD_KINDS; kind++)
+        gauge_add(tx->gauge, FIGURE_HOLDS + kind, n[kind]);
+}
+
+/* Takes the aborted copies out of the verdict's counts; how many there are. */
+static size_t take_aborted(struct tx *tx)
+{
+    struct verdict *v = &tx->verdict;
+    size_t n = 0;
+    if (tx->committed)
+        return 0;
+    for (size_t i = 0; i < v->n; i++) {
+        if (!aborted(tx, i))
+            continue;
+        v->count[v->copy[i].disposition]--;
+        v->advised[v->copy[i].advised]--;
+        n++;
     }
-    if (tx->released)
-        tx_tally(&c->released_through, 1);
+    return v->n ? n : tx->envelope.nrecipients;
+}
+
+static void count_copies(struct tx *tx, size_t gone)
+{
+    const struct verdict *v = &tx->verdict;
+    const struct replication_signals *r = &tx->signals.replication;
+    struct gauge *g = tx->gauge;
+    for (unsigned d = 0; d < DISP_COUNT; d++) {
+        gauge_add(g, FIGURE_DONE + d, v->count[d]);
+        gauge_add(g, FIGURE_ADVISED + d, v->advised[d]);
+    }
+    gauge_add(g, FIGURE_ABORTED, gone);
+    if (v->count[DISP_HOLD])
+        count_holds(tx);
+    if (!r->storm && !r->convicted)
+        gauge_add(g, FIGURE_DEFERRED, v->count[DISP_THROTTLE] + v->count[DISP_REJECT]);
+    if (tx->released && !gone)
+        gauge_add(g, FIGURE_RELEASED_THROUGH, 1);
+}
+
+/* An end that is no verdict. */
+static void log_end_of(const struct tx *tx, const char *event, enum log_level level, int code,
+                       size_t taken_back)
+{
+    if (!log_wants(level))
+        return;
+    struct logline l;
+    char id[ID_TEXT];
+    id_print(tx->id, id);
+    log_begin(&l, level, "tx", span_str(id));
+    log_str(&l, "event", event);
+    if (tx->refused)
+        log_num(&l, "code", code);
+    log_span(&l, "from", tx->envelope.reversepath);
+    if (tx->envelope.nrecipients)
+        log_span(&l, "to", tx->envelope.recipients[0].address);
+    log_num(&l, "rcpts", (long long)tx->envelope.nrecipients);
+    if (taken_back)
+        log_num(&l, "taken-back", (long long)taken_back);
+    log_end(&l);
+}
+
+/* Where is my mail? Still with the client, who will come again. */
+static void account_aborted(struct tx *tx, size_t gone)
+{
+    gauge_add(tx->gauge, FIGURE_ABORTED_MESSAGES, 1);
+    gauge_add(tx->gauge, FIGURE_ABORTED, gone);
+    log_end_of(tx, "gone before the reply", LOG_LEVEL_NOTICE, 0, 0);
+    write_journal(tx);
 }
 
 void tx_account(struct tx *tx)
@@ -155,48 +232,32 @@ void tx_account(struct tx *tx)
     const struct replication_signals *r = &tx->signals.replication;
     assert(!tx->accounted);
     tx->accounted = true;
+    size_t gone = take_aborted(tx);
+    if (!tx->judged || (gone && gone == tx->verdict.n)) {
+        account_aborted(tx, gone);
+        return;
+    }
     if (tx->pipeline->relays && r->duplicates && r->blamed_id)
         relays_blame(tx->pipeline->relays, r->blamed_id, tx->now);
-    keep_balance(tx);
+    count_message(tx);
+    count_copies(tx, gone);
     tx_incident_note(tx);
     write_journal(tx);
     write_log(tx);
-}
-
-static void log_refusal(struct tx *tx, int code)
-{
-    const struct verdict *v = &tx->verdict;
-    enum log_level level = v->count[DISP_HOLD] ? LOG_LEVEL_NOTICE : LOG_LEVEL_INFO;
-    if (!log_wants(level))
-        return;
-    struct logline l;
-    char id[ID_TEXT];
-    id_print(tx->id, id);
-    log_begin(&l, level, "tx", span_str(id));
-    log_str(&l, "event", tx->refused);
-    log_num(&l, "code", code);
-    log_span(&l, "from", tx->envelope.reversepath);
-    if (v->n)
-        log_span(&l, "to", tx->envelope.recipients[0].address);
-    log_num(&l, "rcpts", (long long)v->n);
-    if (v->count[DISP_HOLD])
-        log_num(&l, "taken-back", v->count[DISP_HOLD]);
-    log_end(&l);
 }
 
 /* Where is my mail? With the client, who will come again, or was told. It is no part of a storm
  * before it does: neither the incident nor the relay it came from are told of it. */
 void tx_account_refusal(struct tx *tx, int code)
 {
-    struct pipeline_counters *c = tx->pipeline->counters;
     struct verdict *v = &tx->verdict;
     enum disposition d = code / 100 == 5 ? DISP_REJECT : DISP_THROTTLE;
     assert(!tx->accounted);
     tx->accounted = true;
-    keep_count(tx);
-    tx_tally(&c->aborted, v->n);
-    tx_tally(&c->refused, v->n);
-    log_refusal(tx, code);
+    count_message(tx);
+    gauge_add(tx->gauge, FIGURE_REFUSED, v->n);
+    log_end_of(tx, tx->refused, v->count[DISP_HOLD] ? LOG_LEVEL_NOTICE : LOG_LEVEL_INFO, code,
+               v->count[DISP_HOLD]);
     for (size_t i = 0; i < v->n; i++)
         v->copy[i].disposition = v->copy[i].advised = d;
     write_journal(tx);

@@ -193,7 +193,7 @@ enum tx_state tx_hold(struct tx *tx)
     if (!tx->pipeline->keeper) /* replay: a hold is a hold without a queue */
         return tx_finish(tx);
     if (!tx->body || body_lost(tx->body)) {
-        tx_tally(&tx->pipeline->counters->too_large, 1);
+        gauge_add(tx->gauge, FIGURE_TOO_LARGE, 1);
         return tx_fail(tx, "the message is too large to hold");
     }
     if (atomic_load_explicit(&tx->pipeline->hold_full, memory_order_relaxed))
@@ -270,7 +270,7 @@ enum tx_state tx_fail(struct tx *tx, const char *why)
 {
     struct store *store = tx->pipeline->store;
     tx->failure = why;
-    tx_tally(&tx->pipeline->counters->hold_failed, 1);
+    gauge_add(tx->gauge, FIGURE_HOLD_FAILED, 1);
     bool duplicates_only = tx->verdict.count[DISP_HOLD] == tx->verdict.n;
     for (size_t i = 0; i < tx->verdict.n; i++)
         if (tx->signals.replication.copy[i].passed == 0)

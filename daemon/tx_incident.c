@@ -62,6 +62,21 @@ static bool find_kind(const struct tx *tx, enum incident_kind *kind)
     return true;
 }
 
+/* Further copies of what is no storm are harmless to who has one; new mail that is held, and first
+ * copies, are somebody's, but for what the detectors of conversations say. */
+enum hold_kind tx_hold_kind(const struct tx *tx, size_t i)
+{
+    const struct signals *s = &tx->signals;
+    const struct copy_signal *c = &s->replication.copy[i];
+    if (c->relation != REL_FIRST && (s->replication.storm || s->replication.convicted))
+        return HOLD_EXPLAINED;
+    if (c->passed > 0)
+        return HOLD_HARMLESS;
+    if (replies(&s->replyall) && s->replyall.state == REPLYALL_STORM)
+        return HOLD_REPLYALL;
+    return plays(&s->pingpong, ADVICE_HOLD) ? HOLD_PINGPONG : HOLD_HARMFUL;
+}
+
 /* ---- the note ---- */
 
 /* To and Cc as one number, whatever their order; few of them tell nothing. */

@@ -21,6 +21,7 @@ struct tx {
     const struct keys *keys;
     struct mailbox *home;
     const char *door;
+    struct gauge *gauge; /* its figures; NULL: nothing is counted */
     uint64_t id;
     int64_t now;
     struct rules *rules;  /* what ruling points into; NULL: into config */
@@ -32,7 +33,7 @@ struct tx {
     struct fingerprinter *fingerprinter;
     struct body *body; /* NULL: nothing of this message can be held */
     bool indivisible;  /* all recipients or none are held */
-    bool kept;         /* the door hands it on itself: needs the body, tells what became of it */
+    bool kept;         /* the door needs the body, whatever becomes of the message */
     bool unjudged;     /* passes for all: bypass, no recipients, too much of it, a released copy */
     bool beyond;       /* more recipients or memory than is judged */
     bool released;     /* carries a good release token */
@@ -53,6 +54,7 @@ struct tx {
     tx_done_fn *done;
     void *arg;
     bool waiting; /* tx_judge has returned TX_WAIT */
+    bool ended;   /* its last byte is there: what becomes of it is written down */
     bool observed, judged, committed;
     const char *refused; /* why the verdict did not come to pass; NULL: it did */
     bool accounted;      /* what became of the message is written down */
@@ -85,7 +87,10 @@ void tx_place(struct tx *);
 void tx_incident_note(struct tx *);
 /* The tag a message with copies to be tagged carries: fills tag. */
 void tx_make_tag(struct tx *);
-/* Writes down what became of the message, once: balance, incident, journal, log. */
+/* Whom the hold of copy i can hurt. */
+enum hold_kind tx_hold_kind(const struct tx *, size_t i);
+/* Writes down what became of the message, once: balance, incident, journal, log. Copies that were
+ * to pass and were not committed were aborted; so were all of a message without a verdict. */
 void tx_account(struct tx *);
 /* The same, when the verdict did not come to pass; code as in tx_refused(). */
 void tx_account_refusal(struct tx *, int code);

@@ -276,7 +276,6 @@ static void print(const struct bench *b, const double best[MIXES], double sha)
 int main(int argc, char **argv)
 {
     static struct bench b;
-    static struct pipeline_counters counters;
     double want = argc > 1 ? atof(argv[1]) : 1.0, best[MIXES] = {1e9, 1e9, 1e9, 1e9}, sha = 1;
     b.size = argc > 2 ? (size_t)atol(argv[2]) : 4096;
     if (b.size < HEAD || b.size > 1 << 20) {
@@ -286,7 +285,7 @@ int main(int argc, char **argv)
     log_open("stderr", LOG_LEVEL_ERROR);
     b.config = config_builtin();
     b.pipeline = (struct pipeline){.store = store_memory_open(&b.config->site, 256u << 20),
-                                   .counters = &counters,
+                                   .figures = figures_new(b.config),
                                    .mode = MODE_MONITOR};
     if (keys_open(&b.keys, b.config->site_key) < 0)
         return 1;
@@ -307,6 +306,7 @@ int main(int argc, char **argv)
     for (unsigned i = 0; i < CROWD_MAILS; i++)
         free(b.crowd[i].text);
     store_close(&b.pipeline.store);
+    figures_free(&b.pipeline.figures);
     keys_close(&b.keys);
     config_drop(&b.config);
     return 0;

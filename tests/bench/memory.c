@@ -111,11 +111,10 @@ static bool measure(struct world *w, const char *what, unsigned long n, unsigned
 
 int main(int argc, char **argv)
 {
-    static struct pipeline_counters counters;
     unsigned mb = argc > 1 ? (unsigned)atol(argv[1]) : 64;
     unsigned long copies = argc > 2 ? strtoul(argv[2], NULL, 10) : 1500000;
     unsigned long mails = argc > 3 ? strtoul(argv[3], NULL, 10) : 600000;
-    struct world w = {.pipeline = {.counters = &counters, .mode = MODE_MONITOR}};
+    struct world w = {.pipeline = {.mode = MODE_MONITOR}};
     log_open("stderr", LOG_LEVEL_ERROR);
     w.config = config_builtin();
     if (keys_open(&w.keys, w.config->site_key) < 0)

@@ -8,7 +8,6 @@
 
 static struct worker worker;
 static struct pipeline pipeline;
-static struct pipeline_counters counters;
 static const struct listener listener = {.name = (char *)"in"};
 
 static void start(void)
@@ -16,7 +15,7 @@ static void start(void)
     log_open("stderr", LOG_NOTHING);
     worker.config = config_builtin();
     pipeline.store = store_none_open();
-    pipeline.counters = &counters;
+    pipeline.figures = figures_new(worker.config);
     atomic_store(&pipeline.mode, MODE_ENFORCE);
     worker.pipeline = &pipeline;
     worker.base = event_base_new();

@@ -26,7 +26,6 @@ struct house {
     char dir[64], socket[96];
     struct config *config;
     struct pipeline pipeline;
-    struct pipeline_counters counters;
     struct desk *desk;
     struct arena *arena;
     uint64_t next;
@@ -77,7 +76,7 @@ static int begin(void **state)
     h->config->control_mode = 0600;
     h->config->release_to = (char *)(uintptr_t) "127.0.0.1:1"; /* nobody answers */
     h->pipeline.store = store_none_open();
-    h->pipeline.counters = &h->counters;
+    h->pipeline.figures = figures_new(h->config);
     h->arena = arena_new();
     h->next = id_next(1, T);
     start(h);
@@ -92,6 +91,7 @@ static int end(void **state)
     if (h->desk)
         stop(h);
     store_close(&h->pipeline.store);
+    figures_free(&h->pipeline.figures);
     config_drop(&h->config);
     arena_free(&h->arena);
     snprintf(command, sizeof command, "rm -rf %s", h->dir);
@@ -425,9 +425,14 @@ static void deep_json_is_refused(void **state)
 static void status_is_complete(void **state)
 {
     struct house *h = *state;
-    atomic_store(&h->counters.received, 10);
-    atomic_store(&h->counters.disposition[DISP_PASS], 7);
-    atomic_store(&h->counters.disposition[DISP_HOLD], 2);
+    struct gauge *g = figures_gauge(h->pipeline.figures, "in");
+    struct passing lost;
+    gauge_add(g, FIGURE_RECEIVED, 9);
+    gauge_add(g, FIGURE_DONE + DISP_PASS, 7);
+    gauge_add(g, FIGURE_DONE + DISP_HOLD, 2);
+    gauge_add(g, FIGURE_ANSWERED, 9);
+    passing_begun(&lost, g, 1);
+    passing_replied(&lost, REPLY_ACCEPTED); /* and no row */
     hold_mail(h, 2, true, REL_FIRST);
     json_t *j = ask_ok(h, "status", NULL);
     const json_t *counters = json_object_get(j, "counters");

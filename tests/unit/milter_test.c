@@ -157,6 +157,12 @@ const struct verdict *tx_verdict(const struct tx *tx)
     return &tx->verdict;
 }
 
+struct gauge *tx_gauge(const struct tx *tx)
+{
+    (void)tx;
+    return NULL;
+}
+
 const char *tx_tag(const struct tx *tx)
 {
     (void)tx;

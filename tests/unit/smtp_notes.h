@@ -160,6 +160,12 @@ uint64_t tx_id(const struct tx *tx)
     return 1;
 }
 
+struct gauge *tx_gauge(const struct tx *tx)
+{
+    (void)tx;
+    return NULL;
+}
+
 const char *tx_tag(const struct tx *tx)
 {
     (void)tx;
@@ -181,7 +187,7 @@ const char *tx_reply(const struct tx *tx)
 void tx_refused(struct tx *tx, int code, const char *why)
 {
     (void)why;
-    if (!tx->judged || tx->ended)
+    if (tx->ended)
         abort();
     tx->ended = true;
     refusals++;

@@ -404,7 +404,6 @@ static inline const char *client_codes(const struct client *c)
 struct world {
     struct worker worker;
     struct pipeline pipeline;
-    struct pipeline_counters counters;
     struct config *config;
     struct mta mta;
 };
@@ -426,7 +425,7 @@ static inline void world_open(struct world *w, const char *text)
         fprintf(stderr, "%s\n", error);
         abort();
     }
-    w->pipeline.counters = &w->counters;
+    w->pipeline.figures = figures_new(w->config);
     w->worker.pipeline = &w->pipeline;
     w->worker.config = w->config;
     w->worker.mailbox = mailbox_new(w->worker.base);
@@ -448,6 +447,7 @@ static inline void world_close(struct world *w)
     smtp_doors_free(&w->pipeline.doors);
     mailbox_free(&w->worker.mailbox);
     keys_close(&w->worker.keys);
+    figures_free(&w->pipeline.figures);
     config_drop(&w->config);
     event_base_free(w->worker.base);
 }
