@@ -479,17 +479,30 @@ static bool held_filter(struct http_request *r, struct hold_filter *f, char stor
     return false;
 }
 
+/* "since", in seconds since 1970, as ms. false: refused. */
+static bool read_since(struct http_request *r, int64_t *ms)
+{
+    const char *since = http_query(r, "since");
+    uint64_t seconds = 0;
+    bool good = !since || (span_number(span_str(since), UINT64_C(1) << 40, &seconds) && seconds);
+    *ms = (int64_t)seconds * 1000;
+    if (!good)
+        http_problem(r, 400, "since is a time in seconds since 1970.");
+    return good;
+}
+
 static void get_held(struct api *api, struct http_request *r, const char *arg)
 {
     (void)arg;
     struct hold_filter f = {0};
     char storm[INCIDENT_TEXT];
-    if (!held_filter(r, &f, storm))
+    if (!held_filter(r, &f, storm) || !read_since(r, &f.since))
         return;
     char *rcpt = change_address(http_query(r, "rcpt"));
     char *sender = change_address(http_query(r, "sender"));
     f.rcpt = rcpt;
     f.sender = sender;
+    f.rule = http_query(r, "rule");
     struct page p = {.copies = json_array()};
     int rc = hold_each(api->view, &f, add_copy, &p);
     free(rcpt);
@@ -703,8 +716,9 @@ static void search_id(struct api *api, struct search *s, uint64_t id, char **rcp
 /* Fills the search but for the addresses. false: refused. */
 static bool read_search(struct api *api, struct http_request *r, struct search *s, char **rcpt)
 {
-    const char *tx = http_query(r, "tx"), *since = http_query(r, "since");
-    uint64_t id = 0, seconds = 0;
+    const char *tx = http_query(r, "tx");
+    int64_t since;
+    uint64_t id = 0;
     s->queue_id = http_query(r, "queue_id");
     if (!tx && !s->queue_id && !http_query(r, "rcpt") && !http_query(r, "from")) {
         http_problem(r, 400, "Say which message: tx, queue_id, rcpt or from.");
@@ -714,14 +728,12 @@ static bool read_search(struct api *api, struct http_request *r, struct search *
         http_problem(r, 400, "tx is the id of a transaction or of a held copy.");
         return false;
     }
-    if (since && !(span_number(span_str(since), UINT64_C(1) << 40, &seconds) && seconds)) {
-        http_problem(r, 400, "since is a time in seconds since 1970.");
+    if (!read_since(r, &since))
         return false;
-    }
     if (tx)
         search_id(api, s, id, rcpt);
     if (since)
-        s->filter.since = (int64_t)seconds * 1000;
+        s->filter.since = since;
     return true;
 }
 
@@ -910,7 +922,7 @@ static void post_relays(struct api *api, struct http_request *r, const char *arg
 /* ---- routes ---- */
 
 static const char root[] = "/api/v1/";
-enum { QUERY_MAX = 8, ARG_MAX = 64 };
+enum { QUERY_MAX = 12, ARG_MAX = 64 };
 
 /* path: below /api/v1/; '*' stands for one segment, given to the function. */
 static const struct route {
@@ -922,7 +934,10 @@ static const struct route {
     {HTTP_GET, "status", get_status, {NULL}},
     {HTTP_GET, "storms", get_storms, {"limit", NULL}},
     {HTTP_GET, "storms/*", get_storm, {NULL}},
-    {HTTP_GET, "held", get_held, {"storm", "rcpt", "sender", "state", "after", "limit", NULL}},
+    {HTTP_GET,
+     "held",
+     get_held,
+     {"storm", "rcpt", "sender", "state", "rule", "since", "after", "limit", NULL}},
     {HTTP_GET, "copies/*", get_copy, {"headers", "text", NULL}},
     {HTTP_GET, "copies/*/message", get_message, {NULL}},
     {HTTP_GET, "messages", get_messages, {"tx", "rcpt", "from", "since", "queue_id", NULL}},

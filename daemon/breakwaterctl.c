@@ -21,12 +21,15 @@ enum uses {
     USES_AFTER = 1 << 7,
     USES_ALL = 1 << 8,
     USES_ONE_EACH = 1 << 9,
-    USES_FROM = 1 << 10,  /* --from, --since */
+    USES_FROM = 1 << 10,
     USES_PARTS = 1 << 11, /* --headers, --text, --message */
     USES_ONLY = 1 << 12,
     USES_REASON = 1 << 13,
     USES_DRY = USES_ASK | USES_REASON, /* what changes something here */
     USES_SETUP = 1 << 14,              /* --undo, --config-dir */
+    USES_RULE = 1 << 15,
+    USES_SINCE = 1 << 16,
+    USES_FIRST = 1 << 17,
 };
 
 /* ---- the table ---- */
@@ -53,12 +56,20 @@ static const struct command {
     {"storms", "[--limit N]", "storms, the latest first", ctl_storms, USES_JSON | USES_LIMIT, 0, 0},
     {"show", "ID [--headers] [--text] [--message]",
      "one storm, or one held copy, and what can be done", ctl_show, USES_JSON | USES_PARTS, 1, 1},
-    {"held", "[--storm S] [--rcpt A] [--sender A] [--state S] [--limit N] [--after ID]",
+    {"held",
+     "[--storm S] [--rcpt A] [--sender A] [--rule R] [--since 2h|DATE] [--state S]\n"
+     "         [--limit N] [--after ID]",
      "the hold queue", ctl_held,
-     USES_JSON | USES_STORM | USES_RCPT | USES_SENDER | USES_STATE | USES_LIMIT | USES_AFTER, 0, 0},
-    {"release", "ID... | --storm S --one-per-recipient | --storm S --all | --rcpt A",
+     USES_JSON | USES_RULE | USES_SINCE | USES_STORM | USES_RCPT | USES_SENDER | USES_STATE |
+         USES_LIMIT | USES_AFTER,
+     0, 0},
+    {"release",
+     "ID... | --storm S --one-per-recipient | --storm S --all | --rcpt A |\n"
+     "         --rule R [--since 2h|DATE] [--first]",
      "send held copies to their recipients", ctl_release,
-     USES_JSON | USES_DRY | USES_STORM | USES_RCPT | USES_ONE_EACH | USES_ALL, 0, 4096},
+     USES_JSON | USES_RULE | USES_SINCE | USES_FIRST | USES_DRY | USES_STORM | USES_RCPT |
+         USES_ONE_EACH | USES_ALL,
+     0, 4096},
     {"discard", "ID... | --storm S --all | --rcpt A   --reason TEXT",
      "put held copies in the bin, for 30 days", ctl_discard,
      USES_JSON | USES_DRY | USES_STORM | USES_RCPT | USES_ALL, 0, 4096},
@@ -66,7 +77,7 @@ static const struct command {
      USES_JSON | USES_DRY, 1, 4096},
     {"explain", "ID | --rcpt A | --from A [--since 2h|DATE]",
      "where is my mail? ID: of a transaction, a copy, or the MTA's queue id", ctl_explain,
-     USES_JSON | USES_RCPT | USES_FROM, 0, 1},
+     USES_JSON | USES_RCPT | USES_FROM | USES_SINCE, 0, 1},
     {"mode", "[monitor|enforce|bypass|same --reason TEXT [--only LISTENER]]",
      "the mode in force, or change it; same: a listener has the mode of all others", ctl_mode,
      USES_JSON | USES_DRY | USES_ONLY, 0, 1},
@@ -142,6 +153,8 @@ enum {
     OPT_TEXT,
     OPT_MESSAGE,
     OPT_ONLY,
+    OPT_RULE,
+    OPT_FIRST,
     OPT_UNDO,
     OPT_CONFIG_DIR,
 };
@@ -168,6 +181,8 @@ static const struct option options[] = {
     {"text", no_argument, NULL, OPT_TEXT},
     {"message", no_argument, NULL, OPT_MESSAGE},
     {"only", required_argument, NULL, OPT_ONLY},
+    {"rule", required_argument, NULL, OPT_RULE},
+    {"first", no_argument, NULL, OPT_FIRST},
     {"undo", no_argument, NULL, OPT_UNDO},
     {"config-dir", required_argument, NULL, OPT_CONFIG_DIR},
     {NULL, 0, NULL, 0},
@@ -199,10 +214,12 @@ static bool put_option(struct ctl *ctl, int o, unsigned *used)
         {OPT_ALL, USES_ALL, NULL, &ctl->all},
         {OPT_ONE_EACH, USES_ONE_EACH, NULL, &ctl->one_each},
         {OPT_FROM, USES_FROM, &ctl->from, NULL},
-        {OPT_SINCE, USES_FROM, &ctl->since, NULL},
+        {OPT_SINCE, USES_SINCE, &ctl->since, NULL},
         {OPT_HEADERS, USES_PARTS, NULL, &ctl->headers},
         {OPT_TEXT, USES_PARTS, NULL, &ctl->text},
         {OPT_MESSAGE, USES_PARTS, NULL, &ctl->message},
+        {OPT_RULE, USES_RULE, &ctl->rule, NULL},
+        {OPT_FIRST, USES_FIRST, NULL, &ctl->first},
         {OPT_UNDO, USES_SETUP, NULL, &ctl->undo},
         {OPT_CONFIG_DIR, USES_SETUP, &ctl->config_dir, NULL},
     };

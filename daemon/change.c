@@ -9,7 +9,7 @@
 #include "log.h"
 #include "policy.h"
 
-enum { IDS_MAX = 4096, REASON_MAX = 500, LISTENER_MAX = 255 };
+enum { IDS_MAX = 4096, REASON_MAX = 500, LISTENER_MAX = 255, RULE_MAX = 64 };
 
 static const char *const names[CHANGE_KINDS] = {"release", "discard", "undo", "mode"};
 
@@ -32,6 +32,7 @@ void change_free(struct change **c)
     free((*c)->ids);
     free((*c)->storm);
     free((*c)->rcpt);
+    free((*c)->rule);
     free((*c)->only);
     free(*c);
     *c = NULL;
@@ -155,7 +156,12 @@ static int count_matching(struct hold *hold, const struct change *c, uint64_t *n
 
 static int change_matching(struct hold *hold, const struct change *c)
 {
-    const struct hold_filter f = {.incident = c->storm, .rcpt = c->rcpt, .state = COPY_HELD};
+    const struct hold_filter f = {.incident = c->storm,
+                                  .rcpt = c->rcpt,
+                                  .rule = c->rule,
+                                  .since = c->since,
+                                  .first = c->first,
+                                  .state = COPY_HELD};
     if (c->one_each)
         return hold_release_one_each(hold, c->storm, c->who, c->now, c->store ? has_passed : NULL,
                                      c->store, c->dry);
@@ -174,9 +180,10 @@ static int run_matching(struct hold *hold, struct change *c)
     c->left_out = n >= 0 && matching > (uint64_t)n ? matching - (uint64_t)n : 0;
     if (n <= 0 || c->dry)
         return n;
-    snprintf(what, sizeof what, "%s%s%s%s%.512s%s copies=%d", names[c->kind],
+    snprintf(what, sizeof what, "%s%s%s%s%.512s%s%s%s%s copies=%d", names[c->kind],
              c->storm ? " storm=" : "", c->storm ? c->storm : "", c->rcpt ? " rcpt=" : "",
-             c->rcpt ? c->rcpt : "", c->one_each ? " one_per_recipient" : "", n);
+             c->rcpt ? c->rcpt : "", c->rule ? " rule=" : "", c->rule ? c->rule : "",
+             c->first ? " first" : "", c->one_each ? " one_per_recipient" : "", n);
     return hold_audit(hold, c->now, c->who, what, c->why) < 0 ? -1 : n;
 }
 
@@ -239,6 +246,7 @@ static void write_log(const struct change *c)
     log_str(&l, "listener", c->only);
     log_str(&l, "storm", c->storm);
     log_str(&l, "rcpt", c->rcpt);
+    log_str(&l, "rule", c->rule);
     if (c->one_each)
         log_str(&l, "one-per-recipient", "yes");
     log_str(&l, "reason", c->why);
@@ -319,6 +327,30 @@ static const char *read_rcpt(struct change *c, const json_t *v)
     return NULL;
 }
 
+static const char *read_rule(struct change *c, const json_t *v)
+{
+    const char *text = json_string_value(v);
+    if (!text || !*text || strlen(text) > RULE_MAX)
+        return "rule is the name of a rule.";
+    c->rule = copy_str(text);
+    return NULL;
+}
+
+static const char *read_since(struct change *c, const json_t *v)
+{
+    double seconds = json_number_value(v);
+    if (!json_is_number(v) || !(seconds > 0 && seconds < 1e11))
+        return "since is a time in seconds since 1970.";
+    c->since = (int64_t)(seconds * 1000);
+    return NULL;
+}
+
+static const char *read_first(struct change *c, const json_t *v)
+{
+    c->first = json_is_true(v);
+    return json_is_boolean(v) ? NULL : "first is true or false.";
+}
+
 static const char *read_reason(struct change *c, const json_t *v)
 {
     const char *text = json_string_value(v);
@@ -382,6 +414,9 @@ static const struct {
     {"ids", FOR_RELEASE | FOR_DISCARD | FOR_UNDO, read_ids},
     {"storm", FOR_RELEASE | FOR_DISCARD, read_storm},
     {"rcpt", FOR_RELEASE | FOR_DISCARD, read_rcpt},
+    {"rule", FOR_RELEASE, read_rule},
+    {"since", FOR_RELEASE, read_since},
+    {"first", FOR_RELEASE, read_first},
     {"one_per_recipient", FOR_RELEASE, read_one_each},
     {"all", FOR_RELEASE | FOR_DISCARD, read_all},
     {"mode", FOR_MODE, read_mode},
@@ -403,13 +438,16 @@ static const char *scope_fault(const struct change *c, const json_t *body)
 {
     bool all = json_get_yes(body, "all");
     if (c->nids)
-        return c->storm || c->rcpt || c->one_each || all
+        return c->storm || c->rcpt || c->rule || c->since || c->first || c->one_each || all
                    ? "Give either ids, or a storm or recipient, not both."
                    : NULL;
     if (c->kind == CHANGE_UNDO)
         return "Say which copies: ids.";
-    if (!c->storm && !c->rcpt)
-        return "Say which copies: ids, storm or rcpt.";
+    if (!c->storm && !c->rcpt && !c->rule)
+        return c->kind == CHANGE_RELEASE ? "Say which copies: ids, storm, rcpt or rule."
+                                         : "Say which copies: ids, storm or rcpt.";
+    if (c->one_each && (c->rule || c->since || c->first))
+        return "one_per_recipient goes with a storm and nothing else.";
     if (c->one_each && (!c->storm || c->rcpt || all))
         return "one_per_recipient goes with a storm and nothing else.";
     if (c->storm && !c->rcpt && !c->one_each && !all)

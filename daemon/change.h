@@ -30,6 +30,9 @@ struct change {
     uint64_t *ids;
     size_t nids;
     char *storm, *rcpt;
+    char *rule;          /* release: those held by the rule of this name ... */
+    int64_t since;       /* ... since then (ms; 0: ever) ... */
+    bool first;          /* ... whose recipients had none */
     bool one_each;       /* release: one copy for each recipient of the storm who got none */
     struct store *store; /* one_each: who got one already; may be NULL */
 
@@ -45,10 +48,11 @@ struct change {
 };
 struct change *change_new(enum change_kind);
 void change_free(struct change **);
-/* Fills in what a request's body says: {"ids":[..]} or {"storm","one_per_recipient" or "all"} or
- * {"rcpt"}, {"mode", "only": a listener}, "reason", "dry_run". NULL: the change is complete; else a
- * sentence about what is wrong. A member that the kind does not know is wrong: a misspelt "dry_run"
- * releases nothing.
+/* Fills in what a request's body says: {"ids":[..]} or {"storm","one_per_recipient" or "all"},
+ * {"rcpt"} or
+ * {"rule","since","first"}, {"mode", "only": a listener}, "reason", "dry_run". NULL: the change is
+ * complete; else a sentence about what is wrong. A member that the kind does not know is wrong: a
+ * misspelt "dry_run" releases nothing.
  */
 const char *change_read(struct change *, json_t *body) MUSTCHECK;
 /* An address as people give it: <> around it are no part of it. malloc'd; NULL stays NULL. */

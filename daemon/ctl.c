@@ -1,6 +1,8 @@
 /* ctl.c - see ctl.h. */
 #include <stdarg.h>
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
 #include "ctl.h"
 
@@ -30,6 +32,34 @@ int ctl_ask(const struct ctl *ctl, const struct ctl_target *t, const json_t *bod
     else
         ctl_complain("the daemon answered %d", r->status);
     return CTL_REFUSED;
+}
+
+const char *ctl_since(const struct ctl *ctl)
+{
+    if (!ctl->since)
+        return NULL;
+    static const char units[] = "smhd";
+    static const long seconds[] = {1, 60, 3600, 86400};
+    char *end;
+    long n = strtol(ctl->since, &end, 10);
+    const char *unit = *end ? strchr(units, *end) : NULL;
+    if (end != ctl->since && unit && !end[1] && n > 0 && n < 100000)
+        return arena_printf(ctl->arena, "%lld", (long long)time(NULL) - n * seconds[unit - units]);
+    struct tm tm = {.tm_isdst = -1};
+    const char *rest = strptime(ctl->since, "%Y-%m-%d", &tm);
+    if (rest && *rest)
+        rest = strptime(rest, " %H:%M", &tm);
+    if (!rest || *rest)
+        return NULL;
+    return arena_printf(ctl->arena, "%lld", (long long)mktime(&tm));
+}
+
+bool ctl_since_good(const struct ctl *ctl)
+{
+    if (!ctl->since || ctl_since(ctl))
+        return true;
+    ctl_complain("--since wants an age (90m, 2h, 3d) or a date (2026-11-20, \"2026-11-20 10:00\")");
+    return false;
 }
 
 void ctl_json(const json_t *j)

@@ -17,8 +17,9 @@ enum { CTL_ONLY = 32 };
 struct ctl {
     struct arena *arena;
     const char *socket, *conf;
-    bool json, dry, yes, one_each, all, headers, text, message, undo, colour;
-    const char *reason, *storm, *rcpt, *sender, *state, *from, *after, *since, *limit, *config_dir;
+    bool json, dry, yes, one_each, all, headers, text, message, undo, first, colour;
+    const char *reason, *storm, *rcpt, *sender, *state, *from, *after, *since, *limit, *config_dir,
+        *rule;
     const char *only[CTL_ONLY]; /* --only, in order */
     size_t nonly;
     size_t nargs;
@@ -31,6 +32,10 @@ void ctl_complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 int ctl_ask(const struct ctl *, const struct ctl_target *, const json_t *body, struct ctl_reply *r);
 void ctl_json(const json_t *);      /* one line to stdout */
 void ctl_json_each(const json_t *); /* the same for each member of an array */
+
+/* What --since says, an age or a date, as seconds since 1970; NULL: nothing, or it is neither. */
+const char *ctl_since(const struct ctl *);
+bool ctl_since_good(const struct ctl *); /* false after a sentence: it is neither */
 
 /* Members of a document as text for people. max: characters shown, 0: all. */
 const char *ctl_count(const struct ctl *, const json_t *, const char *name);

@@ -16,7 +16,11 @@ static int confirm(const struct ctl *ctl, const char *verb)
         return CTL_USAGE;
     }
     printf("Really %s every held copy of %s? [y/N] ", verb,
-           print_text(ctl->arena, ctl->storm ? ctl->storm : ctl->rcpt, 0));
+           print_text(ctl->arena,
+                      ctl->storm  ? ctl->storm
+                      : ctl->rcpt ? ctl->rcpt
+                                  : ctl->rule,
+                      0));
     fflush(stdout);
     char answer[16] = "";
     if (fgets(answer, sizeof answer, stdin) && (answer[0] == 'y' || answer[0] == 'Y'))
@@ -58,6 +62,10 @@ static json_t *change_body(const struct ctl *ctl)
     json_decref(ids);
     set_text(body, "storm", ctl->storm);
     set_text(body, "rcpt", ctl->rcpt);
+    set_text(body, "rule", ctl->rule);
+    if (ctl_since(ctl))
+        json_object_set_new(body, "since", json_integer(strtoll(ctl_since(ctl), NULL, 10)));
+    set_yes(body, "first", ctl->first);
     set_text(body, "reason", ctl->reason);
     set_yes(body, "one_per_recipient", ctl->one_each);
     set_yes(body, "all", ctl->all);
@@ -124,10 +132,13 @@ static int change(const struct ctl *ctl, const char *verb, const struct words *w
 /* Which copies? Exactly one way of saying it. */
 static bool scope_good(const struct ctl *ctl, const char *verb)
 {
-    if ((ctl->nargs > 0) + (ctl->storm || ctl->rcpt) != 1) {
-        ctl_complain("%s: say which copies: their ids, or --storm S, or --rcpt ADDRESS", verb);
+    if ((ctl->nargs > 0) + (ctl->storm || ctl->rcpt || ctl->rule) != 1) {
+        ctl_complain("%s: say which copies: their ids, or --storm S, or --rcpt ADDRESS%s", verb,
+                     strcmp(verb, "release") == 0 ? ", or --rule NAME" : "");
         return false;
     }
+    if (!ctl_since_good(ctl))
+        return false;
     if (ctl->storm && !ctl->rcpt && ctl->one_each + ctl->all != 1) {
         ctl_complain("%s --storm wants %s--all", verb,
                      strcmp(verb, "release") == 0 ? "--one-per-recipient or " : "");

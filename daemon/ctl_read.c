@@ -639,13 +639,16 @@ static void held_target(const struct ctl *ctl, struct ctl_target *t, const char 
     ctl_query(t, "rcpt", ctl->rcpt);
     ctl_query(t, "sender", ctl->sender);
     ctl_query(t, "state", ctl->state);
+    ctl_query(t, "rule", ctl->rule);
+    ctl_query(t, "since", ctl_since(ctl));
     ctl_query(t, "after", after);
     ctl_query(t, "limit", arena_printf(ctl->arena, "%zu", n));
 }
 
 static void end_held(const struct ctl *ctl, const struct table *t, const char *next)
 {
-    bool filtered = ctl->storm || ctl->rcpt || ctl->sender || ctl->state || ctl->after;
+    bool filtered = ctl->storm || ctl->rcpt || ctl->sender || ctl->state || ctl->rule ||
+                    ctl->since || ctl->after;
     if (ctl->json)
         return;
     if (t->nrows == 0) {
@@ -671,6 +674,8 @@ int ctl_held(const struct ctl *ctl)
     size_t want = ctl->limit ? strtoul(ctl->limit, NULL, 10) : PAGE;
     const char *after = ctl->after;
     int rc = CTL_OK;
+    if (!ctl_since_good(ctl))
+        return CTL_USAGE;
     table_begin(&t, ctl->arena, ctl->colour, heads);
     for (bool more = true; more && want;) {
         struct ctl_target target;
@@ -769,26 +774,6 @@ static void print_fates(const struct ctl *ctl, const json_t *copies)
     }
 }
 
-/* "90m", "2h", "3d" ago, or "2026-11-20" or "2026-11-20 10:00" in local time, as seconds since
- * 1970; NULL: none of these. */
-static const char *since_when(const struct ctl *ctl)
-{
-    static const char units[] = "smhd";
-    static const long seconds[] = {1, 60, 3600, 86400};
-    char *end;
-    long n = strtol(ctl->since, &end, 10);
-    const char *unit = *end ? strchr(units, *end) : NULL;
-    if (end != ctl->since && unit && !end[1] && n > 0 && n < 100000)
-        return arena_printf(ctl->arena, "%lld", (long long)time(NULL) - n * seconds[unit - units]);
-    struct tm tm = {.tm_isdst = -1};
-    const char *rest = strptime(ctl->since, "%Y-%m-%d", &tm);
-    if (rest && *rest)
-        rest = strptime(rest, " %H:%M", &tm);
-    if (!rest || *rest)
-        return NULL;
-    return arena_printf(ctl->arena, "%lld", (long long)mktime(&tm));
-}
-
 static void explain_target(const struct ctl *ctl, struct ctl_target *t, const char *since)
 {
     uint64_t id;
@@ -809,13 +794,9 @@ int ctl_explain(const struct ctl *ctl)
         ctl_complain("explain: say which message: an ID, or --rcpt ADDRESS, or --from ADDRESS");
         return CTL_USAGE;
     }
-    const char *since = ctl->since ? since_when(ctl) : NULL;
-    if (ctl->since && !since) {
-        ctl_complain(
-            "--since wants an age (90m, 2h, 3d) or a date (2026-11-20, \"2026-11-20 10:00\")");
+    if (!ctl_since_good(ctl))
         return CTL_USAGE;
-    }
-    explain_target(ctl, &t, since);
+    explain_target(ctl, &t, ctl_since(ctl));
     int rc = ctl_ask(ctl, &t, NULL, &r);
     const json_t *rows = json_object_get(r.json, "rows"),
                  *copies = json_object_get(r.json, "copies");

@@ -110,6 +110,9 @@ struct hold_filter {
     const char *rcpt;     /* exact address, ASCII case-insensitive; NULL: any */
     const char *sender;   /* reverse-path likewise */
     int state;            /* enum copy_state or -1: any */
+    const char *rule;     /* by whose name they are held */
+    int64_t since;        /* ms: held since then; 0: any */
+    bool first;           /* those whose recipients had none when they were held */
     uint64_t mail;        /* 0: any */
     uint64_t after;       /* copies with a greater id (cursor) */
     size_t limit;         /* 0: 100 */

@@ -8,28 +8,21 @@
 #include "crc.h"
 #include "hold.h"
 #include "hold_own.h"
+#include "id.h"
 
 /* A string of a row: its word, or the bytes in place. */
 #define TEXT(column) "ifnull((SELECT text FROM word WHERE id = " column "), " column ")"
 
-static const char
-    row_columns[] =
-        "c.id, c.mail, c.state, m.arrival, ifnull(c.changed, m.arrival), c.relation, c.number,"
-        " c.attempts, c.next_attempt, c.first, r.hash, m.size, s.k, m.sha256,"
-        " r.raw, " TEXT("c.params") ", " TEXT("m.reversepath") ", " TEXT(
-            "m.reversepath_"
-            "params") ", " TEXT("m.client") ", " TEXT("m.client_name") ", " TEXT("m.helo") ","
-                                                                                           " " TEXT(
-                                                                                               "m."
-                                                                                               "qu"
-                                                                                               "eu"
-                                                                                               "e_"
-                                                                                               "i"
-                                                                                               "d") ", " TEXT("m.door") ", s.incident, " TEXT("m.rule") ", " TEXT("m.reason") ", " TEXT("m.blamed") ", " TEXT("m."
-                                                                                                                                                                                                              "message"
-                                                                                                                                                                                                              "_id") ","
-                                                                                                                                                                                                                     " " TEXT("m.sender") ", " TEXT("m.subject") ", " TEXT("c.actor") ", " TEXT(
-                                                                                                                                                                                                                         "c.why") ", " TEXT("c.reply");
+/* clang-format off */
+static const char row_columns[] =
+    "c.id, c.mail, c.state, m.arrival, ifnull(c.changed, m.arrival), c.relation, c.number,"
+    " c.attempts, c.next_attempt, c.first, r.hash, m.size, s.k, m.sha256,"
+    " r.raw, " TEXT("c.params") ", " TEXT("m.reversepath") ", " TEXT("m.reversepath_params") ", "
+    TEXT("m.client") ", " TEXT("m.client_name") ", " TEXT("m.helo") ", " TEXT("m.queue_id") ", "
+    TEXT("m.door") ", s.incident, " TEXT("m.rule") ", " TEXT("m.reason") ", " TEXT("m.blamed") ", "
+    TEXT("m.message_id") ", " TEXT("m.sender") ", " TEXT("m.subject") ", "
+    TEXT("c.actor") ", " TEXT("c.why") ", " TEXT("c.reply");
+/* clang-format on */
 
 static void fixed_bytes(uint8_t *out, size_t n, struct span s)
 {
@@ -127,6 +120,10 @@ static int bind_filter(sqlite3_stmt *q, const struct hold_filter *f, size_t limi
         rc = sqlite3_bind_int64(q, 5, db_from_id(f->mail));
     if (f->after && rc == SQLITE_OK)
         rc = sqlite3_bind_int64(q, 6, db_from_id(f->after));
+    if (f->rule && rc == SQLITE_OK)
+        rc = bind_bytes(q, 8, span_str(f->rule));
+    if (f->since && rc == SQLITE_OK)
+        rc = sqlite3_bind_int64(q, 9, db_from_id(id_of_time(f->since)));
     if (limit && rc == SQLITE_OK)
         rc = sqlite3_bind_int64(q, 7, limit < INT32_MAX ? (int64_t)limit : INT32_MAX);
     return rc == SQLITE_OK ? 0 : -1;
@@ -144,14 +141,15 @@ sqlite3_stmt *hold_select(struct hold *h, const char *columns, const struct hold
     snprintf(sql, sizeof(sql),
              "SELECT %s FROM copy c LEFT JOIN mail m ON m.id = c.mail"
              " LEFT JOIN storm s ON s.id = c.storm LEFT JOIN recipient r ON r.id = c.recipient"
-             " WHERE 1%s%s%s%s%s%s ORDER BY c.id%s",
+             " WHERE 1%s%s%s%s%s%s%s%s%s ORDER BY c.id%s",
              columns, incident, recipient,
              f->sender ? " AND fold(ifnull(" TEXT("m.reversepath") ", x'')) = fold(?3)" : "",
              f->state < 0 ? ""
              : narrow     ? " AND +c.state = ?4"
                           : " AND c.state = ?4",
              f->mail ? " AND c.mail = ?5" : "", f->after ? " AND c.id > ?6" : "",
-             limit ? " LIMIT ?7" : "");
+             f->since ? " AND c.id >= ?9" : "", f->first ? " AND c.first = 1" : "",
+             f->rule ? " AND ifnull(" TEXT("m.rule") ", x'') = ?8" : "", limit ? " LIMIT ?7" : "");
     sqlite3_stmt *q = NULL;
     if (sqlite3_prepare_v2(h->db.raw, sql, -1, &q, NULL) == SQLITE_OK &&
         bind_filter(q, f, limit) == 0)

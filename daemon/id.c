@@ -30,6 +30,13 @@ uint64_t id_next(uint16_t node, int64_t now_ms)
     return (next >> NUMBER_BITS) << (NODE_BITS + NUMBER_BITS) | place << NUMBER_BITS | number;
 }
 
+uint64_t id_of_time(int64_t ms)
+{
+    const uint64_t most = (UINT64_C(1) << TIME_BITS) - 1;
+    uint64_t time = ms > 0 ? (uint64_t)ms : 0;
+    return (time < most ? time : most) << (NODE_BITS + NUMBER_BITS);
+}
+
 void id_print(uint64_t id, char out[ID_TEXT])
 {
     for (int i = 0; i < 12; i++)

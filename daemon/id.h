@@ -14,6 +14,8 @@ enum { ID_TEXT = 14, INCIDENT_TEXT = 10 }; /* with NUL */
 
 /* A new id; unique and rising in this process, whatever the clock does. Thread-safe. */
 uint64_t id_next(uint16_t node, int64_t now_ms);
+/* The first that can be of this time: whatever was made before it is less. */
+uint64_t id_of_time(int64_t ms);
 void id_print(uint64_t id, char out[ID_TEXT]);
 bool id_parse(uint64_t *id, struct span text); /* any case */
 void incident_print(const struct key *, char out[INCIDENT_TEXT]);

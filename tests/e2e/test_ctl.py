@@ -250,6 +250,18 @@ def test_one_per_recipient_the_whole_way(house):
     assert "released on" in house.ctl("explain", "--rcpt", "held@y.example")
 
 
+def test_what_one_rule_held(house):
+    house.storm()
+    assert {c["rule"] for c in house.json("held", "--rule", "first")} == {"first"}
+    assert {c["rule"] for c in house.json("held", "--rule", "more", "--since", "1h")} == {"more"}
+    assert house.json("held", "--rule", "more", "--since", "2999-01-01") == []
+    assert "1 copy would be released" in house.ctl("release", "--rule", "first", "--since", "1h", "--first", "-n")
+    assert "1 copy is on its way" in house.ctl("release", "--rule", "first", "--since", "1h", "--first")
+    assert wait_for(lambda: house.delivered() == ["held@y.example"])
+    assert house.ctl("release", "--rule", "first", "--since", "soon", check=False)[0] == 2
+    assert "No held copy matches" in house.ctl("release", "--rule", "none-such")
+
+
 def test_two_people_release_the_same_copies(house):
     house.storm()
     ids = [c["id"] for c in house.json("held")]

@@ -58,7 +58,7 @@ struct draft {
     uint8_t k;
     bool later; /* something had passed */
     uint8_t relation;
-    const char *reason;
+    const char *reason, *rule;
     int64_t arrival;
 };
 
@@ -91,7 +91,7 @@ static int put_body(const struct draft *d, struct body *body)
                           .reversepath = SPAN("Sender@A.example"),
                           .k = {{d->k}},
                           .incident = SPAN("SAAAAAAAA"),
-                          .rule = SPAN("duplicate"),
+                          .rule = span_str(d->rule ? d->rule : "duplicate"),
                           .reason = span_str(d->reason ? d->reason : "copy"),
                           .message_id = SPAN("<1@a.example>"),
                           .from = SPAN("A <a@a.example>"),
@@ -306,6 +306,42 @@ static void test_filters(void **state)
         if (strcmp(list, table[i].ids) != 0)
             fail_msg("%s: want%s, have%s", table[i].what, table[i].ids, list);
     }
+}
+
+/* What a rule held since a time, and whose recipients had none: to take a wrong rule back. */
+static void test_filters_by_rule(void **state)
+{
+    (void)state;
+    const uint64_t old = id_of_time(NOW - 1000), new = id_of_time(NOW);
+    const struct draft d[] = {
+        {old + 10, "h", "b", {"<a@x>"}, .k = 1, .rule = "wrong"},
+        {new + 10, "h", "b", {"<a@x>", "<b@x>"}, .k = 2, .rule = "wrong"},
+        {new + 20, "h", "b", {"<a@x>"}, .k = 3},
+        {new + 30, "h", "b", {"<a@x>"}, .k = 2, .rule = "wrong", .later = true},
+    };
+    static const struct {
+        struct hold_filter f;
+        int copies;
+    } table[] = {
+        {{.state = -1, .rule = "wrong"}, 4},
+        {{.state = -1, .rule = "WRONG"}, 0},
+        {{.state = -1, .rule = "wrong", .since = NOW - 1000}, 4},
+        {{.state = -1, .rule = "wrong", .since = NOW - 999}, 3},
+        {{.state = -1, .rule = "wrong", .since = NOW}, 3},
+        {{.state = -1, .rule = "wrong", .since = NOW + 1}, 0},
+        {{.state = -1, .rule = "wrong", .since = NOW, .first = true}, 2},
+        {{.state = -1, .since = NOW}, 4},
+        {{.state = -1, .rule = "duplicate", .since = 1}, 1},
+    };
+    put_all(d, 4);
+    begin();
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+        assert_int_equal(hold_release_filter(hold, &table[i].f, "x", NOW, true), table[i].copies);
+    assert_int_equal(hold_release_filter(hold, &table[6].f, "x", NOW, false), 2);
+    commit();
+    assert_int_equal(state_of(new + 11), COPY_RELEASING);
+    assert_int_equal(state_of(new + 31), COPY_HELD);
+    assert_int_equal(state_of(old + 11), COPY_HELD);
 }
 
 static void test_states(void **state)
@@ -792,6 +828,7 @@ int main(void)
         T(test_bytes_come_back),
         T(test_rows_come_back),
         T(test_filters),
+        T(test_filters_by_rule),
         T(test_states),
         T(test_attempts),
         T(test_one_each),
