@@ -53,6 +53,7 @@ void rules_drop(struct rules **place)
         return;
     clear_trial(r);
     policy_free(&r->policy);
+    entries_drop(&r->entries);
     for (size_t i = 0; i < r->ndoors; i++)
         free(r->doors[i].listener);
     free(r->doors);
@@ -88,6 +89,7 @@ struct rules *rules_copy(const struct rules *from)
     r->mode = from->mode;
     r->policy = from->policy ? policy_hold(from->policy) : NULL;
     r->version = from->version;
+    r->entries = from->entries ? entries_hold(from->entries) : NULL;
     r->doors = room(from->ndoors, sizeof *r->doors);
     for (size_t i = 0; i < from->ndoors; i++)
         r->doors[r->ndoors++] = (struct door_mode){.listener = text_copy(from->doors[i].listener),
@@ -144,7 +146,8 @@ enum mode rules_mode(const struct rules *r, const char *listener)
 
 void rules_ruling(const struct rules *r, const char *listener, struct ruling *out)
 {
-    *out = (struct ruling){.mode = rules_mode(r, listener), .policy = r->policy};
+    *out = (struct ruling){
+        .mode = rules_mode(r, listener), .policy = r->policy, .entries = r->entries};
     if (!r->trial)
         return;
     for (size_t i = 0; i < r->nlisteners; i++)

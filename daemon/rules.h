@@ -9,7 +9,7 @@
 #ifndef RULES_H
 #define RULES_H
 
-#include "policy.h"
+#include "entries.h"
 
 /* A mode of one listener's own. */
 struct door_mode {
@@ -23,8 +23,9 @@ struct rules {
     enum mode mode; /* of the listeners without one of their own */
     struct door_mode *doors;
     size_t ndoors;
-    struct policy *policy; /* NULL: all pass */
-    uint64_t version;      /* its number; 0: not a stored one */
+    struct policy *policy;   /* NULL: all pass */
+    uint64_t version;        /* its number; 0: not a stored one */
+    struct entries *entries; /* people's, for a while; NULL: none */
     /* a version that is tried on a part of the mail; NULL: none */
     struct policy *trial;
     uint64_t trial_version;

@@ -532,11 +532,11 @@ static const char *rule_reason(struct judge *j, size_t i, size_t r)
 }
 
 /* A first copy is FIRST to the replication detector whoever gets it: so the list is asked too. */
-static bool exempt(const struct judge *j, size_t r)
+bool policy_exempt(const struct subject *subject, const struct signals *signals, size_t r)
 {
-    const struct copy_signal *copies = j->signals->replication.copy;
+    const struct copy_signal *copies = signals->replication.copy;
     return (copies && copies[r].relation == REL_EXEMPT) ||
-           site_exempt(j->subject->site, j->subject->envelope->recipients[r].address);
+           site_exempt(subject->site, subject->envelope->recipients[r].address);
 }
 
 /* What enforce mode does with recipient r's copy. */
@@ -552,7 +552,7 @@ static void judge_copy(struct judge *j, size_t r, struct copy_verdict *out)
         out->reason = rule_reason(j, i, r);
         break;
     }
-    if (out->advised > DISP_TAG && exempt(j, r))
+    if (out->advised > DISP_TAG && policy_exempt(j->subject, j->signals, r))
         out->advised = DISP_TAG; /* a refusal too: where recipients disagree it becomes a hold */
 }
 

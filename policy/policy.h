@@ -42,6 +42,8 @@ unsigned policy_rule_line(const struct policy *, size_t i);
 /* The rules a daemon without a policy file uses: the text of contrib/policy.conf's defaults. */
 extern const char policy_default[];
 
+struct entries;
+
 /* What decides about the messages of one listener at this moment. Whoever judges with it keeps what
  * it points to alive. */
 struct ruling {
@@ -50,7 +52,10 @@ struct ruling {
     const struct policy *trial;  /* a version on trial for some recipients; NULL: none */
     const struct span *domains;  /* of those recipients; lower case */
     size_t ndomains;
+    const struct entries *entries; /* what people decided for a while; NULL: nothing */
 };
+
+struct entry;
 
 /* What becomes of one recipient's copy. */
 struct copy_verdict {
@@ -58,7 +63,8 @@ struct copy_verdict {
     enum disposition advised;     /* what enforce mode would do: differs in monitor and bypass */
     uint16_t rule;                /* index + 1 in its policy; 0: no rule matched */
     bool trial;                   /* the policy on trial judged it */
-    const char *rule_name;        /* lives as long as the policy; NULL: no rule matched */
+    const struct entry *entry;    /* a person's, which decided instead of a rule; NULL: none */
+    const char *rule_name;        /* lives as long as the policy or entry; NULL: no rule matched */
     const char *reason;           /* expanded, in the arena; NULL if no rule */
 };
 struct verdict {
@@ -80,6 +86,8 @@ void policy_judge_facts(const struct policy *, const struct facts *, struct copy
 const char *policy_reason(const struct policy *, size_t i, struct arena *, const struct facts *);
 /* The facts its conditions ask for: bits 1 << FACT_X. */
 uint64_t policy_facts(const struct policy *);
+/* Does recipient r get the copy whatever is decided, at most tagged? */
+bool policy_exempt(const struct subject *, const struct signals *, size_t r);
 
 /* Text with {fact.name} placeholders expanded; unknown ones are refused when loaded. Control
  * characters and bytes over 0x7e of facts are replaced by '?', each fact cut at 200 bytes. */
