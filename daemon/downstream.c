@@ -222,18 +222,6 @@ static void ready(struct downstream *d, struct span text)
     d->fn(d->arg, 220, text);
 }
 
-static void read_offer(struct downstream *d)
-{
-    struct span rest = d->reply.text;
-    for (bool first = true; rest.n; first = false) {
-        size_t n = span_find(rest, '\n');
-        struct span line = span_trim(span_head(rest, n));
-        if (!first && line.n > 4)
-            smtp_offer_keyword(&d->offer, d->arena, span_from(line, 4));
-        rest = span_from(rest, n + 1);
-    }
-}
-
 /* XCLIENT, where it is wanted and was not said yet; else all is ready. */
 static void introduce(struct downstream *d)
 {
@@ -260,7 +248,7 @@ static void after_ehlo(struct downstream *d, int code)
         lose(d, "the server behind refuses EHLO");
         return;
     }
-    read_offer(d);
+    smtp_offer_read(&d->offer, d->arena, &d->reply);
     bool tls = d->settings->tls && !d->secure && !d->plain;
     if (tls && d->offer.starttls) {
         d->phase = STARTTLS;

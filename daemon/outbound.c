@@ -27,24 +27,14 @@
 #include "log.h"
 #include "outbound.h"
 #include "place.h"
+#include "smtp_proto.h"
 
 enum {
-    REPLY_LINES = 100,     /* of one reply; RFC 5321 4.5.3.1.5 has none of its own */
-    REPLY_TEXT = 512,      /* bytes of a reply looked at */
+    REPLY_TEXT = 512,      /* bytes of a reply that are kept */
     INPUT_MAX = 64 << 10,  /* bytes of a line we are ready to skip: some echo a long Message-ID */
     PIECE = 64 << 10,      /* bytes of text made at a time */
     PATH_MAX_BYTES = 1000, /* far beyond RFC 5321 4.5.3.1.3 */
     PARAM_MAX = 500,
-};
-
-enum offer {
-    OFFER_NONE = 0, /* needs no offer */
-    OFFER_PIPELINING = 1,
-    OFFER_8BITMIME = 2,
-    OFFER_SMTPUTF8 = 4,
-    OFFER_SIZE = 8,
-    OFFER_DSN = 16,
-    OFFER_STARTTLS = 32,
 };
 
 enum step {
@@ -75,14 +65,15 @@ struct outbound {
     struct event *timer;
     int64_t end; /* of all, clock_mono() */
     enum step step;
-    unsigned offers;
-    bool secure;     /* TLS is up */
-    uint8_t *fates;  /* enum fate_of_rcpt of each recipient */
-    size_t next;     /* the recipient whose RCPT is answered next; nrcpts: none */
-    size_t accepted; /* recipients that are */
-    /* the reply being read */
+    struct smtp_offer offer;
+    bool secure;             /* TLS is up */
+    uint8_t *fates;          /* enum fate_of_rcpt of each recipient */
+    size_t next;             /* the recipient whose RCPT is answered next; nrcpts: none */
+    size_t accepted;         /* recipients that are */
+    struct arena *spoken;    /* of the reply being read; NULL between them */
+    struct smtp_reply reply; /* the one being read */
+    /* the last one: its code, and all its lines as one */
     int code;
-    unsigned lines;
     char text[REPLY_TEXT];
     size_t ntext;
     /* the text being sent */
@@ -203,15 +194,17 @@ static void put_str(struct outbound *o, const char *s)
     put(o, span_str(s));
 }
 
+/* needs: where in what is offered it says so. */
 struct param {
     const char *keyword;
-    enum offer needs;
+    size_t needs;
 };
+#define NEEDS(offer) offsetof(struct smtp_offer, offer)
 static const struct param mail_params[] = {
-    {"BODY=7BIT", OFFER_8BITMIME}, {"BODY=8BITMIME", OFFER_8BITMIME}, {"SMTPUTF8", OFFER_SMTPUTF8},
-    {"RET=FULL", OFFER_DSN},       {"RET=HDRS", OFFER_DSN},           {"ENVID=", OFFER_DSN},
+    {"BODY=7BIT", NEEDS(eightbit)}, {"BODY=8BITMIME", NEEDS(eightbit)}, {"SMTPUTF8", NEEDS(utf8)},
+    {"RET=FULL", NEEDS(dsn)},       {"RET=HDRS", NEEDS(dsn)},           {"ENVID=", NEEDS(dsn)},
 };
-static const struct param rcpt_params[] = {{"NOTIFY=", OFFER_DSN}, {"ORCPT=", OFFER_DSN}};
+static const struct param rcpt_params[] = {{"NOTIFY=", NEEDS(dsn)}, {"ORCPT=", NEEDS(dsn)}};
 
 /* Is it one of the table's, offered, and well-formed (RFC 5321 4.1.2 esmtp-param)? A keyword that
  * ends in '=' takes any value. */
@@ -226,7 +219,7 @@ static bool param_good(const struct outbound *o, struct span s, const struct par
         struct span k = span_str(table[i].keyword);
         bool any = k.p[k.n - 1] == '=';
         if (any ? s.n > k.n && span_case_starts(s, k) : span_case_eq(s, k))
-            return o->offers & table[i].needs;
+            return *(const bool *)((const char *)&o->offer + table[i].needs);
     }
     return false;
 }
@@ -253,7 +246,7 @@ static void put_mail(struct outbound *o)
     put_str(o, "MAIL FROM:<");
     put(o, m->reversepath);
     put_str(o, ">");
-    if (o->offers & OFFER_SIZE) {
+    if (o->offer.size) {
         snprintf(size, sizeof size, " SIZE=%zu", m->nbytes + m->extra_field.n + 2);
         put_str(o, size);
     }
@@ -316,7 +309,7 @@ static void begin_text(struct outbound *o)
 
 static void say_ehlo(struct outbound *o)
 {
-    o->offers = 0; /* what was offered without TLS counts no more */
+    o->offer = (struct smtp_offer){0}; /* what was offered without TLS counts no more */
     if (!turn(o, STEP_EHLO))
         return;
     put_str(o, "EHLO ");
@@ -360,7 +353,7 @@ static void begin_mail(struct outbound *o)
         return;
     o->next = open_from(o, 0);
     put_mail(o);
-    if (o->offers & OFFER_PIPELINING)
+    if (o->offer.pipelining)
         for (size_t i = o->next; i < o->mail->nrcpts; i = open_from(o, i + 1))
             put_rcpt(o, i);
 }
@@ -368,7 +361,7 @@ static void begin_mail(struct outbound *o)
 static void after_ehlo(struct outbound *o)
 {
     bool tls = o->mail->tls && !o->secure;
-    if (o->code == 250 && tls && o->offers & OFFER_STARTTLS) {
+    if (o->code == 250 && tls && o->offer.starttls) {
         if (turn(o, STEP_STARTTLS))
             put_str(o, "STARTTLS\r\n");
         return;
@@ -385,7 +378,7 @@ static void after_ehlo(struct outbound *o)
         refused(o);
         return;
     }
-    o->offers = 0; /* RFC 5321 3.2: an old server */
+    o->offer = (struct smtp_offer){0}; /* RFC 5321 3.2: an old server */
     if (!turn(o, STEP_HELO))
         return;
     put_str(o, "HELO ");
@@ -403,7 +396,7 @@ static void after_helo(struct outbound *o)
 
 static void ask_rcpt(struct outbound *o)
 {
-    if (o->offers & OFFER_PIPELINING) {
+    if (o->offer.pipelining) {
         o->step = STEP_RCPT;
         arm(o);
     } else if (turn(o, STEP_RCPT)) {
@@ -459,28 +452,7 @@ static void after_dot(struct outbound *o)
 
 /* ---- replies ---- */
 
-/* "250-SIZE 1000": a keyword of the EHLO reply. */
-static void note_offer(struct outbound *o, struct span line)
-{
-    static const struct {
-        const char *keyword;
-        enum offer offer;
-    } known[] = {
-        {"PIPELINING", OFFER_PIPELINING},
-        {"8BITMIME", OFFER_8BITMIME},
-        {"SMTPUTF8", OFFER_SMTPUTF8},
-        {"SIZE", OFFER_SIZE},
-        {"DSN", OFFER_DSN},
-        {"STARTTLS", OFFER_STARTTLS},
-    };
-    struct span word = span_trim(span_from(line, 4));
-    word = span_head(word, span_find(word, ' '));
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (span_case_eq(word, span_str(known[i].keyword)))
-            o->offers |= known[i].offer;
-}
-
-static void add_reply_text(struct outbound *o, struct span s)
+static void add_text(struct outbound *o, struct span s)
 {
     s = span_head(s, sizeof o->text - o->ntext);
     if (s.n)
@@ -488,30 +460,40 @@ static void add_reply_text(struct outbound *o, struct span s)
     o->ntext += s.n;
 }
 
-/* One line of a reply. 1: it was the last; 0: more to come; -1: that is not SMTP. */
+/* Its lines as one, after the code of the last. */
+static void keep_reply(struct outbound *o)
+{
+    struct span rest = o->reply.text;
+    o->code = o->reply.code;
+    o->ntext = (size_t)snprintf(o->text, sizeof o->text, "%d", o->code);
+    while (rest.n) {
+        size_t n = span_find(rest, '\r');
+        struct span line = span_head(rest, n);
+        if (line.n > 4) {
+            add_text(o, SPAN(" "));
+            add_text(o, span_from(line, 4));
+        }
+        rest = span_from(rest, n + 2);
+    }
+}
+
+/* One line of a reply. 1: it was the last; 0: more to come; -1: that is not SMTP. Of a line longer
+ * than SMTP lets it be the rest is nothing to us: some echo a long Message-ID. */
 static int reply_line(struct outbound *o, struct span line)
 {
-    if (line.n < 3 || line.p[0] < '2' || line.p[0] > '5' || !byte_digit(line.p[1]) ||
-        !byte_digit(line.p[2]) || (line.n > 3 && line.p[3] != ' ' && line.p[3] != '-') ||
-        o->lines == REPLY_LINES)
-        return -1;
-    bool first = o->lines++ == 0, last = line.n == 3 || line.p[3] == ' ';
-    /* of different codes the last one counts */
-    o->code = (line.p[0] - '0') * 100 + (line.p[1] - '0') * 10 + (line.p[2] - '0');
-    if (first)
-        o->ntext = 0;
-    else if (o->step == STEP_EHLO)
-        note_offer(o, line);
-    if (first)
-        add_reply_text(o, span_head(line, 3));
-    if (line.n > 4) {
-        add_reply_text(o, SPAN(" "));
-        add_reply_text(o, span_from(line, 4));
-    }
-    memcpy(o->text, line.p, 3);
-    if (last)
-        o->lines = 0;
-    return last;
+    if (!o->spoken)
+        o->spoken = arena_new();
+    if (!smtp_reply_line(&o->reply, o->spoken, span_head(line, SMTP_REPLY_MAX)))
+        return 0;
+    bool good = o->reply.code > 0;
+    if (good)
+        keep_reply(o);
+    if (good && o->step == STEP_EHLO)
+        smtp_offer_read(&o->offer, o->spoken, &o->reply);
+    o->offer.mechanisms = o->offer.xclient = o->offer.xforward = span_of(NULL, 0); /* in spoken */
+    o->reply = (struct smtp_reply){0};
+    arena_free(&o->spoken);
+    return good ? 1 : -1;
 }
 
 /* The next whole reply. 1: it is there; 0: not yet; -1: that is not SMTP. */
@@ -536,6 +518,7 @@ static void outbound_free(struct outbound *o)
     if (o->bev)
         bufferevent_free(o->bev);
     event_free(o->timer);
+    arena_free(&o->spoken);
     free(o->fates);
     free(o);
 }
@@ -649,22 +632,9 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
     look_if_over(o);
 }
 
-/* May it stand between < and > in a command? */
 static bool path_good(struct span path)
 {
-    bool quoted = false;
-    if (path.n > PATH_MAX_BYTES)
-        return false;
-    for (size_t i = 0; i < path.n; i++) {
-        uint8_t c = path.p[i];
-        if (c < ' ' || c == 127 || (!quoted && (c == ' ' || c == '<' || c == '>')))
-            return false;
-        if (c == '"')
-            quoted = !quoted;
-        else if (c == '\\' && quoted && ++i < path.n && (path.p[i] < ' ' || path.p[i] == 127))
-            return false;
-    }
-    return !quoted;
+    return path.n <= PATH_MAX_BYTES && smtp_path_good(path);
 }
 
 static void check_paths(struct outbound *o)

@@ -162,20 +162,22 @@ static struct span without_route(struct span path)
     return span_from(path, colon + 1);
 }
 
-/* Nothing in it can end it when it is written between < and >. */
-static bool path_whole(struct span path)
+bool smtp_path_good(struct span path)
 {
     bool quoted = false;
     for (size_t i = 0; i < path.n; i++) {
         uint8_t c = path.p[i];
-        if (c == '\\') {
-            if (++i == path.n)
-                return false;
-        } else if (c == '"') {
-            quoted = !quoted;
-        } else if (!quoted && (c == '<' || c == '>' || c == ' ' || c == '\t')) {
+        if (c < ' ' || c == 127 || (!quoted && (c == '<' || c == '>' || c == ' ')))
             return false;
-        }
+        if (c == '"')
+            quoted = !quoted;
+        if (c != '\\')
+            continue;
+        uint8_t next = i + 1 < path.n ? path.p[i + 1] : 0;
+        if (quoted && (++i == path.n || next < ' ' || next == 127))
+            return false;
+        if (!quoted && (!next || strchr("\\\"<> ", next)))
+            return false; /* servers do not agree on what it means here */
     }
     return !quoted;
 }
@@ -204,7 +206,8 @@ static void read_path(struct smtp_command *c, const char *keyword)
     }
     c->path = without_route(c->path);
     c->params = span_trim(s);
-    if (c->path.n <= LIMIT_ADDRESS && path_whole(c->path) && (c->path.n || c->verb == VERB_MAIL))
+    if (c->path.n <= LIMIT_ADDRESS && smtp_path_good(c->path) &&
+        (c->path.n || c->verb == VERB_MAIL))
         c->wrong = NULL;
 }
 
@@ -474,4 +477,16 @@ void smtp_offer_keyword(struct smtp_offer *o, struct arena *arena, struct span k
         offer_mechanisms(o, arena, rest);
     else if (span_case_starts(word, SPAN("AUTH=")))
         offer_mechanisms(o, arena, span_from(word, 5)); /* as some old servers say it */
+}
+
+void smtp_offer_read(struct smtp_offer *o, struct arena *arena, const struct smtp_reply *r)
+{
+    struct span rest = r->text;
+    for (bool first = true; rest.n; first = false) {
+        size_t n = span_find(rest, '\n');
+        struct span line = span_trim(span_head(rest, n));
+        if (!first && line.n > 4)
+            smtp_offer_keyword(o, arena, span_from(line, 4));
+        rest = span_from(rest, n + 1);
+    }
 }

@@ -12,7 +12,7 @@ enum {
     SMTP_COMMAND_MAX = 2048, /* bytes of a command line with its CRLF */
     SMTP_AUTH_MAX = 12288,   /* of an AUTH line and its answers (RFC 4954) */
     SMTP_REPLY_MAX = 2048,   /* of one reply line we take from downstream */
-    SMTP_REPLY_LINES = 64,
+    SMTP_REPLY_LINES = 100,  /* of one reply; RFC 5321 4.5.3.1.5 has no limit of its own */
 };
 
 enum smtp_verb {
@@ -61,6 +61,9 @@ struct smtp_offer {
 };
 void smtp_command_read(struct smtp_command *, struct span line, const struct smtp_offer *);
 
+/* May it stand between < and > in a command? Without control bytes; blanks and angle brackets only
+ * in a quoted string. The empty one may. */
+bool smtp_path_good(struct span path);
 /* MAIL parameters without SIZE, which not every server takes; in the arena. */
 struct span smtp_without_size(struct arena *, struct span params);
 
@@ -75,5 +78,7 @@ struct smtp_reply {
 bool smtp_reply_line(struct smtp_reply *, struct arena *, struct span line);
 /* One EHLO keyword line of downstream (after "250-") into what we can offer. */
 void smtp_offer_keyword(struct smtp_offer *, struct arena *, struct span keyword);
+/* All of a reply to EHLO. */
+void smtp_offer_read(struct smtp_offer *, struct arena *, const struct smtp_reply *);
 
 #endif

@@ -26,17 +26,21 @@ static bool is_clean(struct span s)
     return true;
 }
 
-/* Written between < and >, it ends where it should. */
-static bool is_whole(struct span path)
+/* Written between < and >, it ends where it should, whether or not a backslash means something
+ * outside of quotes. */
+static bool is_whole(struct span path, bool outside)
 {
     bool quoted = false;
     for (size_t i = 0; i < path.n; i++) {
-        if (path.p[i] == '\\')
-            i++;
-        else if (path.p[i] == '"')
+        uint8_t c = path.p[i];
+        if (c == '\\' && (quoted || outside)) {
+            if (++i == path.n)
+                return false;
+        } else if (c == '"') {
             quoted = !quoted;
-        else if (!quoted && strchr("<> \t", path.p[i]) && path.p[i])
+        } else if (!quoted && (c == '<' || c == '>' || c == ' ' || c == '\t')) {
             return false;
+        }
     }
     return !quoted;
 }
@@ -49,7 +53,8 @@ static void command(struct span line, const struct smtp_offer *offer)
     must(!c.wrong || (c.wrong[0] >= '4' && c.wrong[0] <= '5' && !strpbrk(c.wrong, "\r\n")));
     if (c.wrong || (c.verb != VERB_MAIL && c.verb != VERB_RCPT))
         return;
-    must(is_clean(c.path) && is_clean(c.params) && is_whole(c.path));
+    must(is_clean(c.path) && is_clean(c.params));
+    must(is_whole(c.path, true) && is_whole(c.path, false));
     must(c.path.n <= LIMIT_ADDRESS && (c.path.n || c.verb == VERB_MAIL));
     must(!span_case_starts(c.params, SPAN("SIZE=")) || offer->size);
     must(c.size <= offer->size_max || !offer->size_max);

@@ -280,7 +280,7 @@ static void what_is_made_of_replies(void **state)
          "dot=550 a\x1b[31m\x01\"",
          NULL,
          {550, 550, 550},
-         "550 a\\x1b[31m\\x01",
+         "550 a [31m ",
          0},
         {"HTTP",
          "connect=HTTP/1.1 400 Bad Request",
