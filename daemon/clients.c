@@ -20,6 +20,7 @@ struct slot {
 struct clients {
     pthread_mutex_t lock;
     unsigned most, most_each; /* 0: no limit */
+    unsigned governed;        /* the guard's, if it is lower; 0: none */
     unsigned total;
     struct slot *slot;
     size_t nslots, used; /* nslots: a power of two */
@@ -56,6 +57,21 @@ void clients_limits(struct clients *c, unsigned most, unsigned most_each)
     c->most = most;
     c->most_each = most_each;
     pthread_mutex_unlock(&c->lock);
+}
+
+void clients_govern(struct clients *c, unsigned most)
+{
+    pthread_mutex_lock(&c->lock);
+    c->governed = most;
+    pthread_mutex_unlock(&c->lock);
+}
+
+unsigned clients_count(struct clients *c)
+{
+    pthread_mutex_lock(&c->lock);
+    unsigned n = c->total;
+    pthread_mutex_unlock(&c->lock);
+    return n;
 }
 
 static struct slot key_of(const struct ipaddr *ip)
@@ -121,7 +137,8 @@ const char *clients_enter(struct clients *c, const struct ipaddr *ip, bool trust
     struct slot key = key_of(ip);
     pthread_mutex_lock(&c->lock);
     struct slot *s = find(c, key.address);
-    if (!trusted && c->most && c->total >= c->most)
+    bool full = (c->most && c->total >= c->most) || (c->governed && c->total >= c->governed);
+    if (!trusted && full)
         why = "421 4.3.2 too many connections; please try again later";
     else if (!trusted && c->most_each && s->n >= c->most_each)
         why = "421 4.7.0 too many connections from your address; please try again later";

@@ -14,5 +14,8 @@ void clients_free(struct clients **);
 const char *clients_enter(struct clients *, const struct ipaddr *, bool trusted);
 void clients_leave(struct clients *, const struct ipaddr *);
 void clients_limits(struct clients *, unsigned most, unsigned most_each); /* after a reload */
+/* The guard allows fewer than that; 0: as many as configured. */
+void clients_govern(struct clients *, unsigned most);
+unsigned clients_count(struct clients *); /* connections open now */
 
 #endif

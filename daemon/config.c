@@ -195,9 +195,9 @@ static int take_section(cfg_t *cfg, cfg_opt_t *opt)
     return 0;
 }
 
-static const char *const sections[] = {"node",    "own",     "trusted", "milter", "smtp",
-                                       "detect",  "release", "hold",    "store",  "limits",
-                                       "control", "log",     "policy"};
+static const char *const sections[] = {"node",   "own",     "trusted", "milter", "smtp",
+                                       "detect", "release", "hold",    "store",  "limits",
+                                       "guard",  "control", "log",     "policy"};
 enum { SECTIONS = sizeof sections / sizeof *sections };
 static const char end_mark[] = "end-of-breakwater.conf";
 

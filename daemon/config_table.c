@@ -184,6 +184,35 @@ const struct key_row config_table[] = {
     {"limits", "final", KEY_DURATION, "10m", AT(smtp_final), RANGE(1000, 3600e3),
      "How long it may take for the reply to a whole message."},
 
+    {"guard", "added_latency", KEY_DURATION, "1m", AT(guard.added), RANGE(0, DAY),
+     "Time added to mail on average of 10 minutes, from which on the guard steps back; 0: any."},
+    {"guard", "queue", KEY_COUNT, "10000", AT(guard.queue), RANGE(0, 1e9),
+     "Copies in the hold queue from which on its growth counts; 0: never."},
+    {"guard", "growth", KEY_COUNT, "1000", AT(guard.growth), RANGE(0, 1e9),
+     "Copies more in 5 minutes, besides those of confirmed storms, that are too many then."},
+    {"guard", "holds", KEY_COUNT, "50", AT(guard.holds), RANGE(0, 1e9),
+     "Copies that are no further copies which may be held in 10 minutes; 0: any number."},
+    {"guard", "hold_share", KEY_FACTOR, "0.01", AT(guard.hold_share), RANGE(0, 1),
+     "The same as a share of all mail, beyond the first 10; 0: any."},
+    {"guard", "replyall", KEY_COUNT, "1000", AT(guard.replyall), RANGE(0, 1e9),
+     "Replies to all that may be held in 10 minutes; 0: any number."},
+    {"guard", "pingpong", KEY_COUNT, "200", AT(guard.pingpong), RANGE(0, 1e9),
+     "Answers of machines to each other that may be held in 10 minutes; 0: any number."},
+    {"guard", "refused_share", KEY_FACTOR, "0.05", AT(guard.refused_share), RANGE(0, 1),
+     "Share of mail we may refuse (4xx, 5xx) in 10 minutes; 0: any."},
+    {"guard", "downstream_factor", KEY_FACTOR, "2", AT(guard.downstream_factor), RANGE(0, 1000),
+     "Times the usual share of refusals by the MTA behind that are too many; 0: any."},
+    {"guard", "downstream_share", KEY_FACTOR, "0.05", AT(guard.downstream_share), RANGE(0, 1),
+     "Share of its replies that they must be at least."},
+    {"guard", "least", KEY_COUNT, "20", AT(guard.least), RANGE(0, 1000000),
+     "Refusals in 10 minutes, ours or those of the MTA behind, from which on their share counts."},
+    {"guard", "own_reply", KEY_DURATION, "2s", AT(guard.own), RANGE(0, 600e3),
+     "Time until our own reply that one message in 100 may take, for a minute; 0: any."},
+    {"guard", "alarm", KEY_PATH, NULL, AT(guard_alarm), PLAIN,
+     "Command that is run for each alarm; the text is its standard input."},
+    {"guard", "mail_to", KEY_ADDRESS, NULL, AT(guard_mail_to), PLAIN,
+     "Address alarms and reports are mailed to, through release.to."},
+
     {"control", "socket", KEY_PATH, "/run/breakwater/control", AT(control_socket), PLAIN,
      "Unix socket of breakwaterctl."},
     {"control", "mode", KEY_OCTAL, "0660", AT(control_mode), PLAIN,
@@ -226,9 +255,10 @@ bool key_of_listener(const struct key_row *row)
 
 void config_print_keys(FILE *out)
 {
-    static const char *const types[] = {
-        "name",  "path",   "address", "socket", "time",  "size",     "count",  "number",
-        "octal", "choice", "choice",  "choice", "hosts", "networks", "relays", "recipients"};
+    static const char *const types[] = {"name",   "address",   "path",   "address", "socket",
+                                        "time",   "size",      "count",  "number",  "octal",
+                                        "choice", "choice",    "choice", "hosts",   "networks",
+                                        "relays", "recipients"};
     for (size_t i = 0; i < config_rows; i++) {
         char key[64];
         fprintf(out, "%s\t%s\t%s\t%s\n", key_name(&config_table[i], key),

@@ -10,6 +10,7 @@
 
 #include <stdio.h>
 
+#include "guard.h"
 #include "log.h"
 #include "policy.h"
 #include "site.h"
@@ -86,6 +87,10 @@ struct config {
     unsigned smtp_min_rate;     /* bytes a second of data; default 500 */
     int64_t smtp_idle, smtp_session, smtp_connect, smtp_command, smtp_final; /* ms: deadlines */
 
+    struct guard_limits guard; /* connections: 0 here */
+    char *guard_alarm;         /* command; NULL: none */
+    char *guard_mail_to;       /* address; NULL: none */
+
     char *control_socket; /* unix path */
     int control_mode;
 
@@ -101,6 +106,7 @@ enum config_use {
 };
 enum key_type {
     KEY_NAME,       /* host name, lower case */
+    KEY_ADDRESS,    /* local@domain */
     KEY_PATH,       /* made absolute: relative ones start at the file's directory */
     KEY_TARGET,     /* "127.0.0.1:25", "[::1]:25", "unix:/path" */
     KEY_SOCKET,     /* "inet:PORT@ADDRESS", "inet6:PORT@ADDRESS", "unix:/path" */

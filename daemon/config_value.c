@@ -285,6 +285,11 @@ int value_set(struct loading *l, unsigned line, const struct key_row *row, const
     switch (row->type) {
     case KEY_NAME:
         return set_name(l, line, row, value, at);
+    case KEY_ADDRESS:
+        if (!recipient(span_str(value)) || strchr(value, '*'))
+            return refuse_value(l, line, row, value, "an address, such as postmaster@example.net");
+        *(char **)at = loading_keep(l, span_str(value));
+        return 0;
     case KEY_PATH:
         return set_path(l, line, row, value, at);
     case KEY_TARGET:

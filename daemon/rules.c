@@ -206,6 +206,11 @@ void rulebook_lock(struct rulebook *b)
     pthread_mutex_lock(&b->change);
 }
 
+bool rulebook_trylock(struct rulebook *b)
+{
+    return pthread_mutex_trylock(&b->change) == 0;
+}
+
 void rulebook_unlock(struct rulebook *b)
 {
     pthread_mutex_unlock(&b->change);

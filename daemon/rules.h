@@ -60,6 +60,7 @@ struct rules *rulebook_take(struct rulebook *);
  * take, copy, change, put between rulebook_lock and rulebook_unlock. */
 void rulebook_put(struct rulebook *, struct rules *);
 void rulebook_lock(struct rulebook *);
+bool rulebook_trylock(struct rulebook *); /* never waits; false: somebody changes them */
 void rulebook_unlock(struct rulebook *);
 
 #endif

@@ -21,6 +21,7 @@
 #include "store.h"
 
 struct recall;
+struct watch;
 
 /* What every transaction of a process works with. Members may be NULL: no keeper = nothing can be
  * held (replay, bench), no journal, no incidents, no relays. */
@@ -33,6 +34,7 @@ struct pipeline {
     struct relays *relays;
     struct smtp_doors *doors; /* NULL: no SMTP door is open */
     struct rulebook *rules;   /* NULL: the configuration's policy, and mode */
+    struct watch *watch;      /* the guard; NULL: none */
     enum mode mode;           /* only where there is no rulebook */
     _Atomic bool hold_full;   /* the hold database is at hold.max_bytes */
     _Atomic uint64_t late;    /* holds the keeper still has whose messages went another way */

@@ -13,6 +13,7 @@
 
 #include "tx.h"
 #include "tx_own.h"
+#include "watch.h"
 
 /* A hold on its way to the disk. Outlives its tx when that gives up. */
 struct put {
@@ -186,6 +187,38 @@ static struct put *put_new(struct tx *tx)
     return put;
 }
 
+/* ---- what the guard allows ---- */
+
+/* What holds recipient i's copy, if the guard counts it: a further copy is harmless when one has
+ * passed, and no loss while one is on its way; all else is new mail to its recipient (DESIGN.md
+ * 5). */
+static enum watch_kind kind_of(const struct tx *tx, size_t i)
+{
+    const struct signals *s = &tx->signals;
+    const struct copy_signal *c = &s->replication.copy[i];
+    if (c->passed || (c->copies && c->advice == ADVICE_HOLD))
+        return WATCH_KINDS;
+    if (s->replyall.state == REPLYALL_STORM && s->replyall.to_all)
+        return WATCH_REPLYALL;
+    if (i < s->pingpong.n && s->pingpong.advice[i] == ADVICE_HOLD)
+        return WATCH_PINGPONG;
+    return WATCH_RULES;
+}
+
+static bool guard_allows(const struct tx *tx)
+{
+    unsigned n[WATCH_KINDS + 1] = {0};
+    for (size_t i = 0; i < tx->verdict.n; i++)
+        if (tx->verdict.copy[i].disposition == DISP_HOLD)
+            n[kind_of(tx, i)]++;
+    for (unsigned k = 0; k < WATCH_KINDS; k++)
+        if (!watch_may_hold(tx->pipeline->watch, (enum watch_kind)k, n[k]))
+            return false;
+    return true;
+}
+
+static enum tx_state pass_all(struct tx *tx, const char *why);
+
 enum tx_state tx_hold(struct tx *tx)
 {
     if (tx->indivisible && tx->verdict.count[DISP_HOLD] < tx->verdict.n)
@@ -200,6 +233,8 @@ enum tx_state tx_hold(struct tx *tx)
         return tx_fail(tx, "the hold queue is full (hold.max_bytes)");
     if (atomic_load_explicit(&tx->pipeline->late, memory_order_relaxed) >= LATE_MAX)
         return tx_fail(tx, "the hold queue does not keep up");
+    if (!guard_allows(tx))
+        return pass_all(tx, "the guard has stopped holding");
     body_seal(tx->body);
     tx->put = put_new(tx);
     tx_start_deadline(tx, put_late);
@@ -218,6 +253,13 @@ static void pass_instead(struct tx *tx)
             v->count[DISP_HOLD]--;
             v->count[DISP_TAG]++;
         }
+}
+
+static enum tx_state pass_all(struct tx *tx, const char *why)
+{
+    tx->failure = why;
+    pass_instead(tx);
+    return tx_finish(tx);
 }
 
 static void refuse_instead(struct tx *tx)

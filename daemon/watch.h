@@ -32,8 +32,9 @@ struct watch_hands {
     /* so many connections of SMTP doors from now on; 0: as configured */
     void (*govern)(void *arg, unsigned connections);
     unsigned (*in_use)(void *arg); /* connections open now */
-    void (*alarm)(void *arg, const char *subject, const char *text, enum guard_cause,
-                  enum mode lowered_to);
+    /* in_force: the highest mode of a door now */
+    void (*alarm)(void *arg, const char *subject, const char *text, const struct guard_action *,
+                  enum mode in_force);
 };
 
 /* view: the hold database, which remembers trips; NULL: none, or unreadable. */
@@ -63,7 +64,7 @@ json_t *watch_document(struct watch *);
 /* For metrics. */
 struct watch_figures {
     uint64_t trips[GUARD_CAUSES]; /* since the start */
-    uint64_t stopped;             /* copies that passed because nothing more may be held */
+    uint64_t passed;              /* copies that passed because nothing more may be held */
     unsigned connections;         /* in force; 0: as configured */
     bool tripped;
 };

@@ -59,41 +59,39 @@ const char *guard_cause_name(enum guard_cause);
 
 /* 0 switches what it limits off. */
 struct guard_limits {
-    double added;                /* ms, average of 10 minutes */
-    uint64_t queue, growth;      /* copies held, and their growth in 5 minutes: both */
-    uint64_t holds;              /* in 10 minutes */
+    int64_t added;               /* ms, average of 10 minutes */
+    unsigned queue, growth;      /* copies held, and their growth in 5 minutes: both */
+    unsigned holds;              /* in 10 minutes */
     double hold_share;           /* of the mail of 10 minutes, beyond the first 10 */
-    uint64_t replyall, pingpong; /* in 10 minutes */
+    unsigned replyall, pingpong; /* in 10 minutes */
     double refused_share;        /* of the mail of 10 minutes */
     double downstream_factor;    /* times the errors of the hour before ... */
     double downstream_share;     /* ... and at least this share of the replies */
-    uint64_t least;              /* refusals, or errors, before their shares count */
-    double own;                  /* ms, for a minute */
+    unsigned least;              /* refusals, or errors, before their shares count */
+    int64_t own;                 /* ms, for a minute */
     unsigned connections;        /* of the SMTP doors as configured; 0: nothing to govern */
 };
-extern const struct guard_limits guard_defaults;
 /* Holds that are not harmless which 10 minutes may see; UINT64_MAX: any number. */
 uint64_t guard_holds_allowed(const struct guard_limits *, uint64_t messages_10m);
 
 /* How things stand between two steps. Zero is the beginning. */
-struct guard_watch {
+struct guard_mark {
     int64_t since;   /* over its limit without a break since then; 0: it is not */
-    int64_t unarmed; /* a person knows of it: does not count until then, or until it is good; 0:
+    int64_t stays;   /* as bad in the last minute too, in mode monitor, since then; 0: not */
+    int64_t unarmed; /* a person knows of it: does not count until then, or until it was good; 0:
                         counts */
-    int64_t alarmed[MODE_COUNT]; /* last alarm about stepping back to a mode; 0: none */
+    int64_t alarmed[MODE_COUNT]; /* last alarm when the mode became that; 0: none */
 };
 struct guard {
-    enum mode mode;  /* as of the last step: the highest of any door */
-    bool begun;      /* there was one */
-    int64_t lowered; /* when we last stepped back, and nobody has stepped up since; 0: not */
-    int64_t known;   /* the balance a person has seen */
-    struct guard_watch cause[GUARD_CAUSES];
+    enum mode mode; /* as of the last step: the highest of any door */
+    bool begun;     /* there was one */
+    int64_t known;  /* how far off the balance was when somebody was told */
+    struct guard_mark mark[GUARD_CAUSES];
 
     unsigned connections; /* in force; 0: as configured */
     int64_t stepped;      /* when they last changed */
-    int64_t pressed;      /* bad enough for fewer connections since; 0: it is not */
-    int64_t floored;      /* at the floor, and pressed, since; 0: not */
-    bool last;            /* at the last step before bypass */
+    int64_t floored;      /* at the floor, and no better, since; 0: not */
+    int64_t last;         /* at the last step before bypass since; 0: not */
 };
 
 /* What is to be done now. */
@@ -101,29 +99,30 @@ struct guard_action {
     enum mode lower;        /* no door may have a higher mode than this; MODE_COUNT: as they are */
     enum guard_cause cause; /* why; GUARD_NONE: nothing but connections */
     bool alarm;             /* somebody should know */
-    char reason[240];       /* a sentence with its numbers; "": none */
+    char reason[240];       /* a sentence with its numbers, without a period; "": none */
     bool govern;            /* connections has changed */
     unsigned connections;   /* 0: as configured */
-    char pressure[160];     /* why connections change, as a sentence */
 };
 /* now: ms, monotonic, > 0. mode: the highest that is in force; higher than we left it: a person has
- * stepped up. in_use: connections open now. */
+ * stepped up, and was told all we know. in_use: connections open now. */
 void guard_step(struct guard *, const struct guard_limits *, const struct guard_reading *,
                 enum mode mode, unsigned in_use, int64_t now, struct guard_action *);
-/* The mail path has used up what it may hold, between two steps; the same as a trigger. */
-void guard_trip(struct guard *, enum guard_cause, uint64_t value, uint64_t limit, int64_t now,
+/* The mail path has used up what it may hold, between two steps: the same as a trigger. */
+void guard_trip(struct guard *, enum guard_cause, uint64_t limit, int64_t now,
                 struct guard_action *);
 
-/* One line of "how near is it?", for people: present value and limit of a cause as text. */
+/* One line of "how near is it?", for people. */
 struct guard_figure {
     enum guard_cause cause;
-    double value, limit; /* of what its name says; limit 0: switched off */
-    bool bad;            /* over the limit */
+    double value, limit; /* limit 0: switched off */
+    bool bad;            /* over it; where a cause has two lines, both are needed */
     const char *what;    /* "added to a message, average of 10 minutes" */
-    const char *unit;    /* "ms", "copies", "%" ... */
+    const char *unit;    /* "ms", "copies", "%", "recipients" */
 };
-/* Fills one for each cause that is measured, GUARD_LATENCY to GUARD_OWN. How many. */
-size_t guard_figures(const struct guard_limits *, const struct guard_reading *,
-                     struct guard_figure out[GUARD_CAUSES]);
+enum { GUARD_FIGURES = 10 };
+void guard_figures(const struct guard_limits *, const struct guard_reading *,
+                   struct guard_figure out[GUARD_FIGURES]);
+/* 0: bypass, 1: monitor, 2: enforce. */
+int guard_rank(enum mode);
 
 #endif
