@@ -185,7 +185,7 @@ const struct key_row config_table[] = {
      "How long it may take for the reply to a whole message."},
 
     {"guard", "added_latency", KEY_DURATION, "1m", AT(guard.added), RANGE(0, DAY),
-     "Time added to mail on average of 10 minutes, from which on the guard steps back; 0: any."},
+     "Time added to mail on average of 10 minutes, from which on the guard steps back; 0s: any."},
     {"guard", "queue", KEY_COUNT, "10000", AT(guard.queue), RANGE(0, 1e9),
      "Copies in the hold queue from which on its growth counts; 0: never."},
     {"guard", "growth", KEY_COUNT, "1000", AT(guard.growth), RANGE(0, 1e9),
@@ -207,7 +207,7 @@ const struct key_row config_table[] = {
     {"guard", "least", KEY_COUNT, "20", AT(guard.least), RANGE(0, 1000000),
      "Refusals in 10 minutes, ours or those of the MTA behind, from which on their share counts."},
     {"guard", "own_reply", KEY_DURATION, "2s", AT(guard.own), RANGE(0, 600e3),
-     "Time until our own reply that one message in 100 may take, for a minute; 0: any."},
+     "Time until our own reply that one message in 100 may take, for a minute; 0s: any."},
     {"guard", "alarm", KEY_PATH, NULL, AT(guard_alarm), PLAIN,
      "Command that is run for each alarm; the text is its standard input."},
     {"guard", "mail_to", KEY_ADDRESS, NULL, AT(guard_mail_to), PLAIN,

@@ -23,8 +23,9 @@
 #include "desk.h"
 #include "recall.h"
 #include "smtp_door.h"
+#include "watch.h"
 
-enum { DRAIN_MS = 10000 };
+enum { DRAIN_MS = 10000, LOOK_MS = 250, SILENT_MS = 5000 };
 
 struct daemon {
     const char *file;
@@ -34,6 +35,9 @@ struct daemon {
     struct standing_times times; /* of relays, while the daemon runs */
     struct workers *workers;
     struct desk *desk;
+    int64_t watchdog; /* ms the service manager waits for a sign of life; 0: it does not */
+    int64_t alive;    /* monotonic: when the last was sent */
+    bool silent;      /* a mail thread does not answer */
 };
 
 static void usage(FILE *to)
@@ -64,6 +68,70 @@ static void notify(const char *state)
     if (sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&un, len) < 0)
         log_say(LOG_LEVEL_ERROR, "cannot notify the service manager: %s", strerror(errno));
     close(fd);
+}
+
+/* ---- the guard, and the signs of life ---- */
+
+/* How long the service manager waits (sd_watchdog_enabled(3)). */
+static int64_t watchdog_ms(void)
+{
+    const char *us = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
+    if (!us || (pid && strtol(pid, NULL, 10) != (long)getpid()))
+        return 0;
+    long long n = strtoll(us, NULL, 10) / 1000;
+    return n > 0 ? n : 0;
+}
+
+/* While all mail threads answer: a daemon that hangs is killed and started anew, and the MTA lets
+ * mail pass meanwhile. The desk and the keeper may be slow; mail does not wait for them. */
+static void sign_of_life(struct daemon *d, int64_t mono)
+{
+    int64_t limit = d->watchdog ? d->watchdog / 2 : SILENT_MS;
+    bool silent = workers_call(d->workers, mono) >= limit;
+    if (silent != d->silent)
+        log_say(silent ? LOG_LEVEL_ERROR : LOG_LEVEL_NOTICE, "%s",
+                silent ? "a mail thread does not answer" : "all mail threads answer again");
+    d->silent = silent;
+    if (!d->watchdog || silent || mono - d->alive < d->watchdog / 4)
+        return;
+    d->alive = mono;
+    notify("WATCHDOG=1");
+}
+
+static void govern(void *arg, unsigned connections)
+{
+    struct daemon *d = arg;
+    clients_govern(smtp_doors_clients(d->pipeline.doors), connections);
+}
+
+static unsigned in_use(void *arg)
+{
+    struct daemon *d = arg;
+    return clients_count(smtp_doors_clients(d->pipeline.doors));
+}
+
+static void begin_watch(struct daemon *d)
+{
+    char error[512];
+    bool damaged;
+    struct watch_hands hands = {.rules = d->pipeline.rules,
+                                .keeper = d->pipeline.keeper,
+                                .arg = d,
+                                .govern = govern,
+                                .in_use = in_use};
+    struct hold *view = hold_open(d->config->hold_path, false, &damaged, error);
+    d->pipeline.watch = watch_new(d->config, &hands, view);
+    hold_close(&view);
+    d->watchdog = watchdog_ms();
+}
+
+/* Some times a second, in the main thread: nothing here waits. */
+static void look_around(struct daemon *d)
+{
+    int64_t mono = clock_mono();
+    struct guard_reading reading = {0};
+    watch_tick(d->pipeline.watch, &reading, clock_now(), mono);
+    sign_of_life(d, mono);
 }
 
 static uint64_t size_of(const char *dir, const char *name)
@@ -200,6 +268,7 @@ static void start(struct daemon *d)
     p->rules = rulebook_new(first_rules(c));
     if (!(p->doors = smtp_doors_new(c, error)))
         log_die("%s", error);
+    begin_watch(d);
     keeper_on_tick(p->keeper, each_tick, d);
     if (!(d->workers = workers_start(c, p, error)))
         log_die("%s", error);
@@ -241,6 +310,7 @@ static void reload(struct daemon *d)
      * one. */
     workers_reload(d->workers, fresh);
     use_policy(d->pipeline.rules, fresh->policy);
+    watch_reload(d->pipeline.watch, fresh);
     log_open(fresh->log_to, fresh->log_level);
     config_drop(&fresh);
     log_say(LOG_LEVEL_NOTICE,
@@ -293,6 +363,7 @@ static void stop(struct daemon *d)
         recall_save(p->recall);
     keeper_stop(&p->keeper);
     workers_free(&d->workers);
+    watch_free(&p->watch);
     smtp_doors_free(&p->doors);
     journal_flush(p->journal, clock_now());
     journal_close(&p->journal);
@@ -317,10 +388,21 @@ static void want_descriptors(void)
     }
 }
 
+/* The next signal; between them there is something to look at. */
+static int next_signal(struct daemon *d, const sigset_t *set)
+{
+    for (;;) {
+        int sig = sigtimedwait(set, NULL, &(struct timespec){.tv_nsec = LOOK_MS * 1000000L});
+        if (sig > 0)
+            return sig;
+        if (errno == EAGAIN)
+            look_around(d);
+    }
+}
+
 static void serve(struct daemon *d)
 {
     sigset_t set;
-    int sig;
     sigemptyset(&set);
     sigaddset(&set, SIGHUP);
     sigaddset(&set, SIGTERM);
@@ -331,7 +413,7 @@ static void serve(struct daemon *d)
     signal(SIGXFSZ, SIG_IGN); /* a file at its limit is a full disk, not the end */
     want_descriptors();
     start(d);
-    while (sigwait(&set, &sig) == 0 && sig == SIGHUP)
+    while (next_signal(d, &set) == SIGHUP)
         reload(d);
     stop(d);
 }

@@ -17,6 +17,7 @@
 
 #include <event2/listener.h>
 
+#include "failpoint.h"
 #include "place.h"
 #include "worker.h"
 
@@ -216,6 +217,31 @@ struct workers *workers_start(struct config *config, struct pipeline *pipeline, 
         if (pthread_create(&all->thread[i], NULL, run, &all->worker[i]))
             abort();
     return all;
+}
+
+/* ---- do they live? ---- */
+
+static void called(struct letter *letter)
+{
+    (void)FAILPOINT("mail-thread");
+    atomic_store(&((struct call *)letter)->posted, 0);
+}
+
+int64_t workers_call(struct workers *all, int64_t mono)
+{
+    int64_t longest = 0;
+    for (size_t i = 0; i < all->n; i++) {
+        struct call *c = &all->worker[i].call;
+        int64_t posted = atomic_load(&c->posted);
+        if (posted) {
+            longest = mono - posted > longest ? mono - posted : longest;
+            continue;
+        }
+        c->letter.open = called;
+        atomic_store(&c->posted, mono);
+        mailbox_post(all->worker[i].mailbox, &c->letter);
+    }
+    return longest;
 }
 
 struct reload {

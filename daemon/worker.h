@@ -16,6 +16,12 @@ struct connection {
     void (*leave)(struct connection *, bool now); /* we stop: end now, or after the message */
 };
 
+/* A letter that asks a thread whether it still opens its letters. */
+struct call {
+    struct letter letter;   /* must be first */
+    _Atomic int64_t posted; /* monotonic ms; 0: it is with us, answered */
+};
+
 struct worker {
     unsigned number;
     struct event_base *base;
@@ -26,6 +32,7 @@ struct worker {
     struct connection *connections;
     _Atomic unsigned sessions; /* how many those are */
     bool leaving;              /* stopping: no message is begun after this one */
+    struct call call;
 };
 
 /* A door: what to do with a new connection. Takes the fd. Runs in the worker's thread. */
@@ -54,5 +61,8 @@ bool workers_letters(struct workers *);
 /* After the keeper has stopped: its last letters are opened, then everything goes. */
 void workers_free(struct workers **);
 unsigned workers_sessions(const struct workers *);
+/* Calls every thread that has answered the call before, and says for how long (ms) the one that has
+ * owed its answer longest has; 0: none does. One thread only. */
+int64_t workers_call(struct workers *, int64_t mono);
 
 #endif

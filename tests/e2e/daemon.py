@@ -22,13 +22,16 @@ hold {{ path = "{dir}/hold" {hold} }}
 release {{ {release} }}
 control {{ socket = "{dir}/control" }}
 log {{ to = "stderr" level = "{level}" }}
+guard {{ {guard} }}
 {more}
 """
+# Many tests hold much new mail on purpose, or have a slow or failing MTA behind; test_guard.py is about the guard.
+NO_GUARD = "holds = 0 hold_share = 0 refused_share = 0 downstream_factor = 0 own_reply = 0s"
 
 
 class Daemon:
     def __init__(self, directory, mode="enforce", release_to=None, release="", hold="", more="", level="notice",
-                 build=BUILD, env=None, port=None):
+                 build=BUILD, env=None, port=None, guard=NO_GUARD):
         self.dir, self.build, self.env = directory, build, env
         self.port = port or free_port()
         os.makedirs(f"{directory}/hold", exist_ok=True)
@@ -36,7 +39,7 @@ class Daemon:
         if release_to:
             release = f'to = "{release_to}" ' + release
         with open(self.conf, "w") as f:
-            f.write(CONF.format(dir=directory, mode=mode, port=self.port, release=release, hold=hold, more=more, level=level))
+            f.write(CONF.format(dir=directory, mode=mode, port=self.port, release=release, hold=hold, more=more, level=level, guard=guard))
         self.process = None
         self.start()
 
