@@ -229,16 +229,18 @@ static void alarm_once(struct guard *g, enum guard_cause cause, enum mode mode, 
                        struct guard_action *a)
 {
     int64_t *last = &g->mark[cause].alarmed[mode];
-    a->cause = cause;
     a->alarm = !*last || now - *last >= WINDOW;
-    if (a->alarm)
-        *last = now;
+    if (!a->alarm)
+        return;
+    a->cause = cause;
+    *last = now;
 }
 
 static void step_back(struct guard *g, enum guard_cause cause, enum mode to, int64_t now,
                       struct guard_action *a)
 {
     g->mode = a->lower = to;
+    a->cause = cause;
     for (unsigned c = 0; c < GUARD_CAUSES; c++)
         g->mark[c].stays = 0;
     alarm_once(g, cause, to, now, a);
@@ -265,9 +267,9 @@ static void look_at_triggers(struct guard *g, const struct guard_limits *l,
             continue;
         if (g->mode == MODE_ENFORCE)
             step_back(g, c, MODE_MONITOR, now, a);
-        else if (c == GUARD_BALANCE) /* a step back is no cure, but somebody must know */
+        else if (c == GUARD_BALANCE) /* no step back is a cure, but somebody must know */
             alarm_once(g, c, g->mode, now, a);
-        else
+        if (!a->alarm)
             continue;
         say(c, l, r, a->reason);
         if (c == GUARD_BALANCE) {
