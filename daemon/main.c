@@ -264,6 +264,8 @@ static void start(struct daemon *d)
     know_relays(d, c);
     if (!c->store_none)
         p->recall = recall_start(c, d->keys.id, p->store, p->keeper);
+    if (p->recall)
+        recall_texts(p->recall, relays_texts(p->relays));
     know_incidents(d, c);
     p->rules = rulebook_new(first_rules(c));
     if (!(p->doors = smtp_doors_new(c, error)))

@@ -2,11 +2,13 @@
  * recall.c - see recall.h. The snapshot is written by a thread of its own, at a lower priority;
  * storms by jobs of the keeper; digests by the keeper's tick.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -15,9 +17,17 @@
 #include "id.h"
 #include "log.h"
 #include "recall.h"
-#include "snapshot.h"
 
-enum { STORMS_AT_ONCE = 64, SNAPSHOT_S = 3600, LAST_JOBS = 1000, SLOW = 10 };
+enum {
+    STORMS_AT_ONCE = 64,
+    SNAPSHOT_S = 3600,
+    LAST_JOBS = 1000,
+    SLOW = 10,
+    LABEL = 32,
+    NAME_ROOM = 64,
+    KEPT_MOST = 64 /* looked at */
+};
+#define KEPT "memory.kept."
 static const int64_t day_ms = 86400000;
 
 struct recall {
@@ -34,6 +44,8 @@ struct recall {
     pthread_mutex_t lock;
     pthread_cond_t wake;
     bool stopping;
+    char label[LABEL]; /* of a snapshot to be kept; "": none is asked for */
+    const struct snapshot_texts *texts;
 };
 
 /* ---- storms ---- */
@@ -111,7 +123,7 @@ static void write_snapshot(struct recall *r)
     struct snapshot_figures f;
     char error[512];
     int64_t now = clock_now();
-    if (snapshot_write(r->config->hold_path, r->key_id, r->store, now, &f, error)) {
+    if (snapshot_write(r->config->hold_path, r->key_id, r->store, r->texts, now, &f, error)) {
         log_say(LOG_LEVEL_ERROR, "%s; a crash now would forget more", error);
         return;
     }
@@ -121,27 +133,142 @@ static void write_snapshot(struct recall *r)
             (unsigned long long)f.states);
 }
 
-static bool wait_an_hour(struct recall *r)
+/* A kept one, by name and time. */
+struct kept {
+    char name[NAME_ROOM];
+    int64_t time;
+};
+
+static int newer_first(const void *a, const void *b)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += SNAPSHOT_S;
+    const struct kept *x = a, *y = b;
+    return (x->time < y->time) - (x->time > y->time);
+}
+
+/* One that is whole, of those asked for. */
+static bool is_kept(const char *name)
+{
+    return strncmp(name, KEPT, strlen(KEPT)) == 0 && strlen(name) < NAME_ROOM &&
+           !strchr(name + strlen(KEPT), '.');
+}
+
+/* All snapshots there are, the newest first; returns how many. */
+static size_t list_snapshots(const struct recall *r, struct kept out[KEPT_MOST])
+{
+    DIR *dir = opendir(r->config->hold_path);
+    size_t n = 0;
+    for (struct dirent *e; dir && n < KEPT_MOST && (e = readdir(dir));) {
+        bool hourly =
+            strcmp(e->d_name, SNAPSHOT_NAME) == 0 || strcmp(e->d_name, SNAPSHOT_BEFORE) == 0;
+        if (!hourly && !is_kept(e->d_name))
+            continue;
+        memcpy(out[n].name, e->d_name, strlen(e->d_name) + 1);
+        out[n].time = snapshot_time(r->config->hold_path, out[n].name, r->key_id);
+        n += out[n].time != 0;
+    }
+    if (dir)
+        closedir(dir);
+    qsort(out, n, sizeof *out, newer_first);
+    return n;
+}
+
+static void remove_old_kept(const struct recall *r)
+{
+    struct kept all[KEPT_MOST];
+    size_t n = list_snapshots(r, all), seen = 0;
+    for (size_t i = 0; i < n; i++) {
+        char path[2 * 4096];
+        if (!is_kept(all[i].name) || seen++ < RECALL_KEPT)
+            continue;
+        snprintf(path, sizeof path, "%s/%s", r->config->hold_path, all[i].name);
+        unlink(path);
+    }
+}
+
+static void keep_snapshot(struct recall *r, const char *label)
+{
+    struct snapshot_figures f;
+    char error[512], name[NAME_ROOM];
+    snprintf(name, sizeof name, KEPT "%s", label);
+    if (snapshot_keep(r->config->hold_path, name, r->key_id, r->store, r->texts, clock_now(), &f,
+                      error)) {
+        log_say(LOG_LEVEL_ERROR, "%s; what is learned from now on cannot be undone", error);
+        return;
+    }
+    remove_old_kept(r);
+}
+
+/* Until there is a label, or an hour is over (label ""). false: we stop. */
+static bool wait_for_work(struct recall *r, int64_t hour, char label[LABEL])
+{
+    struct timespec until = {.tv_sec = hour / 1000, .tv_nsec = hour % 1000 * 1000000};
     pthread_mutex_lock(&r->lock);
-    while (!r->stopping)
+    while (!r->stopping && !r->label[0])
         if (pthread_cond_timedwait(&r->wake, &r->lock, &until) == ETIMEDOUT)
             break;
     bool stop = r->stopping;
+    memcpy(label, r->label, LABEL);
+    r->label[0] = '\0';
     pthread_mutex_unlock(&r->lock);
     return !stop;
 }
 
-static void *write_hourly(void *arg)
+static void *write_snapshots(void *arg)
 {
+    struct recall *r = arg;
+    char label[LABEL];
+    int64_t hour = clock_mono() + SNAPSHOT_S * 1000;
     /* of this thread alone: Linux */
     (void)setpriority(PRIO_PROCESS, (id_t)gettid(), SLOW);
-    while (wait_an_hour(arg))
-        write_snapshot(arg);
+    while (wait_for_work(r, hour, label)) {
+        if (label[0])
+            keep_snapshot(r, label);
+        if (clock_mono() < hour)
+            continue;
+        write_snapshot(r);
+        hour = clock_mono() + SNAPSHOT_S * 1000;
+    }
     return NULL;
+}
+
+void recall_keep(struct recall *r, const char *label)
+{
+    pthread_mutex_lock(&r->lock);
+    snprintf(r->label, sizeof r->label, "%s", label);
+    pthread_cond_signal(&r->wake);
+    pthread_mutex_unlock(&r->lock);
+}
+
+void recall_texts(struct recall *r, const struct snapshot_texts *texts)
+{
+    pthread_mutex_lock(&r->lock);
+    r->texts = texts;
+    pthread_mutex_unlock(&r->lock);
+}
+
+int recall_learned(struct recall *r, int64_t since, bool dry, int64_t *as_of, char error[512])
+{
+    struct kept all[KEPT_MOST];
+    struct snapshot_figures f;
+    size_t n = list_snapshots(r, all), i = 0;
+    while (i < n && all[i].time > since)
+        i++;
+    if (i == n) {
+        snprintf(error, 512, "nothing was kept of what had been learned before that time");
+        return -1;
+    }
+    *as_of = all[i].time;
+    if (dry)
+        return 0;
+    if (snapshot_learned(r->config->hold_path, all[i].name, r->key_id, r->store, r->texts,
+                         clock_now(), &f, error) < 0)
+        return -1;
+    log_say(
+        LOG_LEVEL_NOTICE,
+        "what was learned is as it was %lld minutes ago: %llu tallies, %llu states, %llu relays",
+        (long long)(clock_now() - f.time) / 60000, (unsigned long long)f.tallies,
+        (unsigned long long)f.states, (unsigned long long)f.texts);
+    return 0;
 }
 
 static void begin_snapshots(struct recall *r)
@@ -151,7 +278,7 @@ static void begin_snapshots(struct recall *r)
         pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) || pthread_cond_init(&r->wake, &attr))
         abort();
     pthread_condattr_destroy(&attr);
-    r->started = pthread_create(&r->thread, NULL, write_hourly, r) == 0;
+    r->started = pthread_create(&r->thread, NULL, write_snapshots, r) == 0;
     if (!r->started)
         log_say(LOG_LEVEL_ERROR, "no thread for snapshots: memory is saved at a clean stop only");
 }

@@ -13,7 +13,7 @@
 
 #include "config.h"
 #include "keeper.h"
-#include "store.h"
+#include "snapshot.h"
 
 struct recall;
 
@@ -21,6 +21,17 @@ struct recall;
  * set aside. The store is the caller's and must live longer. */
 struct recall *recall_start(const struct config *, uint32_t key_id, struct store *,
                             struct keeper *);
+/* What others learned goes into snapshots, too; lives as long. Before recall_tick. */
+void recall_texts(struct recall *, const struct snapshot_texts *);
+/* Asks for a snapshot now, beside the hourly ones: what was learned before this moment. Soon, by
+ * another thread; the last RECALL_KEPT of them stay. label: up to 31 letters and digits ("v12"). */
+enum { RECALL_KEPT = 4 };
+void recall_keep(struct recall *, const char *label);
+/* Puts back what had been learned - counters, baselines, states, relays - as of the newest snapshot
+ * before `since` (ms), whose time goes to *as_of. dry: only says which. May take seconds. -1 after
+ * a sentence in error: there is none, or it cannot be used; nothing was changed. */
+int recall_learned(struct recall *, int64_t since, bool dry, int64_t *as_of, char error[512]);
+
 /* On the keeper's thread, four times a second, and at once when there is a new storm. */
 void recall_tick(struct recall *, int64_t now);
 /* The last storms, while the keeper still takes jobs and no mail goes on any more ... */

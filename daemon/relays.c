@@ -48,6 +48,7 @@ struct row {
     bool dirty;        /* changed since it was last handed to the keeper */
     bool saving;       /* the keeper has it */
     bool over;         /* to be deleted there, then free */
+    bool stale;        /* not in the snapshot that is being put back */
     char former[NAME]; /* who had the row before and is still to be deleted there; "": nobody */
 };
 
@@ -57,8 +58,14 @@ struct relays {
     const struct standing_times *times;
     pthread_mutex_t lock;
     _Atomic bool words; /* somebody is said to be fixed, or on probation; as of the last tick */
+    struct snapshot_texts texts;
     struct row row[ROWS];
 };
+
+static void each_text(void *arg, snapshot_put_fn *put, void *to);
+static void begin_texts(void *arg);
+static void take_text(void *arg, struct span name, struct span text);
+static void end_texts(void *arg);
 
 struct relays *relays_new(struct store *store, const struct keys *keys,
                           const struct standing_times *times)
@@ -70,6 +77,7 @@ struct relays *relays_new(struct store *store, const struct keys *keys,
     t->keys = keys;
     t->times = times;
     pthread_mutex_init(&t->lock, NULL);
+    t->texts = (struct snapshot_texts){each_text, begin_texts, take_text, end_texts, t};
     return t;
 }
 
@@ -502,39 +510,113 @@ static void read_said(struct row *r, const json_t *said)
     copy_text(r->said_why, sizeof r->said_why, json_get_str(said, "why"));
 }
 
+static void fill_row(struct row *r, enum standing_state state, const json_t *j)
+{
+    r->standing = (struct standing){.state = state,
+                                    .since = json_ms(json_object_get(j, "since")),
+                                    .seen = json_ms(json_object_get(j, "last")),
+                                    .relapses = (unsigned)json_get_num(j, "relapses"),
+                                    .was = json_get_yes(j, "was")};
+    if (json_get_num(j, "server"))
+        r->server = (uint32_t)json_get_num(j, "server");
+    r->first = json_ms(json_object_get(j, "first"));
+    r->detours = json_get_num(j, "detours");
+    r->late = json_get_yes(j, "late");
+    r->nparts = 0;
+    copy_text(r->grade, sizeof r->grade, json_get_str(j, "grade"));
+    copy_text(r->why, sizeof r->why, json_get_str(j, "why"));
+    read_parts(r, j);
+    read_said(r, json_object_get(j, "said"));
+}
+
+/* The row a document is about, filled; NULL: it is none, or there is no room. */
+static struct row *take_document(struct relays *t, struct span name, struct span text)
+{
+    json_t *j = json_loadb((const char *)text.p, text.n, JSON_REJECT_DUPLICATES, NULL);
+    enum standing_state state;
+    struct row *r = NULL;
+    if (json_is_object(j) && name.n && name.n < NAME &&
+        standing_find(json_get_str(j, "state"), &state)) {
+        r = find(t, name);
+        r = r ? r : open_row(t, name, STANDING_CLEAN);
+    }
+    if (r)
+        fill_row(r, state, j);
+    json_decref(j);
+    return r;
+}
+
 static int read_row(void *arg, const char *name, const char *text)
 {
-    struct relays *t = arg;
-    json_t *j = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
-    enum standing_state state;
-    size_t n = strlen(name);
-    struct row *r = NULL;
-    if (json_is_object(j) && n && n < NAME && standing_find(json_get_str(j, "state"), &state) &&
-        !find(t, span_str(name)))
-        r = open_row(t, span_str(name), STANDING_CLEAN);
-    if (r) {
-        r->standing = (struct standing){.state = state,
-                                        .since = json_ms(json_object_get(j, "since")),
-                                        .seen = json_ms(json_object_get(j, "last")),
-                                        .relapses = (unsigned)json_get_num(j, "relapses"),
-                                        .was = json_get_yes(j, "was")};
-        if (json_get_num(j, "server"))
-            r->server = (uint32_t)json_get_num(j, "server");
-        r->first = json_ms(json_object_get(j, "first"));
-        r->detours = json_get_num(j, "detours");
-        r->late = json_get_yes(j, "late");
-        copy_text(r->grade, sizeof r->grade, json_get_str(j, "grade"));
-        copy_text(r->why, sizeof r->why, json_get_str(j, "why"));
-        read_parts(r, j);
-        read_said(r, json_object_get(j, "said"));
-    }
-    json_decref(j);
+    if (!find(arg, span_str(name)))
+        (void)take_document(arg, span_str(name), span_str(text));
     return 0;
 }
 
 int relays_load(struct relays *t, struct hold *view)
 {
     return hold_each_relay(view, ROWS, read_row, t);
+}
+
+/* ---- as of an earlier time ---- */
+
+const struct snapshot_texts *relays_texts(struct relays *t)
+{
+    return &t->texts;
+}
+
+/* Nothing is written under the lock. */
+static void each_text(void *arg, snapshot_put_fn *put, void *to)
+{
+    struct relays *t = arg;
+    for (size_t i = 0; i < ROWS; i++) {
+        char name[NAME], *text = NULL;
+        pthread_mutex_lock(&t->lock);
+        const struct row *r = &t->row[i];
+        if (r->name[0] && !r->over) {
+            memcpy(name, r->name, sizeof name);
+            text = saved_document(t, r);
+        }
+        pthread_mutex_unlock(&t->lock);
+        if (text && put(to, span_str(name), span_str(text)))
+            i = ROWS;
+        free(text);
+    }
+}
+
+static void begin_texts(void *arg)
+{
+    struct relays *t = arg;
+    pthread_mutex_lock(&t->lock);
+    for (struct row *r = t->row; r < t->row + ROWS; r++)
+        r->stale = r->name[0] && !r->over;
+    pthread_mutex_unlock(&t->lock);
+}
+
+static void take_text(void *arg, struct span name, struct span text)
+{
+    struct relays *t = arg;
+    pthread_mutex_lock(&t->lock);
+    struct row *r = take_document(t, name, text);
+    if (r) {
+        r->stale = r->over = false;
+        r->dirty = true;
+        r->marked = 0;
+    }
+    pthread_mutex_unlock(&t->lock);
+}
+
+/* Who was not there then is not there now. */
+static void end_texts(void *arg)
+{
+    struct relays *t = arg;
+    pthread_mutex_lock(&t->lock);
+    for (struct row *r = t->row; r < t->row + ROWS; r++) {
+        if (r->stale)
+            r->over = r->dirty = true;
+        r->stale = false;
+    }
+    pthread_mutex_unlock(&t->lock);
 }
 
 /* ---- time ---- */

@@ -11,6 +11,7 @@
 #include "id.h"
 #include "json.h"
 #include "keeper.h"
+#include "snapshot.h"
 #include "standing.h"
 #include "store.h"
 
@@ -55,6 +56,9 @@ int relays_say_fixed(struct relays *, struct span relay, bool fixed, const char 
  * durable before it counts. name and document are malloc'd. */
 int relays_ask_fixed(struct relays *, struct span relay, bool fixed, const char *by,
                      const char *why, int64_t now, char **name, char **document, char error[256]);
+
+/* Their documents as a snapshot takes and brings them; lives as long as the table. */
+const struct snapshot_texts *relays_texts(struct relays *);
 
 /* Documents, the latest first: {"relay","state","since","first","last","detours","incidents":[..],
  * "grade","why","late","relapses","said":{"by","at","why"} or null}. New reference. */

@@ -6,7 +6,8 @@
  *                                                          kind, length and payload)
  *   record: last[8] k[12] packed          tallies: (key[8] value[56])...
  *   state:  key[8] used[8] life[8] version[4] name[16] bytes
- *   end: records[8] tallies[8] states[8]
+ *   text:   length[2] name text
+ *   end: records[8] tallies[8] states[8] texts[8]
  *
  * It is read twice: first all of it is checked, then taken, records in the order of their last
  * copies. Invariant: a file that ends in its end block is whole; no other is believed.
@@ -26,7 +27,8 @@
 #include "tallies.h"
 
 enum {
-    VERSION = 2,
+    VERSION = 3,
+    END_BYTES = 32,
     HEAD = 32,
     BLOCK_HEAD = 12,
     BLOCK_MAX = 64 << 20,
@@ -40,13 +42,14 @@ enum {
 static const uint64_t file_most = UINT64_C(1) << 30; /* bytes; plain records beyond are left out */
 static const uint8_t magic[8] = {'B', 'W', 'S', 'N', 'A', 'P', 0, 0xff};
 
-enum kind { KIND_RECORD = 1, KIND_TALLIES, KIND_STATE, KIND_END };
+enum kind { KIND_RECORD = 1, KIND_TALLIES, KIND_STATE, KIND_END, KIND_TEXT };
 
 /* ---- writing ---- */
 
 struct writer {
     FILE *file;
     uint64_t bytes;
+    bool failed; /* in the middle of texts */
     struct snapshot_figures *figures;
 };
 
@@ -145,10 +148,23 @@ static int put_states(struct writer *w, struct states *states)
     return rc;
 }
 
-static int put_all(struct writer *w, uint32_t key_id, struct store *store)
+static int put_text(void *to, struct span name, struct span text)
+{
+    struct writer *w = to;
+    uint8_t head[2 + UINT8_MAX];
+    name = span_head(name, UINT8_MAX);
+    memcpy(bytes_put(head, name.n, 2), name.p, name.n);
+    if (put_block(w, KIND_TEXT, span_of(head, 2 + name.n), text))
+        w->failed = true;
+    w->figures->texts++;
+    return w->failed;
+}
+
+static int put_all(struct writer *w, uint32_t key_id, struct store *store,
+                   const struct snapshot_texts *texts)
 {
     static const struct span nothing;
-    uint8_t head[HEAD] = {0}, end[24];
+    uint8_t head[HEAD] = {0}, end[END_BYTES];
     memcpy(head, magic, sizeof magic);
     bytes_put(head + 8, VERSION, 4);
     bytes_put(head + 12, TALLY_VERSION, 4);
@@ -156,11 +172,16 @@ static int put_all(struct writer *w, uint32_t key_id, struct store *store)
     bytes_put(head + 20, (uint64_t)w->figures->time, 8);
     bytes_put(head + 28, crc32_add(0, head, 28), 4);
     if (put(w, head, sizeof head) || put_tallies(w, store_memory_tallies(store)) ||
-        put_states(w, store_memory_states(store)) || put_records(w, store))
+        put_states(w, store_memory_states(store)))
+        return -1;
+    if (texts)
+        texts->each(texts->arg, put_text, w);
+    if (w->failed || put_records(w, store))
         return -1;
     bytes_put(end, w->figures->records, 8);
     bytes_put(end + 8, w->figures->tallies, 8);
     bytes_put(end + 16, w->figures->states, 8);
+    bytes_put(end + 24, w->figures->texts, 8);
     return put_block(w, KIND_END, span_of(end, sizeof end), nothing);
 }
 
@@ -174,31 +195,48 @@ static int sync_directory(const char *dir)
 }
 
 static int write_file(const char *path, uint32_t key_id, struct store *store,
-                      struct snapshot_figures *f)
+                      const struct snapshot_texts *texts, struct snapshot_figures *f)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     struct writer w = {.file = fd < 0 ? NULL : fdopen(fd, "w"), .figures = f};
     if (!w.file)
         return -1;
-    int rc =
-        put_all(&w, key_id, store) || fflush(w.file) || fsync(fd) || FAILPOINT("snapshot.written")
-            ? -1
-            : 0;
+    int rc = put_all(&w, key_id, store, texts) || fflush(w.file) || fsync(fd) ||
+                     FAILPOINT("snapshot.written")
+                 ? -1
+                 : 0;
     int why = errno;
     fclose(w.file);
     errno = why;
     return rc;
 }
 
-int snapshot_write(const char *dir, uint32_t key_id, struct store *store, int64_t now,
-                   struct snapshot_figures *f, char error[512])
+int snapshot_keep(const char *dir, const char *name, uint32_t key_id, struct store *store,
+                  const struct snapshot_texts *texts, int64_t now, struct snapshot_figures *f,
+                  char error[512])
+{
+    char fresh[PATH_ROOM], path[PATH_ROOM];
+    *f = (struct snapshot_figures){.time = now};
+    snprintf(fresh, sizeof fresh, "%s/%s.new", dir, name);
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    if (write_file(fresh, key_id, store, texts, f) || rename(fresh, path) || sync_directory(dir)) {
+        snprintf(error, 512, "cannot write %.300s: %s", path, strerror(errno));
+        unlink(fresh);
+        return -1;
+    }
+    return 0;
+}
+
+int snapshot_write(const char *dir, uint32_t key_id, struct store *store,
+                   const struct snapshot_texts *texts, int64_t now, struct snapshot_figures *f,
+                   char error[512])
 {
     char fresh[PATH_ROOM], path[PATH_ROOM], before[PATH_ROOM];
     *f = (struct snapshot_figures){.time = now};
     snprintf(fresh, sizeof fresh, "%s/" SNAPSHOT_NAME ".new", dir);
     snprintf(path, sizeof path, "%s/" SNAPSHOT_NAME, dir);
     snprintf(before, sizeof before, "%s/" SNAPSHOT_BEFORE, dir);
-    if (write_file(fresh, key_id, store, f) || (rename(path, before) && errno != ENOENT) ||
+    if (write_file(fresh, key_id, store, texts, f) || (rename(path, before) && errno != ENOENT) ||
         rename(fresh, path) || sync_directory(dir)) {
         snprintf(error, 512, "cannot write %.300s: %s", path, strerror(errno));
         unlink(fresh);
@@ -267,6 +305,25 @@ static void note_record(struct reader *r, int64_t last, off_t at)
     r->record[r->nrecords++] = (struct where){last, at};
 }
 
+/* Is a block of this kind as long as it must be? */
+static bool sound(unsigned kind, struct span s)
+{
+    switch (kind) {
+    case KIND_RECORD:
+        return s.n >= RECORD_HEAD;
+    case KIND_TALLIES:
+        return s.n % TALLY_ROW == 0;
+    case KIND_STATE:
+        return s.n >= STATE_HEAD;
+    case KIND_TEXT:
+        return s.n >= 2 && s.n - 2 >= bytes_get(s.p, 2);
+    case KIND_END:
+        return s.n == END_BYTES;
+    default:
+        return false;
+    }
+}
+
 /* The first reading: NULL if all of it is whole, else what is wrong. */
 static const char *check(struct reader *r, uint32_t key_id)
 {
@@ -276,20 +333,20 @@ static const char *check(struct reader *r, uint32_t key_id)
     while (!wrong && kind != KIND_END) {
         off_t at = r->at;
         kind = next_block(r, &s);
-        size_t least = kind == KIND_RECORD ? RECORD_HEAD : kind == KIND_STATE ? STATE_HEAD : 0;
-        if (!kind || kind > KIND_END || s.n < least || (kind == KIND_END && s.n != 24) ||
-            (kind == KIND_TALLIES && s.n % TALLY_ROW))
+        if (!sound(kind, s))
             return "it is damaged";
         if (kind == KIND_RECORD)
             note_record(r, (int64_t)bytes_get(s.p, 8), at);
         r->found.tallies += kind == KIND_TALLIES ? s.n / TALLY_ROW : 0;
         r->found.states += kind == KIND_STATE;
+        r->found.texts += kind == KIND_TEXT;
     }
     if (wrong)
         return wrong;
     r->found.records = r->nrecords;
     bool all = bytes_get(s.p, 8) == r->found.records && bytes_get(s.p + 8, 8) == r->found.tallies &&
-               bytes_get(s.p + 16, 8) == r->found.states && fgetc(r->file) == EOF;
+               bytes_get(s.p + 16, 8) == r->found.states &&
+               bytes_get(s.p + 24, 8) == r->found.texts && fgetc(r->file) == EOF;
     return all ? NULL : "parts of it are missing";
 }
 
@@ -322,20 +379,34 @@ static int earlier_first(const void *a, const void *b)
     return (x->last > y->last) - (x->last < y->last);
 }
 
-/* The second reading. */
-static void take(struct reader *r, struct store *store, int64_t now)
+static void take_text(struct span s, const struct snapshot_texts *texts)
+{
+    size_t n = bytes_get(s.p, 2);
+    if (texts)
+        texts->take(texts->arg, span_of(s.p + 2, n), span_from(s, 2 + n));
+}
+
+/* The second reading: what was learned. */
+static void take_learned(struct reader *r, struct store *store, const struct snapshot_texts *texts,
+                         int64_t now)
 {
     struct span s = {0};
     unsigned kind;
     (void)fseeko(r->file, HEAD, SEEK_SET);
-    while ((kind = next_block(r, &s)) && kind != KIND_END) {
+    while ((kind = next_block(r, &s)) && kind != KIND_END && kind != KIND_RECORD) {
         if (kind == KIND_TALLIES)
             take_tallies(s, store, now);
         if (kind == KIND_STATE)
             take_state(s, store, now);
-        if (kind == KIND_RECORD)
-            break; /* they come last */
+        if (kind == KIND_TEXT)
+            take_text(s, texts);
     }
+}
+
+/* Records come last in the file. */
+static void take_records(struct reader *r, struct store *store, int64_t now)
+{
+    struct span s = {0};
     if (r->nrecords)
         qsort(r->record, r->nrecords, sizeof *r->record, earlier_first);
     for (size_t i = 0; i < r->nrecords; i++) {
@@ -346,6 +417,14 @@ static void take(struct reader *r, struct store *store, int64_t now)
         memcpy(k.byte, s.p + 8, sizeof k.byte);
         (void)store_memory_put(store, &k, span_from(s, RECORD_HEAD), now);
     }
+}
+
+static void reader_close(struct reader *r)
+{
+    if (r->file)
+        fclose(r->file);
+    free(r->block);
+    free(r->record);
 }
 
 int snapshot_read(const char *dir, const char *name, uint32_t key_id, struct store *store,
@@ -359,12 +438,45 @@ int snapshot_read(const char *dir, const char *name, uint32_t key_id, struct sto
     const char *wrong = r.file ? check(&r, key_id) : strerror(errno);
     if (wrong)
         snprintf(error, 512, "%.300s cannot be used: %s", path, wrong);
-    else
-        take(&r, store, now);
+    if (!wrong) {
+        take_learned(&r, store, NULL, now);
+        take_records(&r, store, now);
+    }
     *f = r.found;
-    if (r.file)
-        fclose(r.file);
-    free(r.block);
-    free(r.record);
+    reader_close(&r);
+    return wrong ? -1 : 1;
+}
+
+int64_t snapshot_time(const char *dir, const char *name, uint32_t key_id)
+{
+    char path[PATH_ROOM];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    struct reader r = {.file = fopen(path, "re")};
+    int64_t time = r.file && !read_head(&r, key_id) ? r.found.time : 0;
+    reader_close(&r);
+    return time;
+}
+
+int snapshot_learned(const char *dir, const char *name, uint32_t key_id, struct store *store,
+                     const struct snapshot_texts *texts, int64_t now, struct snapshot_figures *f,
+                     char error[512])
+{
+    char path[PATH_ROOM];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    struct reader r = {.file = fopen(path, "re")};
+    const char *wrong = r.file ? check(&r, key_id) : strerror(errno);
+    if (wrong)
+        snprintf(error, 512, "%.300s cannot be used: %s", path, wrong);
+    if (!wrong) {
+        tally_table_clear(store_memory_tallies(store));
+        states_clear(store_memory_states(store));
+        if (texts)
+            texts->begin(texts->arg);
+        take_learned(&r, store, texts, now);
+        if (texts)
+            texts->end(texts->arg);
+    }
+    *f = r.found;
+    reader_close(&r);
     return wrong ? -1 : 1;
 }

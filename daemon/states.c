@@ -215,6 +215,17 @@ uint64_t states_used(const struct states *st, uint64_t *bytes)
     return atomic_load_explicit(&st->used, memory_order_relaxed);
 }
 
+void states_clear(struct states *st)
+{
+    for (unsigned i = 0; i < SHARDS; i++) {
+        struct shard *s = &st->shard[i];
+        pthread_mutex_lock(&s->lock);
+        while (s->oldest)
+            block_free(st, s, s->oldest);
+        pthread_mutex_unlock(&s->lock);
+    }
+}
+
 /* ---- snapshots ---- */
 
 void states_each(struct states *st, state_fn *fn, void *arg)

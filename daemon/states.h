@@ -17,6 +17,9 @@ void states_step(struct states *, const struct subject *, struct signals *);
 void states_tick(struct states *, int64_t now);
 uint64_t states_used(const struct states *, uint64_t *bytes);
 
+/* Forgets everything. Mail may go on meanwhile. */
+void states_clear(struct states *);
+
 /* For snapshots: every state, and one put back (detector by name; one of an unknown detector, of
  * another version or size, or that is not sound is skipped: false). */
 struct state_row {

@@ -240,6 +240,19 @@ uint64_t tally_table_used(const struct tally_table *t)
     return atomic_load_explicit(&t->used, memory_order_relaxed);
 }
 
+void tally_table_clear(struct tally_table *t)
+{
+    for (size_t i = 0; i < t->nrows; i++) {
+        size_t at = row_lock(t, i);
+        for (unsigned w = 0; w < WAYS; w++)
+            if (t->row[at].key[w]) {
+                t->row[at].key[w] = 0;
+                atomic_fetch_sub_explicit(&t->used, 1, memory_order_relaxed);
+            }
+        row_unlock(t, at);
+    }
+}
+
 /* ---- snapshots ---- */
 
 _Static_assert(sizeof(struct value) <= TALLY_VALUE, "a value fits into a row of a snapshot");

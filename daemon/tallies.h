@@ -23,6 +23,9 @@ void tally_table_add(struct tally_table *, const struct tallies *, int64_t now);
 void tally_table_tick(struct tally_table *, int64_t now);
 uint64_t tally_table_used(const struct tally_table *);
 
+/* Forgets everything. Mail may go on meanwhile. */
+void tally_table_clear(struct tally_table *);
+
 /* For snapshots: rows as plain bytes of this version. */
 enum { TALLY_VERSION = 1, TALLY_VALUE = 56 };
 struct tally_row {

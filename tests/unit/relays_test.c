@@ -449,6 +449,57 @@ static void restart(struct disk *d)
     hold_close(&view);
 }
 
+/* What a snapshot would keep: at most 4 documents. */
+struct shelf {
+    char name[4][160];
+    char text[4][2000];
+    size_t n;
+};
+
+static int put_text(void *to, struct span name, struct span text)
+{
+    struct shelf *s = to;
+    assert_true(s->n < 4 && text.n < sizeof s->text[0]);
+    snprintf(s->name[s->n], sizeof s->name[0], "%.*s", SPAN_ARG(name));
+    snprintf(s->text[s->n++], sizeof s->text[0], "%.*s", SPAN_ARG(text));
+    return 0;
+}
+
+static void they_can_be_as_they_were(void **state)
+{
+    (void)state;
+    struct disk d;
+    struct shelf shelf = {.n = 0};
+    begin_disk(&d);
+    const struct snapshot_texts *texts = relays_texts(d.bed->relays);
+    take(d.bed, note(SBS, T + HOUR, 30));
+    save(&d);
+    json_t *before = find_row(d.bed, SBS);
+    texts->each(texts->arg, put_text, &shelf);
+    assert_int_equal(shelf.n, 1);
+    take(d.bed, note("innocent.example[192.0.2.99]", T + 2 * HOUR, 50)); /* by a wrong rule, say */
+    struct relay_note other = note(SBS, T + 2 * HOUR, 90);
+    other.incident = "SBBBBBBBB";
+    take(d.bed, other);
+    save(&d);
+    assert_int_equal(rows_on_disk(&d), 2);
+    texts->begin(texts->arg);
+    for (size_t i = 0; i < shelf.n; i++)
+        texts->take(texts->arg, span_str(shelf.name[i]), span_str(shelf.text[i]));
+    texts->take(texts->arg, SPAN("broken"), SPAN("{\"state\":"));
+    texts->end(texts->arg);
+    json_t *after = find_row(d.bed, SBS);
+    assert_true(json_equal(before, after));
+    json_decref(before);
+    json_decref(after);
+    state_is(d.bed, "innocent.example[192.0.2.99]", "none");
+    save(&d);
+    assert_int_equal(rows_on_disk(&d), 1);
+    restart(&d);
+    state_is(d.bed, SBS, "misbehaving");
+    end_disk(&d);
+}
+
 static void a_restart_forgets_nothing(void **state)
 {
     (void)state;
@@ -562,6 +613,7 @@ int main(void)
         cmocka_unit_test(only_who_misbehaves_can_be_fixed),
         cmocka_unit_test(the_known_are_marked_until_they_are_clean),
         cmocka_unit_test(the_table_gives_up_who_matters_least),
+        cmocka_unit_test(they_can_be_as_they_were),
         cmocka_unit_test(a_restart_forgets_nothing),
         cmocka_unit_test(a_server_is_known_by_its_id_whatever_it_is_called),
         cmocka_unit_test(the_disk_has_what_the_table_has),

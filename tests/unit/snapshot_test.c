@@ -80,7 +80,7 @@ static void the_next_life_knows_what_the_last_one_did(void **state)
     past_open(&p);
     struct store *store = a_past(&p), *next = store_memory_open(&p.site, ROOM);
     assert_int_equal(snapshot_read(dir, SNAPSHOT_NAME, 7, next, NOW, &r, error), 0);
-    assert_int_equal(snapshot_write(dir, 7, store, NOW, &w, error), 0);
+    assert_int_equal(snapshot_write(dir, 7, store, NULL, NOW, &w, error), 0);
     assert_int_equal(snapshot_read(dir, SNAPSHOT_NAME, 7, next, NOW + 1000, &r, error), 1);
     assert_int_equal(w.records, 500);
     assert_int_equal(r.records, 500);
@@ -110,8 +110,8 @@ static void the_one_before_stays(void **state)
     struct snapshot_figures f;
     past_open(&p);
     struct store *store = a_past(&p), *next = store_memory_open(&p.site, ROOM);
-    assert_int_equal(snapshot_write(dir, 7, store, NOW, &f, error), 0);
-    assert_int_equal(snapshot_write(dir, 7, store, NOW + 5000, &f, error), 0);
+    assert_int_equal(snapshot_write(dir, 7, store, NULL, NOW, &f, error), 0);
+    assert_int_equal(snapshot_write(dir, 7, store, NULL, NOW + 5000, &f, error), 0);
     assert_int_equal(snapshot_read(dir, SNAPSHOT_BEFORE, 7, next, NOW, &f, error), 1);
     assert_int_equal(f.time, NOW);
     assert_int_equal(snapshot_read(dir, SNAPSHOT_NAME, 7, next, NOW, &f, error), 1);
@@ -131,7 +131,7 @@ static void what_is_not_whole_is_not_believed(void **state)
     char path[512];
     past_open(&p);
     struct store *store = a_past(&p), *next = store_memory_open(&p.site, ROOM);
-    assert_int_equal(snapshot_write(dir, 7, store, NOW, &f, error), 0);
+    assert_int_equal(snapshot_write(dir, 7, store, NULL, NOW, &f, error), 0);
     snprintf(path, sizeof path, "%s/" SNAPSHOT_NAME, dir);
     assert_int_equal(stat(path, &st), 0);
     int fd = open(path, O_RDWR);
@@ -158,6 +158,70 @@ static void what_is_not_whole_is_not_believed(void **state)
     past_close(&p);
 }
 
+/* Texts of others: "one" was there, "two" came since. */
+static int begun, ended;
+static char taken[64];
+static void each_text(void *arg, snapshot_put_fn *put, void *to)
+{
+    (void)arg;
+    assert_int_equal(put(to, SPAN("one"), SPAN("what it was")), 0);
+    assert_int_equal(put(to, SPAN("none"), SPAN("")), 0);
+}
+static void begin_texts(void *arg)
+{
+    (void)arg;
+    begun++;
+}
+static void take_text(void *arg, struct span name, struct span text)
+{
+    (void)arg;
+    size_t n = strlen(taken);
+    snprintf(taken + n, sizeof taken - n, "%.*s=%.*s;", SPAN_ARG(name), SPAN_ARG(text));
+}
+static void end_texts(void *arg)
+{
+    (void)arg;
+    ended++;
+}
+
+static void what_was_learned_since_is_unlearned(void **state)
+{
+    (void)state;
+    struct past p;
+    struct snapshot_figures f;
+    struct store_figures before, after;
+    const struct snapshot_texts texts = {each_text, begin_texts, take_text, end_texts, NULL};
+    const uint64_t old = UINT64_C(0x9e3779b97f4a7c15) * 4, new = 77;
+    past_open(&p);
+    struct store *store = a_past(&p);
+    assert_int_equal(snapshot_keep(dir, "memory.kept.v1", 7, store, &texts, NOW, &f, error), 0);
+    assert_int_equal(f.texts, 2);
+    assert_int_equal(snapshot_time(dir, "memory.kept.v1", 7), NOW);
+    assert_int_equal(snapshot_time(dir, "memory.kept.v1", 8), 0);
+    assert_int_equal(snapshot_time(dir, "memory.kept.v2", 7), 0);
+    double was = asked(store, TALLY_COUNT, old);
+    struct tally t[] = {{.kind = TALLY_COUNT, .key = old, .amount = 100},
+                        {.kind = TALLY_COUNT, .key = new, .amount = 100}};
+    store->ops->tally_add(store, &(struct tallies){t, 2, 2}, NOW + 1);
+    struct subject s;
+    past_subject(&p, &s, 501, 501, "o isp gw", B, "");
+    pass(store, &s);
+    store_memory_figures(store, &before);
+    assert_int_equal(snapshot_learned(dir, "memory.kept.v2", 7, store, &texts, NOW, &f, error), -1);
+    assert_true(asked(store, TALLY_COUNT, new) > 0);
+    assert_int_equal(begun, 0);
+    assert_int_equal(snapshot_learned(dir, "memory.kept.v1", 7, store, &texts, NOW, &f, error), 1);
+    assert_true(asked(store, TALLY_COUNT, old) == was);
+    assert_true(asked(store, TALLY_COUNT, new) == 0);
+    store_memory_figures(store, &after);
+    assert_int_equal(after.records, before.records); /* who has what stays */
+    assert_true(store->ops->passed(store, &s.fp.k, s.envelope->recipients[0].hash));
+    assert_int_equal(begun * 10 + ended, 11);
+    assert_string_equal(taken, "one=what it was;none=;");
+    store_close(&store);
+    past_close(&p);
+}
+
 static void another_key_or_a_longer_file_is_refused(void **state)
 {
     (void)state;
@@ -166,7 +230,7 @@ static void another_key_or_a_longer_file_is_refused(void **state)
     char path[512];
     past_open(&p);
     struct store *store = a_past(&p), *next = store_memory_open(&p.site, ROOM);
-    assert_int_equal(snapshot_write(dir, 7, store, NOW, &f, error), 0);
+    assert_int_equal(snapshot_write(dir, 7, store, NULL, NOW, &f, error), 0);
     assert_int_equal(snapshot_read(dir, SNAPSHOT_NAME, 8, next, NOW, &f, error), -1);
     assert_non_null(strstr(error, "site key"));
     snprintf(path, sizeof path, "%s/" SNAPSHOT_NAME, dir);
@@ -174,7 +238,7 @@ static void another_key_or_a_longer_file_is_refused(void **state)
     assert_int_equal(write(fd, "x", 1), 1);
     close(fd);
     assert_int_equal(snapshot_read(dir, SNAPSHOT_NAME, 7, next, NOW, &f, error), -1);
-    assert_int_equal(snapshot_write("/nowhere", 7, store, NOW, &f, error), -1);
+    assert_int_equal(snapshot_write("/nowhere", 7, store, NULL, NOW, &f, error), -1);
     store_close(&store);
     store_close(&next);
     past_close(&p);
@@ -186,6 +250,7 @@ int main(void)
         cmocka_unit_test_setup(the_next_life_knows_what_the_last_one_did, clear),
         cmocka_unit_test_setup(the_one_before_stays, clear),
         cmocka_unit_test_setup(what_is_not_whole_is_not_believed, clear),
+        cmocka_unit_test_setup(what_was_learned_since_is_unlearned, clear),
         cmocka_unit_test_setup(another_key_or_a_longer_file_is_refused, clear),
     };
     if (!mkdtemp(dir))
