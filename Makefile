@@ -90,7 +90,7 @@ check-built:
 		unit:build/unit unit:build/asan/unit \
 		"pytest:tests/e2e"
 
-CHECK_SMTP = clients dot proxyline smtp_proto smtp smtp_data smtp_law smtp_time smtp_tls tx
+CHECK_SMTP = clients dot prompt proxyline smtp_proto smtp smtp_data smtp_law smtp_time smtp_tls tx
 check-smtp: deps ## the suites of the SMTP door alone
 	@$(MAKE) --no-print-directory -s -j2 all tools $(CHECK_SMTP:%=$(BUILD)/unit/%_test)
 	@$(MAKE) --no-print-directory -s -j2 BUILD=build/asan $(ASAN) $(CHECK_SMTP:%=build/asan/unit/%_test)

@@ -38,6 +38,7 @@ struct downstream {
     struct downstream_client client; /* spans in the arena */
     struct event_base *base;
     struct bufferevent *bev;
+    struct prompt reading;
     struct event *timer;
     downstream_reply_fn *fn;
     void *arg;
@@ -72,8 +73,9 @@ static void cut(struct downstream *d)
     d->phase = LOST;
     body_drop(&d->body);
     event_del(d->timer);
+    prompt_stop(&d->reading);
     if (d->bev)
-        bufferevent_disable(d->bev, EV_READ | EV_WRITE);
+        bufferevent_disable(d->bev, EV_WRITE);
 }
 
 /* Told by the timer, so never from inside a call of the owner's. */
@@ -274,6 +276,7 @@ static void after_starttls(struct downstream *d, int code)
         return;
     }
     /* What came after the 220 was not said under TLS: it goes (CVE-2011-0411's twin). */
+    prompt_end(&d->reading);
     struct bufferevent *over = tls_start(d->settings->tls, d->bev, false);
     if (!over) {
         lose(d, "TLS with the server behind cannot be begun");
@@ -282,6 +285,7 @@ static void after_starttls(struct downstream *d, int code)
     d->bev = over;
     d->phase = HANDSHAKE;
     set_callbacks(d);
+    prompt_begin(&d->reading, d->bev, INPUT_MAX, NULL);
     arm(d, d->settings->connect_deadline);
 }
 
@@ -425,8 +429,11 @@ static void leave(struct downstream *d)
     if (!d->dead)
         downstream_push(d);
     d->inside = false;
-    if (!d->dead)
+    if (!d->dead) {
+        prompt_go_on(&d->reading);
         return;
+    }
+    prompt_end(&d->reading);
     if (d->bev)
         bufferevent_free(d->bev);
     event_free(d->timer);
@@ -469,6 +476,7 @@ static bool again_in_plain(struct downstream *d, const char *why)
     if (d->phase != HANDSHAKE || d->settings->tls_required)
         return false;
     log_say(LOG_LEVEL_NOTICE, "%s: TLS failed: %s; going on without it", d->settings->to, why);
+    prompt_end(&d->reading);
     bufferevent_free(d->bev);
     d->bev = NULL;
     d->phase = CONNECTING;
@@ -489,6 +497,7 @@ static void on_event(struct bufferevent *bev, short what, void *arg)
     } else if (what & BEV_EVENT_CONNECTED) {
         d->phase = BANNER;
         d->expected = 1;
+        prompt_begin(&d->reading, d->bev, INPUT_MAX, NULL);
         if (d->settings->proxy_protocol)
             put_proxy(d);
     } else {
@@ -522,9 +531,8 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 static void set_callbacks(struct downstream *d)
 {
     bufferevent_setcb(d->bev, on_read, on_write, on_event, d);
-    bufferevent_setwatermark(d->bev, EV_READ, 0, INPUT_MAX);
     bufferevent_setwatermark(d->bev, EV_WRITE, PIECE / 2, 0);
-    bufferevent_enable(d->bev, EV_READ | EV_WRITE);
+    bufferevent_enable(d->bev, EV_WRITE);
     prompt_rest(d->bev);
 }
 

@@ -1,7 +1,10 @@
-/* prompt.c - the loop's part is taken over as long as the socket takes everything. */
+/* prompt.c - the loop's part is taken over as long as the socket takes, or has, everything. */
+#include <errno.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent_ssl.h>
 #include <event2/event.h>
+#include <stdlib.h>
+#include <sys/socket.h>
 
 #include "prompt.h"
 
@@ -23,4 +26,86 @@ bool prompt_write(struct bufferevent *bev)
         return true;
     bufferevent_enable(bev, EV_WRITE);
     return false;
+}
+
+/* ---- reading ---- */
+
+void prompt_stop(struct prompt *p)
+{
+    p->over = true;
+    if (p->on)
+        event_del(p->readable);
+    p->on = false;
+    if (p->bev && !p->readable)
+        bufferevent_disable(p->bev, EV_READ);
+}
+
+void prompt_go_on(struct prompt *p)
+{
+    if (!p->readable || p->over)
+        return;
+    bool room = evbuffer_get_length(bufferevent_get_input(p->bev)) < p->most;
+    if (room == p->on)
+        return;
+    p->on = room;
+    if (room ? event_add(p->readable, NULL) : event_del(p->readable))
+        abort();
+}
+
+static void keep(struct prompt *p, void *arg, struct span s)
+{
+    struct evbuffer *in = bufferevent_get_input(p->bev);
+    if (p->taste && evbuffer_get_length(in) == 0)
+        s = span_from(s, p->taste(arg, s));
+    evbuffer_unfreeze(in, 0);
+    if (s.n && evbuffer_add(in, s.p, s.n))
+        abort();
+    evbuffer_freeze(in, 0);
+}
+
+/* The callbacks may end the owner, and p with it; they say prompt_go_on(). */
+static void on_readable(evutil_socket_t fd, short what, void *at)
+{
+    struct prompt *p = at;
+    bufferevent_data_cb read;
+    bufferevent_event_cb event;
+    void *arg;
+    uint8_t room[PROMPT_ROOM];
+    (void)what;
+    ssize_t n = recv(fd, room, sizeof room, 0);
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+        return;
+    bufferevent_getcb(p->bev, &read, NULL, &event, &arg);
+    if (n > 0) {
+        keep(p, arg, span_of(room, (size_t)n));
+        read(p->bev, arg);
+        return;
+    }
+    int error = errno;
+    prompt_stop(p);
+    errno = error;
+    event(p->bev, BEV_EVENT_READING | (n == 0 ? BEV_EVENT_EOF : BEV_EVENT_ERROR), arg);
+}
+
+void prompt_begin(struct prompt *p, struct bufferevent *bev, size_t most, prompt_taste_fn *taste)
+{
+    *p = (struct prompt){.bev = bev, .most = most, .taste = taste};
+    if (bufferevent_openssl_get_ssl(bev)) {
+        bufferevent_setwatermark(bev, EV_READ, 0, most);
+        bufferevent_enable(bev, EV_READ);
+        return;
+    }
+    bufferevent_disable(bev, EV_READ);
+    p->readable = event_new(bufferevent_get_base(bev), bufferevent_getfd(bev), EV_READ | EV_PERSIST,
+                            on_readable, p);
+    if (!p->readable)
+        abort();
+    prompt_go_on(p);
+}
+
+void prompt_end(struct prompt *p)
+{
+    if (p->readable)
+        event_free(p->readable);
+    *p = (struct prompt){0};
 }

@@ -50,6 +50,7 @@ static void session_free(struct session *s)
     smtp_door_drop(&s->door);
     event_free(s->timer);
     tls_say_last(s->bev, NULL);
+    prompt_end(&s->reading);
     bufferevent_free(s->bev);
     free(s);
 }
@@ -57,7 +58,8 @@ static void session_free(struct session *s)
 static void die(struct session *s)
 {
     s->dead = true;
-    bufferevent_disable(s->bev, EV_READ | EV_WRITE);
+    prompt_stop(&s->reading);
+    bufferevent_disable(s->bev, EV_WRITE);
 }
 
 /* What follows from where things stand now. */
@@ -99,6 +101,8 @@ static void leave(struct session *s)
     s->inside = false;
     if (s->dead)
         session_free(s);
+    else
+        prompt_go_on(&s->reading);
 }
 
 void smtp_note(const struct session *s, enum log_level level, const char *event, struct span why)
@@ -407,6 +411,7 @@ static void set_callbacks(struct session *);
 
 static void start_tls(struct session *s)
 {
+    prompt_end(&s->reading);
     struct bufferevent *over = tls_start(s->door->tls, s->bev, true);
     if (!over) {
         die(s);
@@ -475,28 +480,52 @@ struct gather {
     uint8_t bytes[PIECE];
 };
 
-static void hand_on(struct gather *g)
+static void hand_on(struct session *s, struct span piece)
 {
-    struct session *s = g->s;
-    s->now->received += g->n;
+    s->now->received += piece.n;
     if (s->now->received > s->offer.size_max)
         s->stage = STAGE_DISCARD;
-    if (s->stage == STAGE_DATA)
-        tx_raw(s->tx, span_of(g->bytes, g->n));
+    if (s->stage == STAGE_DATA && piece.n)
+        tx_raw(s->tx, piece);
+}
+
+static void hand_gathered(struct gather *g)
+{
+    size_t n = g->n;
     g->n = 0;
+    hand_on(g->s, span_of(g->bytes, n));
 }
 
 static void gather(void *arg, struct span piece)
 {
     struct gather *g = arg;
-    while (piece.n) {
-        size_t n = piece.n < sizeof g->bytes - g->n ? piece.n : sizeof g->bytes - g->n;
-        memcpy(g->bytes + g->n, piece.p, n);
-        g->n += n;
-        piece = span_from(piece, n);
-        if (g->n == sizeof g->bytes)
-            hand_on(g);
+    if (piece.n > sizeof g->bytes - g->n)
+        hand_gathered(g);
+    if (piece.n > sizeof g->bytes) {
+        hand_on(g->s, piece);
+        return;
     }
+    memcpy(g->bytes + g->n, piece.p, piece.n);
+    g->n += piece.n;
+}
+
+/* Data, as far as it goes. Returns how many bytes were. */
+static size_t take_data(struct session *s, struct span in)
+{
+    struct gather g; /* not zeroed: most of it is room */
+    g.s = s;
+    g.n = 0;
+    size_t used = dot_read(&s->now->dots, in, gather, &g);
+    hand_gathered(&g);
+    return used;
+}
+
+/* Data goes from the socket to the tx without lying in the input. */
+static size_t taste(void *arg, struct span in)
+{
+    struct session *s = arg;
+    bool data = s->stage == STAGE_DATA || s->stage == STAGE_DISCARD;
+    return data && !s->now->dots.done ? take_data(s, in) : 0;
 }
 
 static void judged_later(void *arg, struct tx *tx)
@@ -538,16 +567,11 @@ static void read_data(struct session *s)
 {
     struct evbuffer *in = bufferevent_get_input(s->bev);
     struct dot_reader *dots = &s->now->dots;
-    struct gather g; /* not zeroed: most of it is room */
     size_t n;
-    g.s = s;
-    g.n = 0;
     while ((n = evbuffer_get_contiguous_space(in)) && !dots->done) {
-        size_t used = dot_read(dots, span_of(evbuffer_pullup(in, (ev_ssize_t)n), n), gather, &g);
-        evbuffer_drain(in, used);
+        const uint8_t *p = evbuffer_pullup(in, (ev_ssize_t)n);
+        evbuffer_drain(in, take_data(s, span_of(p, n)));
     }
-    if (g.n)
-        hand_on(&g);
     if (dots->done)
         end_data(s);
     else if (s->stage == STAGE_DISCARD && s->now->received / 2 > s->offer.size_max)
@@ -654,7 +678,7 @@ static void on_event(struct bufferevent *bev, short what, void *arg)
             smtp_note(s, LOG_LEVEL_INFO, "TLS failed", span_str(why ? why : "closed"));
         s->eof = true;
         s->gone |= !(what & BEV_EVENT_EOF) || s->lingering;
-        bufferevent_disable(s->bev, EV_READ);
+        prompt_stop(&s->reading);
         go_on(s);
     }
     leave(s);
@@ -694,8 +718,8 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 static void set_callbacks(struct session *s)
 {
     bufferevent_setcb(s->bev, on_read, on_write, on_event, s);
-    bufferevent_setwatermark(s->bev, EV_READ, 0, INPUT_MAX);
-    bufferevent_enable(s->bev, EV_READ | EV_WRITE);
+    bufferevent_enable(s->bev, EV_WRITE);
+    prompt_begin(&s->reading, s->bev, INPUT_MAX, taste);
     prompt_rest(s->bev);
 }
 

@@ -9,6 +9,7 @@
 #include <event2/event.h>
 
 #include "dot.h"
+#include "prompt.h"
 #include "smtp_door.h"
 #include "worker.h"
 
@@ -100,6 +101,7 @@ struct session {
     struct worker *worker;
     struct smtp_door *door;
     struct bufferevent *bev;
+    struct prompt reading;
     struct event *timer;
     enum stage stage;
     bool inside, dead;     /* a callback runs; the session has ended in it */
