@@ -1,7 +1,8 @@
 /*
  * desk.c - see desk.h. One thread, one loop, two timers:
  *
- *   1 s   the store forgets what is old; changed incidents and relays go to the keeper
+ *   1 s   the store forgets what is old; changed incidents and relays go to the keeper; samples of
+ *         the figures are taken
  *   1 h   the keeper empties the bin of what is older than 30 days
  */
 #include <pthread.h>
@@ -26,6 +27,18 @@ struct desk {
 
 /* ---- timers ---- */
 
+/* How full the queue is comes from the database: the keeper counts it there. */
+static void count(struct desk *d, int64_t now)
+{
+    struct pipeline *p = d->pipeline;
+    uint64_t held;
+    if (hold_held(d->view, &held) == 0)
+        figures_held(p->figures, held);
+    figures_tick(p->figures, now);
+    if (p->days)
+        days_save(p->days, p->keeper, d->mailbox, now, false);
+}
+
 static void each_second(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
@@ -36,7 +49,7 @@ static void each_second(evutil_socket_t fd, short what, void *arg)
     if (p->store)
         p->store->ops->tick(p->store, now);
     if (p->figures)
-        figures_tick(p->figures, now);
+        count(d, now);
     if (p->incidents)
         incidents_save(p->incidents, p->keeper, d->mailbox, now);
     if (p->relays) {
@@ -119,6 +132,8 @@ static void send_barrier(struct barrier *b)
         incidents_save(p->incidents, p->keeper, b->desk->mailbox, clock_now());
     if (p->relays)
         relays_save(p->relays, p->keeper, b->desk->mailbox);
+    if (p->days)
+        days_save(p->days, p->keeper, b->desk->mailbox, clock_now(), true);
     b->job = (struct job){.run = barrier_run, .done = barrier_back, .home = b->desk->mailbox};
     b->rounds--;
     keeper_submit(p->keeper, &b->job);

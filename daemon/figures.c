@@ -303,6 +303,21 @@ void figures_held(struct figures *f, uint64_t copies)
     atomic_store_explicit(&f->held, copies, memory_order_relaxed);
 }
 
+struct gauge *figures_at(struct figures *f, size_t i)
+{
+    return i < f->n ? &f->gauge[i] : NULL;
+}
+
+const char *gauge_door(const struct gauge *g)
+{
+    return g->door;
+}
+
+uint64_t gauge_total(const struct gauge *g, enum figure what)
+{
+    return sum(g, what);
+}
+
 uint64_t figures_total(struct figures *f, enum figure what)
 {
     uint64_t n = 0;
@@ -508,9 +523,14 @@ void figures_read(struct figures *f, int64_t now, struct guard_reading *out)
     uint64_t held = atomic_load_explicit(&f->held, memory_order_relaxed);
     pthread_mutex_lock(&f->lock);
     tick(f, now);
+    last(f, now, FINE_MS, &w);
+    *out = (struct guard_reading){.own_p99_10s = percentile(w.own, 0.99) / 1000, .held = held};
     last(f, now, MINUTE_MS, &w);
-    *out = (struct guard_reading){.messages_1m = replies(&w), .held = held};
+    out->messages_1m = replies(&w);
     out->own_p99_1m = percentile(w.own, 0.99) / 1000;
+    out->added_avg_1m = average(w.n[FIGURE_ADDED_US], replies(&w)) / 1000;
+    out->downstream_1m = w.n[FIGURE_DOWN_REPLIES];
+    out->downstream_errors_1m = w.n[FIGURE_DOWN_ERRORS];
     last(f, now, TEN, &w);
     out->messages_10m = replies(&w);
     out->added_avg_10m = average(w.n[FIGURE_ADDED_US], replies(&w)) / 1000;

@@ -57,13 +57,15 @@ enum figure {
     FIGURE_DOWN_REPLIES,                            /* of MTAs behind, to messages */
     FIGURE_DOWN_ERRORS,                             /* 4xx, 5xx or lost, of them */
     /* the tx's side */
-    FIGURE_JUDGED,                               /* messages with a verdict that came true */
-    FIGURE_DONE,                                 /* by disposition */
-    FIGURE_REFUSED = FIGURE_DONE + DISP_COUNT,   /* by the MTA behind or the door, unjudged */
-    FIGURE_ABORTED,                              /* of messages ended without a verdict */
-    FIGURE_ABORTED_MESSAGES,                     /* messages */
-    FIGURE_ADVISED,                              /* by disposition, in any mode */
-    FIGURE_HOLDS = FIGURE_ADVISED + DISP_COUNT,  /* by hold_kind */
+    FIGURE_JUDGED,                             /* messages with a verdict that came true */
+    FIGURE_DONE,                               /* by disposition */
+    FIGURE_REFUSED = FIGURE_DONE + DISP_COUNT, /* by the MTA behind or the door, unjudged */
+    FIGURE_ABORTED,                            /* of messages ended without a verdict */
+    FIGURE_ABORTED_MESSAGES,                   /* messages */
+    FIGURE_ADVISED,                            /* by disposition, in any mode */
+    FIGURE_PLAIN =
+        FIGURE_ADVISED + DISP_COUNT,          /* no rule was about them and they passed; by mode */
+    FIGURE_HOLDS = FIGURE_PLAIN + MODE_COUNT, /* by hold_kind */
     FIGURE_DEFERRED = FIGURE_HOLDS + HOLD_KINDS, /* throttled or rejected, not of a storm */
     FIGURE_HOLD_FAILED,                          /* messages */
     FIGURE_RELEASED_THROUGH,                     /* messages */
@@ -108,6 +110,10 @@ void figures_tick(struct figures *, int64_t now);
 void figures_held(struct figures *, uint64_t copies);
 /* What the guard looks at. Windows may be up to 10 s longer than they are called. */
 void figures_read(struct figures *, int64_t now, struct guard_reading *out);
+/* The i-th door's, NULL after the last; its name, and one figure of it since the start. */
+struct gauge *figures_at(struct figures *, size_t i);
+const char *gauge_door(const struct gauge *);
+uint64_t gauge_total(const struct gauge *, enum figure);
 /* One figure of all doors since the start. */
 uint64_t figures_total(struct figures *, enum figure);
 

@@ -129,6 +129,8 @@ struct hold_figures {
     int64_t oldest; /* arrival of the oldest held copy, 0: none */
 };
 int hold_figures(struct hold *, const char *incident, struct hold_figures *) MUSTCHECK;
+/* Copies held now: one row, however many they are. */
+int hold_held(struct hold *, uint64_t *copies) MUSTCHECK;
 
 /* State changes; writer only, in a transaction. Each returns how many copies changed, or -1. */
 int hold_release_id(struct hold *, uint64_t copy, const char *by, int64_t now) MUSTCHECK;

@@ -225,6 +225,16 @@ static int read_counts(struct hold *h, const char *incident, struct hold_figures
                      out);
 }
 
+int hold_held(struct hold *h, uint64_t *copies)
+{
+    int64_t n = 0;
+    hold_follow(h);
+    int rc = db_ask(&h->db, &n, "SELECT n FROM count WHERE id = 0 AND what = ?", "i",
+                    COUNT_COPIES + COPY_HELD);
+    *copies = (uint64_t)n;
+    return rc < 0 ? -1 : 0;
+}
+
 static uint64_t file_size(const char *path, const char *suffix)
 {
     char name[4096];

@@ -249,6 +249,7 @@ static void start(struct daemon *d)
     struct config *c = d->config;
     struct pipeline *p = &d->pipeline;
     p->figures = figures_new(d->config);
+    p->days = days_new(p->figures);
     if (!(p->keeper = keeper_start(c->hold_path, error)))
         log_die("%s", error);
     struct keeper_figures figures;
@@ -372,6 +373,7 @@ static void stop(struct daemon *d)
     recall_stop(&p->recall);
     incidents_free(&p->incidents);
     relays_free(&p->relays);
+    days_free(&p->days);
     figures_free(&p->figures);
     keys_close(&d->keys);
     store_close(&p->store);

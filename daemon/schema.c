@@ -19,6 +19,8 @@
  *              deadline: to be confirmed by then; ended: when it was replaced or reverted;
  *              origin: where paths of its sets start; files: JSON object, what these sets held.
  *              Times: ms, 0: not
+ *   day        copies by what a rule did with them, and would have done (hold_day.h); hour: since
+ *              1970, or the first of its day; firsts: to recipients who had none that passed
  *
  * Ids of mails and copies are stored by db_from_id. Invariant: what a row names is there
  * (hold_check proves it), save for the mails marked as damaged.
@@ -80,7 +82,10 @@ static const char *const steps[] = {
     " before INTEGER NOT NULL, before_part INTEGER NOT NULL, deadline INTEGER NOT NULL,"
     " confirmed INTEGER NOT NULL, confirmed_by TEXT NOT NULL, confirmed_why TEXT NOT NULL,"
     " ended INTEGER NOT NULL, ended_by TEXT NOT NULL, ended_why TEXT NOT NULL,"
-    " origin TEXT NOT NULL, text BLOB NOT NULL, files TEXT NOT NULL);",
+    " origin TEXT NOT NULL, text BLOB NOT NULL, files TEXT NOT NULL);"
+    "CREATE TABLE day(hour INTEGER, listener TEXT, rule TEXT, mode INTEGER, done INTEGER,"
+    " advised INTEGER, copies INTEGER NOT NULL, firsts INTEGER NOT NULL,"
+    " PRIMARY KEY(hour, listener, rule, mode, done, advised)) WITHOUT ROWID;",
 };
 enum { VERSION = sizeof(steps) / sizeof(steps[0]) };
 

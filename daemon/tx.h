@@ -11,6 +11,7 @@
 
 #include "body.h"
 #include "config.h"
+#include "days.h"
 #include "figures.h"
 #include "id.h"
 #include "incident.h"
@@ -39,6 +40,7 @@ struct pipeline {
     _Atomic bool hold_full;   /* the hold database is at hold.max_bytes */
     _Atomic uint64_t late;    /* holds the keeper still has whose messages went another way */
     struct figures *figures;
+    struct days *days; /* NULL, too */
 };
 
 /* The mode of listeners without one of their own, as in force now; and to change it. Any thread. */

@@ -161,6 +161,39 @@ static void count_holds(struct tx *tx)
         gauge_add(tx->gauge, FIGURE_HOLDS + kind, n[kind]);
 }
 
+/* By rule and day. Copies of one outcome that stand together are added at once. */
+static void count_rules(struct tx *tx)
+{
+    const struct verdict *v = &tx->verdict;
+    const struct copy_signal *copy = tx->signals.replication.copy;
+    struct day_row r = {.listener = tx->door, .mode = (uint8_t)tx->mode};
+    const char *rule = NULL;
+    uint64_t plain = 0;
+    for (size_t i = 0; i < v->n; i++) {
+        const struct copy_verdict *c = &v->copy[i];
+        if (aborted(tx, i))
+            continue;
+        if (!c->rule_name && !c->advised && !c->disposition) {
+            plain++;
+            continue;
+        }
+        if (r.copies &&
+            (rule != c->rule_name || r.done != c->disposition || r.advised != c->advised)) {
+            days_add(tx->pipeline->days, &r);
+            r.copies = r.firsts = 0;
+        }
+        rule = c->rule_name;
+        r.rule = rule ? rule : "";
+        r.done = (uint8_t)c->disposition;
+        r.advised = (uint8_t)c->advised;
+        r.copies++;
+        r.firsts += copy && copy[i].passed == 0;
+    }
+    if (r.copies)
+        days_add(tx->pipeline->days, &r);
+    gauge_add(tx->gauge, FIGURE_PLAIN + (unsigned)tx->mode, plain);
+}
+
 /* Takes the aborted copies out of the verdict's counts; how many there are. */
 static size_t take_aborted(struct tx *tx)
 {
@@ -188,6 +221,7 @@ static void count_copies(struct tx *tx, size_t gone)
         gauge_add(g, FIGURE_ADVISED + d, v->advised[d]);
     }
     gauge_add(g, FIGURE_ABORTED, gone);
+    count_rules(tx);
     if (v->count[DISP_HOLD])
         count_holds(tx);
     if (!r->storm && !r->convicted)
