@@ -6,6 +6,12 @@
  *   segment = block...
  *   block   = mark[8] length[4] crc32[4] row...          (numbers little-endian; the CRC covers
  *   row     = length[2] fixed part (length, text)...      length and rows; a block <= 64 KiB)
+ *             [kind, (length, pack of message), (length, pack of copy)]
+ *
+ * The packs hold the facts a rule may ask about (fact_pack.h); what is the same for all recipients
+ * of a message stands in the first of its rows, and again every 32 KiB. A row without them was
+ * written by an older version. A row of kind DESCRIPTION begins each segment, and stands again
+ * after each MiB: it names the facts, as numbered by whoever wrote the segment.
  *
  * A text never holds a NUL, the mark does, with bytes around it that no length can be: so what
  * strangers write into a row can never look like the beginning of a block, and a reader that lost
@@ -37,7 +43,16 @@ enum {
     NAME_SIZE = sizeof "journal-YYYYMMDD-HHMMSS.bwj",
     ROW_FIXED = 8 + 8 + 12 + 4 + 4, /* tx, time, k, four bytes, copies */
     ROW_TEXTS = 11,
-    ROW_MAX = 4 << 10,
+    ROW_MAX = 8 << 10,
+    DESCRIBE_EACH = 1 << 20,
+};
+/* What follows the texts of a row. None is NUL. */
+enum row_kind {
+    ROW_OLD, /* nothing */
+    ROW_UNJUDGED,
+    ROW_FACTS,       /* both packs */
+    ROW_MORE,        /* the pack of the message is in a row before it, of the same transaction */
+    ROW_DESCRIPTION, /* in place of the pack of a message; its tx is 0 */
 };
 static const int64_t segment_age = 24 * 3600 * 1000LL, sweep_pause = 3600 * 1000LL;
 static const uint8_t mark[8] = {'B', 'W', 'J', '1', 0, 0xff, 0, 0xff};
@@ -51,8 +66,8 @@ struct journal {
     char *dir;
     int64_t keep, begun, swept; /* begun: when the segment was; swept: when old ones were removed */
     int fd;                     /* -1: no segment yet */
-    off_t size;
-    bool failing; /* the last write failed: said once */
+    off_t size, describe_at;    /* describe_at: from where on a description is due */
+    bool failing;               /* the last write failed: said once */
 };
 
 /* ---- checksum ---- */
@@ -99,7 +114,7 @@ static uint8_t *put_text(uint8_t *p, struct span s)
     return p + s.n;
 }
 
-static size_t row_write(uint8_t out[ROW_MAX], const struct journal_row *r)
+static size_t row_write(uint8_t out[ROW_MAX], const struct journal_row *r, enum row_kind kind)
 {
     uint8_t *p = out + 2;
     p = bytes_put(p, r->tx, 8);
@@ -113,15 +128,43 @@ static size_t row_write(uint8_t out[ROW_MAX], const struct journal_row *r)
     p = bytes_put(p, r->copies, 4);
     for (int i = 0; i < ROW_TEXTS; i++)
         p = put_text(p, row_text(r, i));
+    *p++ = (uint8_t)kind;
+    if (kind == ROW_FACTS || kind == ROW_DESCRIPTION)
+        p = put_text(p, span_head(r->of_message, FACT_PACK_MESSAGE));
+    if (kind == ROW_FACTS || kind == ROW_MORE)
+        p = put_text(p, span_head(r->of_copy, FACT_PACK_COPY));
     bytes_put(out, (uint64_t)(p - out), 2);
     return (size_t)(p - out);
 }
 
-/* Reads the row at the start of s; its texts point into s. Returns its length, 0: not a row. */
-static size_t row_read(struct journal_row *r, struct span s)
+/* Takes one off the front of *s. false: there is none. */
+static bool take_text(struct span *s, struct span *text)
 {
-    size_t n = s.n < 2 ? 0 : bytes_get(s.p, 2), at = 2 + ROW_FIXED;
-    if (n < at || n > s.n)
+    if (s->n < 2 || s->n - 2 < bytes_get(s->p, 2))
+        return false;
+    *text = span_of(s->p + 2, bytes_get(s->p, 2));
+    *s = span_from(*s, 2 + text->n);
+    return true;
+}
+
+/* What follows the texts. A kind that is not known says nothing. */
+static enum row_kind kind_read(struct journal_row *r, struct span s)
+{
+    enum row_kind kind = s.n ? (enum row_kind)s.p[0] : ROW_OLD;
+    bool good = true;
+    s = span_from(s, 1);
+    if (kind == ROW_FACTS || kind == ROW_DESCRIPTION)
+        good = take_text(&s, &r->of_message);
+    if (kind == ROW_FACTS || kind == ROW_MORE)
+        good = good && take_text(&s, &r->of_copy);
+    return good && kind <= ROW_DESCRIPTION ? kind : ROW_OLD;
+}
+
+/* Reads the row at the start of s; its texts point into s. Returns its length, 0: not a row. */
+static size_t row_read(struct journal_row *r, enum row_kind *kind, struct span s)
+{
+    size_t n = s.n < 2 ? 0 : bytes_get(s.p, 2);
+    if (n < 2 + ROW_FIXED || n > s.n)
         return 0;
     const uint8_t *p = s.p + 2;
     *r = (struct journal_row){.tx = bytes_get(p, 8), .time = (int64_t)bytes_get(p + 8, 8)};
@@ -132,13 +175,14 @@ static size_t row_read(struct journal_row *r, struct span s)
     r->relation = p[2];
     r->mode = p[3];
     r->copies = (uint32_t)bytes_get(p + 4, 4);
-    for (int i = 0; i < ROW_TEXTS && at < n; i++) { /* older versions wrote fewer */
-        if (n - at < 2 || n - at - 2 < bytes_get(s.p + at, 2))
+    s = span_from(span_head(s, n), 2 + ROW_FIXED);
+    for (int i = 0; i < ROW_TEXTS && s.n; i++) { /* older versions wrote fewer */
+        struct span text;
+        if (!take_text(&s, &text))
             return 0;
-        struct span text = span_of(s.p + at + 2, bytes_get(s.p + at, 2));
         memcpy((char *)r + row_texts[i].at, &text, sizeof text);
-        at += 2 + text.n;
     }
+    *kind = kind_read(r, s);
     return n;
 }
 
@@ -232,7 +276,7 @@ static int segment_ready(struct journal *j, int64_t now)
         return 0;
     if (j->fd >= 0)
         close(j->fd);
-    j->size = 0;
+    j->size = j->describe_at = 0;
     j->fd = -1;
     /* a name is taken only after quick restarts: the next second will do */
     for (int tries = 0; j->fd < 0 && tries < 60; tries++, now += 1000) {
@@ -263,6 +307,20 @@ static int block_write(struct journal *j, const uint8_t *rows, size_t n)
         return -1;
     }
     j->size += done;
+    return 0;
+}
+
+/* Says what the facts of the rows to come mean, where that is due. 0 or -1. */
+static int describe(struct journal *j)
+{
+    uint8_t row[ROW_MAX];
+    char text[FACT_DESCRIPTION];
+    if (j->size < j->describe_at)
+        return 0;
+    struct journal_row r = {.of_message = span_of(text, facts_describe(text))};
+    if (block_write(j, row, row_write(row, &r, ROW_DESCRIPTION)))
+        return -1;
+    j->describe_at = j->size + DESCRIBE_EACH;
     return 0;
 }
 
@@ -303,7 +361,7 @@ void journal_flush(struct journal *j, int64_t now)
         block = block_cut(rows + at, n - at, &nrows);
         if (!failed && segment_ready(j, now))
             journal_failed(j, "no new segment");
-        else if (!failed && block_write(j, rows + at, block))
+        else if (!failed && (describe(j) || block_write(j, rows + at, block)))
             journal_failed(j, "cannot write");
         else if (!failed) {
             if (j->failing)
@@ -316,19 +374,46 @@ void journal_flush(struct journal *j, int64_t now)
     atomic_fetch_add(&j->lost, failed);
 }
 
-void journal_add(struct journal *j, const struct journal_row *r)
+static void put_rows(struct journal *j, const uint8_t *rows, size_t n, size_t nrows)
 {
-    uint8_t row[ROW_MAX];
-    size_t n = row_write(row, r);
     pthread_mutex_lock(&j->lock);
     bool room = n <= WAITING_MAX - j->used;
     if (room) {
-        memcpy(j->filling + j->used, row, n);
+        memcpy(j->filling + j->used, rows, n);
         j->used += n;
     }
     pthread_mutex_unlock(&j->lock);
     if (!room)
-        atomic_fetch_add(&j->lost, 1);
+        atomic_fetch_add(&j->lost, nrows);
+}
+
+/* Rows that lean on the first of them are put in one piece: no other thread's come between. */
+void journal_add_all(struct journal *j, const struct journal_row *rows, size_t n)
+{
+    uint8_t piece[4 * ROW_MAX];
+    size_t used = 0, first = 0;
+    bool packed = false; /* the pack of the message is in the piece */
+    for (size_t i = 0; i < n; i++) {
+        if (used > sizeof piece - ROW_MAX) {
+            put_rows(j, piece, used, i - first);
+            used = 0;
+            first = i;
+            packed = false;
+        }
+        bool facts = rows[i].facts == JOURNAL_FACTS;
+        used += row_write(piece + used, &rows[i],
+                          !facts   ? ROW_UNJUDGED
+                          : packed ? ROW_MORE
+                                   : ROW_FACTS);
+        packed |= facts;
+    }
+    if (used)
+        put_rows(j, piece, used, n - first);
+}
+
+void journal_add(struct journal *j, const struct journal_row *row)
+{
+    journal_add_all(j, row, 1);
 }
 
 uint64_t journal_lost(const struct journal *j)
@@ -384,7 +469,14 @@ struct segment {
     const struct journal_filter *filter;
     journal_fn *fn;
     void *arg;
+    uint64_t done, total; /* bytes: of the segments before it, of all */
     uint8_t block[BLOCK_HEAD + BLOCK_MAX];
+    /* where facts are read */
+    bool described;
+    struct fact_map map;
+    uint64_t tx; /* whose pack of_message is; 0: nobody's */
+    size_t n;
+    uint8_t of_message[FACT_PACK_MESSAGE];
 };
 
 /* The length of the rows of a block that seems to begin at `at`, or 0. */
@@ -454,22 +546,62 @@ static bool wanted(const struct journal_filter *f, const struct journal_row *r)
            (f->since == 0 || r->time >= f->since) && (f->until == 0 || r->time <= f->until);
 }
 
-/* The rows of the loaded block, newest first. Nonzero: fn stopped. */
-static int block_each(const struct segment *s, size_t n)
+/* The packs of a row, or why there are none. */
+static void read_facts(struct segment *s, struct journal_row *r, enum row_kind kind)
+{
+    if (kind == ROW_FACTS && r->of_message.n <= sizeof s->of_message) {
+        s->tx = r->tx;
+        s->n = r->of_message.n;
+        if (s->n)
+            memcpy(s->of_message, r->of_message.p, s->n);
+    }
+    bool lost = (kind == ROW_FACTS || kind == ROW_MORE) && (!s->described || s->tx != r->tx);
+    r->facts = kind == ROW_OLD        ? JOURNAL_OLD
+               : kind == ROW_UNJUDGED ? JOURNAL_UNJUDGED
+               : lost                 ? JOURNAL_LOST
+                                      : JOURNAL_FACTS;
+    r->of_message = span_of(s->of_message, r->facts == JOURNAL_FACTS ? s->n : 0);
+    r->map = &s->map;
+}
+
+static int one_row(struct segment *s, struct journal_row *r, enum row_kind kind)
+{
+    if (kind == ROW_DESCRIPTION) {
+        if (s->filter->oldest_first)
+            fact_map_read(&s->map, r->of_message);
+        s->described = true;
+        return 0;
+    }
+    if (s->filter->oldest_first)
+        read_facts(s, r, kind);
+    return wanted(s->filter, r) ? s->fn(s->arg, r) : 0;
+}
+
+/* The rows of the loaded block. Nonzero: fn stopped. */
+static int block_each(struct segment *s, size_t n)
 {
     uint32_t at[BLOCK_MAX / (2 + ROW_FIXED)];
     const uint8_t *rows = s->block + BLOCK_HEAD;
     size_t nrows = 0;
+    int stop = 0;
     struct journal_row r;
-    for (size_t i = 0, row; (row = row_read(&r, span_of(rows + i, n - i))); i += row)
+    enum row_kind kind;
+    for (size_t i = 0, row; (row = row_read(&r, &kind, span_of(rows + i, n - i))); i += row) {
         at[nrows++] = (uint32_t)i;
-    while (nrows-- > 0) {
-        row_read(&r, span_of(rows + at[nrows], n - at[nrows]));
-        int stop = wanted(s->filter, &r) ? s->fn(s->arg, &r) : 0;
-        if (stop)
+        if (s->filter->oldest_first && (stop = one_row(s, &r, kind)))
             return stop;
     }
-    return 0;
+    while (!s->filter->oldest_first && nrows-- > 0 && !stop) {
+        row_read(&r, &kind, span_of(rows + at[nrows], n - at[nrows]));
+        stop = one_row(s, &r, kind);
+    }
+    return stop;
+}
+
+static void say_progress(const struct segment *s, off_t at)
+{
+    if (s->filter->progress)
+        s->filter->progress(s->arg, s->done + (uint64_t)at, s->total);
 }
 
 /* A block that led on well but is damaged: its length may be what is wrong, and good blocks lie
@@ -478,57 +610,97 @@ static int range_each(struct segment *s, off_t at, off_t end, bool prove)
 {
     int stop = 0;
     struct blocks b = find_blocks(s, at, end, prove);
-    for (size_t i = b.n; i-- > 0 && !stop;) {
-        struct block *k = &b.list[i];
+    for (size_t i = 0; i < b.n && !stop; i++) {
+        struct block *k = &b.list[s->filter->oldest_first ? i : b.n - 1 - i];
         if (block_load(s, k->at, k->n))
             stop = block_each(s, k->n);
         else if (!prove)
             stop = range_each(s, k->at + 1, k->at + BLOCK_HEAD + (off_t)k->n, true);
+        if (!prove)
+            say_progress(s, s->filter->oldest_first ? k->at : s->end - k->at);
     }
     free(b.list);
     return stop;
 }
 
-static int segment_each(struct segment *s, const char *path)
+/* Nonzero: fn stopped. A segment that may not be read is noted in *error, one that is gone was
+ * swept away meanwhile. */
+static int segment_each(struct segment *s, const char *path, int *error)
 {
     struct stat st;
     int stop = 0;
     s->fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (s->fd < 0)
-        return 0; /* swept away meanwhile */
+    if (s->fd < 0) {
+        *error = errno == ENOENT ? *error : errno;
+        return 0;
+    }
+    s->described = false;
     if (fstat(s->fd, &st) == 0) {
         s->end = st.st_size;
         stop = range_each(s, 0, s->end, false);
+        s->done += (uint64_t)s->end;
     }
     close(s->fd);
     return stop;
 }
 
-int journal_each(const char *dir, const struct journal_filter *f, journal_fn *fn, void *arg)
+/* May segment i hold rows of the time that is asked for? times: newest first. */
+static bool in_time(const int64_t *times, size_t i, const struct journal_filter *f)
+{
+    /* all of it was written before the next newer segment began; a minute for the clock */
+    if (f->since && i > 0 && times[i - 1] + 60000 < f->since)
+        return false;
+    /* a row bears the time of its MAIL, which may be long before it was written */
+    return !f->until || times[i] - segment_age <= f->until;
+}
+
+static uint64_t segment_bytes(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
+}
+
+/* The paths of the segments that are asked for, in the order they are read in; malloc'd. */
+static int segments_wanted(const char *dir, const struct journal_filter *f, char ***paths,
+                           size_t *npaths)
 {
     int64_t *times;
     size_t n;
+    *npaths = 0;
     if (segment_list(dir, &times, &n))
         return -1;
-    struct segment *s = malloc(sizeof *s);
+    if (!(*paths = calloc(n + 1, sizeof **paths)))
+        abort();
+    for (size_t k = 0; k < n; k++) {
+        size_t i = f->oldest_first ? n - 1 - k : k;
+        if (in_time(times, i, f))
+            (*paths)[(*npaths)++] = segment_path(dir, times[i]);
+    }
+    free(times);
+    return 0;
+}
+
+int journal_each(const char *dir, const struct journal_filter *f, journal_fn *fn, void *arg)
+{
+    char **paths;
+    size_t n;
+    int error = 0, stop = 0;
+    if (segments_wanted(dir, f, &paths, &n))
+        return -1;
+    struct segment *s = calloc(1, sizeof *s);
     if (!s)
         abort();
     s->filter = f;
     s->fn = fn;
     s->arg = arg;
-    bool stop = false;
-    for (size_t i = 0; i < n && !stop; i++) {
-        /* all of it was written before the next newer segment began; a minute for the clock */
-        if (f->since && i > 0 && times[i - 1] + 60000 < f->since)
-            break;
-        /* a row bears the time of its MAIL, which may be long before it was written */
-        if (f->until && times[i] - segment_age > f->until)
-            continue;
-        char *path = segment_path(dir, times[i]);
-        stop = segment_each(s, path);
-        free(path);
+    for (size_t i = 0; f->progress && i < n; i++)
+        s->total += segment_bytes(paths[i]);
+    for (size_t i = 0; i < n; i++) {
+        stop = stop ? stop : segment_each(s, paths[i], &error);
+        free(paths[i]);
     }
+    free(paths);
     free(s);
-    free(times);
-    return 0;
+    errno = error;
+    return error ? -1 : 0;
 }

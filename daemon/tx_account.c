@@ -68,25 +68,55 @@ static void row_end(const struct tx *tx, size_t i, struct journal_row *row)
                                : span_str(tx_rule_name(tx, c));
 }
 
-static void write_journal(struct tx *tx)
+/* What a rule may ask about, for a backtest. That of the message is packed once. */
+struct packing {
+    struct facts *facts;
+    bool judged;
+    uint8_t of_message[FACT_PACK_MESSAGE];
+    size_t n;
+};
+
+static void pack_message(const struct tx *tx, struct packing *p)
 {
-    struct journal *journal = tx->pipeline->journal;
-    if (!journal)
+    p->judged = tx->judged && !tx->unjudged && !tx->refused;
+    if (!p->judged)
         return;
-    char client[IPADDR_TEXT];
-    struct journal_row row = {
-        .tx = tx->id,
-        .time = tx->now,
-        .k = tx->signals.replication.copy ? tx->signals.replication.k : tx->fp.k,
-        .mode = (uint8_t)tx->mode,
-        .door = span_str(tx->door),
-        .client = span_of(client, ipaddr_print(&tx->envelope.client, client)),
-        .from = tx->envelope.reversepath,
-        .queue_id = tx->envelope.queue_id,
-        .message_id = tx->fp.message_id,
-        .incident = span_str(tx->incident),
-    };
-    for (size_t i = 0; i < tx->envelope.nrecipients; i++) {
+    p->facts = tx->verdict.facts;
+    if (p->facts) {
+        facts_of_relay(p->facts, &tx->subject, FACTS_PACKED);
+    } else {
+        p->facts = arena_alloc(tx->arena, sizeof *p->facts);
+        facts_of_message(p->facts, &tx->subject, &tx->signals, FACTS_PACKED);
+    }
+    p->n = facts_pack(p->facts, false, p->of_message);
+    p->judged = p->n <= sizeof p->of_message;
+}
+
+static void pack_copy(const struct tx *tx, struct packing *p, size_t i, struct journal_row *row,
+                      uint8_t of_copy[FACT_PACK_COPY])
+{
+    row->facts = JOURNAL_UNJUDGED;
+    if (!p->judged || aborted(tx, i))
+        return;
+    facts_of_recipient(p->facts, &tx->subject, &tx->signals, i);
+    size_t n = facts_pack(p->facts, true, of_copy);
+    if (n > FACT_PACK_COPY)
+        return;
+    row->facts = JOURNAL_FACTS;
+    row->of_message = span_of(p->of_message, p->n);
+    row->of_copy = span_of(of_copy, n);
+}
+
+/* One row a recipient, so many at a time. */
+static void write_rows(struct tx *tx, struct journal_row row)
+{
+    enum { ROWS = 16 };
+    struct journal_row rows[ROWS];
+    uint8_t of_copy[ROWS][FACT_PACK_COPY];
+    struct packing packing;
+    size_t n = 0, all = tx->envelope.nrecipients;
+    pack_message(tx, &packing);
+    for (size_t i = 0; i < all; i++) {
         row.rcpt = tx->envelope.recipients[i].address;
         row_end(tx, i, &row);
         if (tx->signals.replication.copy) {
@@ -94,8 +124,32 @@ static void write_journal(struct tx *tx)
             row.copies = tx->signals.replication.copy[i].copies;
         }
         row_blame(tx, &row);
-        journal_add(journal, &row);
+        pack_copy(tx, &packing, i, &row, of_copy[n]);
+        rows[n++] = row;
+        if (n < ROWS && i + 1 < all)
+            continue;
+        journal_add_all(tx->pipeline->journal, rows, n);
+        n = 0;
     }
+}
+
+static void write_journal(struct tx *tx)
+{
+    char client[IPADDR_TEXT];
+    if (!tx->pipeline->journal)
+        return;
+    write_rows(tx, (struct journal_row){
+                       .tx = tx->id,
+                       .time = tx->now,
+                       .k = tx->signals.replication.copy ? tx->signals.replication.k : tx->fp.k,
+                       .mode = (uint8_t)tx->mode,
+                       .door = span_str(tx->door),
+                       .client = span_of(client, ipaddr_print(&tx->envelope.client, client)),
+                       .from = tx->envelope.reversepath,
+                       .queue_id = tx->envelope.queue_id,
+                       .message_id = tx->fp.message_id,
+                       .incident = span_str(tx->incident),
+                   });
 }
 
 static void write_log(struct tx *tx)

@@ -150,8 +150,7 @@ static void read_message(struct fact_value *v, const struct subject *s)
     v[FACT_RELAY_HELO] = text(e->helo);
 }
 
-/* FACTS_COSTLY. */
-static void read_relay(struct facts *facts, const struct subject *s, uint64_t set)
+void facts_of_relay(struct facts *facts, const struct subject *s, uint64_t set)
 {
     const struct ipaddr *client = &s->envelope->client;
     struct fact_value *v = facts->value;
@@ -240,7 +239,7 @@ void facts_of_message(struct facts *facts, const struct subject *s, const struct
                       uint64_t set)
 {
     read_message(facts->value, s);
-    read_relay(facts, s, set);
+    facts_of_relay(facts, s, set);
     read_signals(facts->value, signals);
     read_replyall(facts->value, &signals->replyall);
     read_pingpong(facts->value, &signals->pingpong);

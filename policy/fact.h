@@ -115,6 +115,8 @@ struct facts {
  * Texts are cut at FACT_TEXT_MAX bytes. Costly ones that are not in the set (bits
  * 1 << FACT_X, so there are at most 64 facts) are left out. */
 void facts_of_message(struct facts *, const struct subject *, const struct signals *, uint64_t set);
+/* The costly ones alone. */
+void facts_of_relay(struct facts *, const struct subject *, uint64_t set);
 void facts_of_recipient(struct facts *, const struct subject *, const struct signals *, size_t i);
 
 /* The fact of this name, or FACT_COUNT. */

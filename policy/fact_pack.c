@@ -13,6 +13,8 @@ static const struct usual usuals[FACT_COUNT] = {
     [FACT_MESSAGE_FROM] = {.same_as = FACT_ENVELOPE_FROM + 1},
     [FACT_RELAY_HELO] = {.same_as = FACT_RELAY_NAME + 1},
     [FACT_ENVELOPE_RECIPIENTS] = {.number = 1},
+    [FACT_LOOP_VISITS] = {.number = 1},
+    [FACT_LOOP_EDGES] = {.number = 1},
     [FACT_REPLICATION_ADVICE] = {.text = "pass"},
     [FACT_REPLICATION_RULE] = {.text = "R1"},
     [FACT_REPLICATION_JOIN] = {.text = "own"},
@@ -56,9 +58,11 @@ static uint8_t *put_text(uint8_t *p, struct span s)
 {
     s = span_head(s, FACT_PACK_TEXT);
     p = put_varint(p, s.n);
-    for (size_t i = 0; i < s.n; i++)
-        *p++ = s.p[i] ? s.p[i] : '?';
-    return p;
+    if (s.n)
+        memcpy(p, s.p, s.n);
+    for (uint8_t *nul = p; (nul = memchr(nul, 0, s.n - (size_t)(nul - p)));)
+        *nul = '?';
+    return p + s.n;
 }
 
 static bool as_usual(const struct facts *facts, enum fact fact)
@@ -69,7 +73,7 @@ static bool as_usual(const struct facts *facts, enum fact fact)
     case TYPE_BOOL:
         return !v->yes;
     case TYPE_NUMBER:
-        return number_code(v->number) == number_code(u->number);
+        return !(v->number < u->number) && !(v->number > u->number);
     case TYPE_STRING:
         return span_eq(v->text, u->same_as ? facts->value[u->same_as - 1].text
                                 : u->text  ? span_str(u->text)

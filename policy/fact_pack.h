@@ -35,6 +35,9 @@ enum {
      UINT64_C(1) << FACT_RECIPIENT_DOMAIN | UINT64_C(1) << FACT_RELAY_ADDRESS |                    \
      UINT64_C(1) << FACT_REPLICATION_RELATION | UINT64_C(1) << FACT_REPLICATION_COPIES)
 
+/* What facts_of_message() must read to have all that is packed. */
+#define FACTS_PACKED (UINT64_MAX & ~FACTS_NOT_PACKED)
+
 /* Packs the facts of the message, or those of the recipient, into out. Returns the length, at most
  * FACT_PACK_MESSAGE or FACT_PACK_COPY; SIZE_MAX: it would be more. All facts must have been read,
  * costly ones too. */

@@ -496,7 +496,7 @@ struct judge {
     const struct policy *policy;
     const struct subject *subject;
     const struct signals *signals;
-    struct facts facts;
+    struct facts *facts;
     uint64_t have; /* the facts that were read */
     struct asked asked[RULES_MAX];
 };
@@ -506,9 +506,9 @@ static bool rule_matches(struct judge *j, size_t i)
     const struct rule *rule = &j->policy->rules[i];
     struct asked *asked = &j->asked[i];
     if (rule->per_recipient)
-        return expr_true(rule->when, &j->facts);
+        return expr_true(rule->when, j->facts);
     if (!asked->known) {
-        asked->yes = expr_true(rule->when, &j->facts);
+        asked->yes = expr_true(rule->when, j->facts);
         asked->known = true;
     }
     return asked->yes;
@@ -522,10 +522,10 @@ static const char *rule_reason(struct judge *j, size_t i, size_t r)
         return j->asked[i].reason;
     if (rule->reason_facts & ~j->have & FACTS_COSTLY) {
         j->have |= rule->reason_facts;
-        facts_of_message(&j->facts, j->subject, j->signals, j->have);
-        facts_of_recipient(&j->facts, j->subject, j->signals, r);
+        facts_of_message(j->facts, j->subject, j->signals, j->have);
+        facts_of_recipient(j->facts, j->subject, j->signals, r);
     }
-    const char *reason = reason_expand(j->subject->arena, rule->reason, &j->facts);
+    const char *reason = reason_expand(j->subject->arena, rule->reason, j->facts);
     if (!rule->reason_per_recipient)
         j->asked[i].reason = reason;
     return reason;
@@ -542,7 +542,7 @@ bool policy_exempt(const struct subject *subject, const struct signals *signals,
 /* What enforce mode does with recipient r's copy. */
 static void judge_copy(struct judge *j, size_t r, struct copy_verdict *out)
 {
-    facts_of_recipient(&j->facts, j->subject, j->signals, r);
+    facts_of_recipient(j->facts, j->subject, j->signals, r);
     for (size_t i = 0; i < j->policy->n; i++) {
         if (!rule_matches(j, i))
             continue;
@@ -564,7 +564,8 @@ static void judge_begin(struct judge *j, const struct policy *policy, const stru
     j->signals = signals;
     j->have = policy->facts;
     memset(j->asked, 0, policy->n * sizeof *j->asked);
-    facts_of_message(&j->facts, subject, signals, j->have);
+    j->facts = arena_alloc(subject->arena, sizeof *j->facts);
+    facts_of_message(j->facts, subject, signals, j->have);
 }
 
 static void judge_all(const struct policy *policy, const struct subject *subject,
@@ -574,6 +575,7 @@ static void judge_all(const struct policy *policy, const struct subject *subject
     judge_begin(&j, policy, subject, signals);
     for (size_t r = 0; r < out->n; r++)
         judge_copy(&j, r, &out->copy[r]);
+    out->facts = j.facts;
 }
 
 /* Is the policy on trial tried on this recipient? */

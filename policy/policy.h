@@ -73,6 +73,8 @@ struct verdict {
     enum mode mode;
     uint32_t count[DISP_COUNT]; /* dispositions to be done */
     uint32_t advised[DISP_COUNT];
+    struct facts *facts; /* of the message, but for costly ones nobody asked for; in the arena;
+                          * NULL: no policy judged all of it */
 };
 /* Judges every recipient. Arena: the subject's. An exempt recipient gets the copy, at most tagged.
  */

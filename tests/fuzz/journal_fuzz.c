@@ -1,6 +1,7 @@
 /*
  * journal_fuzz.c - a segment of good blocks with the fuzzer's bytes in front, between and behind:
- * the good rows are all found, newest first, and none twice.
+ * the good rows are all found, newest first, and none twice; and so the other way round, with the
+ * facts that were packed, unless their description is taken for another.
  *
  * The bytes may hold blocks that are good in themselves (then their rows are rows) and heads that
  * claim good blocks as theirs. For those they cannot make a good checksum, because a good row holds
@@ -16,8 +17,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { GOOD = 3 };
 static const int64_t good_time = 0x123456789abcdef;
+#define good_pack SPAN("\1\2")
 
 struct seen {
+    bool oldest_first;
     unsigned good;
     uint64_t salt;
     uint64_t sum;
@@ -31,9 +34,19 @@ static int look(void *arg, const struct journal_row *r)
         for (size_t k = 0; k < text.n; k++)
             s->sum += text.p[k];
     }
+    if (r->facts == JOURNAL_FACTS) {
+        struct facts facts = {0};
+        s->sum += facts_unpack(r->map, r->of_message, r->of_copy, &facts);
+        for (unsigned i = 0; i < FACT_COUNT; i++)
+            for (size_t k = 0; facts.value[i].type == TYPE_STRING && k < facts.value[i].text.n; k++)
+                s->sum += facts.value[i].text.p[k];
+    }
     if (r->time != good_time || r->tx - s->salt >= GOOD)
         return 0;
-    if (r->tx != s->salt + GOOD - 1 - s->good)
+    if (r->tx != s->salt + (s->oldest_first ? s->good : GOOD - 1 - s->good))
+        abort();
+    if (s->oldest_first && (r->facts != JOURNAL_FACTS || !span_eq(r->of_message, good_pack) ||
+                            !span_eq(r->of_copy, SPAN("c"))))
         abort();
     s->good++;
     return 0;
@@ -46,15 +59,35 @@ static off_t append(int fd, off_t at, const void *p, size_t n)
     return at + (off_t)n;
 }
 
-static off_t append_good(int fd, off_t at, uint64_t tx)
+static off_t append_block(int fd, off_t at, const struct journal_row *r, enum row_kind kind)
 {
     uint8_t block[BLOCK_HEAD + ROW_MAX];
-    struct journal_row r = {.tx = tx, .time = good_time, .rcpt = SPAN("b@b.example")};
-    size_t n = row_write(block + BLOCK_HEAD, &r);
+    size_t n = row_write(block + BLOCK_HEAD, r, kind);
     memcpy(block, mark, sizeof mark);
     bytes_put(block + 8, n, 4);
     bytes_put(block + 12, block_crc(block, block + BLOCK_HEAD, n), 4);
     return append(fd, at, block, BLOCK_HEAD + n);
+}
+
+static off_t append_good(int fd, off_t at, uint64_t tx)
+{
+    char text[FACT_DESCRIPTION];
+    struct journal_row d = {.of_message = span_of(text, facts_describe(text))};
+    struct journal_row r = {.tx = tx,
+                            .time = good_time,
+                            .rcpt = SPAN("b@b.example"),
+                            .of_message = good_pack,
+                            .of_copy = SPAN("c")};
+    at = append_block(fd, at, &d, ROW_DESCRIPTION);
+    return append_block(fd, at, &r, ROW_FACTS);
+}
+
+static void read_again(const char *dir, struct seen s, bool oldest_first)
+{
+    s.oldest_first = oldest_first;
+    if (journal_each(dir, &(struct journal_filter){.oldest_first = oldest_first}, look, &s) ||
+        s.good != GOOD)
+        abort();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -79,8 +112,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     append(fd, at, data + GOOD * third, size - GOOD * third);
     close(fd);
-    if (journal_each(dir, &(struct journal_filter){0}, look, &s) || s.good != GOOD)
-        abort();
+    read_again(dir, s, false);
+    read_again(dir, s, true);
     unlink(path);
     rmdir(dir);
     made = false;
