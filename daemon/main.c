@@ -130,6 +130,7 @@ static void look_around(struct daemon *d)
 {
     int64_t mono = clock_mono();
     struct guard_reading reading = {0};
+    figures_read(d->pipeline.figures, clock_now(), &reading);
     watch_tick(d->pipeline.watch, &reading, clock_now(), mono);
     sign_of_life(d, mono);
 }

@@ -189,20 +189,15 @@ static struct put *put_new(struct tx *tx)
 
 /* ---- what the guard allows ---- */
 
-/* What holds recipient i's copy, if the guard counts it: a further copy is harmless when one has
- * passed, and no loss while one is on its way; all else is new mail to its recipient (DESIGN.md
- * 5). */
+/* What holds recipient i's copy, if the guard counts it. */
 static enum watch_kind kind_of(const struct tx *tx, size_t i)
 {
-    const struct signals *s = &tx->signals;
-    const struct copy_signal *c = &s->replication.copy[i];
-    if (c->passed || (c->copies && c->advice == ADVICE_HOLD))
-        return WATCH_KINDS;
-    if (s->replyall.state == REPLYALL_STORM && s->replyall.to_all)
-        return WATCH_REPLYALL;
-    if (i < s->pingpong.n && s->pingpong.advice[i] == ADVICE_HOLD)
-        return WATCH_PINGPONG;
-    return WATCH_RULES;
+    static const enum watch_kind kinds[HOLD_KINDS] = {
+        [HOLD_EXPLAINED] = WATCH_KINDS,   [HOLD_HARMLESS] = WATCH_KINDS,
+        [HOLD_HARMFUL] = WATCH_RULES,     [HOLD_REPLYALL] = WATCH_REPLYALL,
+        [HOLD_PINGPONG] = WATCH_PINGPONG,
+    };
+    return kinds[tx_hold_kind(tx, i)];
 }
 
 static bool guard_allows(const struct tx *tx)

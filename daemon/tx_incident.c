@@ -62,19 +62,19 @@ static bool find_kind(const struct tx *tx, enum incident_kind *kind)
     return true;
 }
 
-/* Further copies of what is no storm are harmless to who has one; new mail that is held, and first
- * copies, are somebody's, but for what the detectors of conversations say. */
+/* A further copy is harmless when one has passed, and no loss while one is on its way; all else is
+ * new mail to its recipient (DESIGN.md 5). */
 enum hold_kind tx_hold_kind(const struct tx *tx, size_t i)
 {
     const struct signals *s = &tx->signals;
     const struct copy_signal *c = &s->replication.copy[i];
-    if (c->relation != REL_FIRST && (s->replication.storm || s->replication.convicted))
-        return HOLD_EXPLAINED;
-    if (c->passed > 0)
-        return HOLD_HARMLESS;
-    if (replies(&s->replyall) && s->replyall.state == REPLYALL_STORM)
+    if (c->passed || (c->copies && c->advice == ADVICE_HOLD))
+        return s->replication.storm || s->replication.convicted ? HOLD_EXPLAINED : HOLD_HARMLESS;
+    if (s->replyall.state == REPLYALL_STORM && s->replyall.to_all)
         return HOLD_REPLYALL;
-    return plays(&s->pingpong, ADVICE_HOLD) ? HOLD_PINGPONG : HOLD_HARMFUL;
+    if (i < s->pingpong.n && s->pingpong.advice[i] == ADVICE_HOLD)
+        return HOLD_PINGPONG;
+    return HOLD_HARMFUL;
 }
 
 /* ---- the note ---- */
