@@ -2,7 +2,7 @@
  * api.c - see api.h.
  *
  *   GET  status storms storms/ID held copies/ID copies/ID/message messages mode
- *   POST release discard undo mode
+ *   POST release discard undo undo-rule mode
  *
  * One table. A parameter or member that a route does not know is refused, never ignored: a
  * misspelt "dry_run" must not release anything.
@@ -13,6 +13,7 @@
 
 #include "api.h"
 #include "api_relays.h"
+#include "api_undo.h"
 #include "change.h"
 #include "log.h"
 #include "recall.h"
@@ -910,6 +911,12 @@ static void get_relays(struct api *api, struct http_request *r, const char *arg)
         http_problem(r, 404, "No relays are remembered here.");
 }
 
+static void post_undo_rule(struct api *api, struct http_request *r, const char *arg)
+{
+    (void)arg;
+    api_undo_rule(api->pipeline, api->release, api->home, r);
+}
+
 static void post_relays(struct api *api, struct http_request *r, const char *arg)
 {
     (void)arg;
@@ -947,6 +954,7 @@ static const struct route {
     {HTTP_POST, "release", post_release, {NULL}},
     {HTTP_POST, "discard", post_discard, {NULL}},
     {HTTP_POST, "undo", post_undo, {NULL}},
+    {HTTP_POST, "undo-rule", post_undo_rule, {NULL}},
     {HTTP_POST, "mode", post_mode, {NULL}},
 };
 

@@ -30,6 +30,7 @@ enum uses {
     USES_RULE = 1 << 15,
     USES_SINCE = 1 << 16,
     USES_FIRST = 1 << 17,
+    USES_LEARNED = 1 << 18, /* --keep-learned */
 };
 
 /* ---- the table ---- */
@@ -75,6 +76,9 @@ static const struct command {
      USES_JSON | USES_DRY | USES_STORM | USES_RCPT | USES_ALL, 0, 4096},
     {"undo", "ID...", "back to held: what is in the bin, or not yet sent", ctl_undo,
      USES_JSON | USES_DRY, 1, 4096},
+    {"undo-rule", "NAME --since 2h|DATE [--first] [--keep-learned] --reason TEXT",
+     "take back what a wrong rule did: release what it held, unlearn what was learned",
+     ctl_undo_rule, USES_JSON | USES_DRY | USES_SINCE | USES_FIRST | USES_LEARNED, 1, 1},
     {"explain", "ID | --rcpt A | --from A [--since 2h|DATE]",
      "where is my mail? ID: of a transaction, a copy, or the MTA's queue id", ctl_explain,
      USES_JSON | USES_RCPT | USES_FROM | USES_SINCE, 0, 1},
@@ -155,6 +159,7 @@ enum {
     OPT_ONLY,
     OPT_RULE,
     OPT_FIRST,
+    OPT_KEEP_LEARNED,
     OPT_UNDO,
     OPT_CONFIG_DIR,
 };
@@ -183,6 +188,7 @@ static const struct option options[] = {
     {"only", required_argument, NULL, OPT_ONLY},
     {"rule", required_argument, NULL, OPT_RULE},
     {"first", no_argument, NULL, OPT_FIRST},
+    {"keep-learned", no_argument, NULL, OPT_KEEP_LEARNED},
     {"undo", no_argument, NULL, OPT_UNDO},
     {"config-dir", required_argument, NULL, OPT_CONFIG_DIR},
     {NULL, 0, NULL, 0},
@@ -220,6 +226,7 @@ static bool put_option(struct ctl *ctl, int o, unsigned *used)
         {OPT_MESSAGE, USES_PARTS, NULL, &ctl->message},
         {OPT_RULE, USES_RULE, &ctl->rule, NULL},
         {OPT_FIRST, USES_FIRST, NULL, &ctl->first},
+        {OPT_KEEP_LEARNED, USES_LEARNED, NULL, &ctl->keep_learned},
         {OPT_UNDO, USES_SETUP, NULL, &ctl->undo},
         {OPT_CONFIG_DIR, USES_SETUP, &ctl->config_dir, NULL},
     };

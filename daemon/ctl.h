@@ -17,7 +17,7 @@ enum { CTL_ONLY = 32 };
 struct ctl {
     struct arena *arena;
     const char *socket, *conf;
-    bool json, dry, yes, one_each, all, headers, text, message, undo, first, colour;
+    bool json, dry, yes, one_each, all, headers, text, message, undo, first, keep_learned, colour;
     const char *reason, *storm, *rcpt, *sender, *state, *from, *after, *since, *limit, *config_dir,
         *rule;
     const char *only[CTL_ONLY]; /* --only, in order */
@@ -46,7 +46,7 @@ const char *ctl_time(const struct ctl *, const json_t *, const char *name);
 typedef int ctl_run_fn(const struct ctl *);
 ctl_run_fn ctl_status, ctl_storms, ctl_show, ctl_held, ctl_explain, ctl_mode_now; /* ctl_read.c */
 ctl_run_fn ctl_relays;                                                            /* ctl_relays.c */
-ctl_run_fn ctl_release, ctl_discard, ctl_undo, ctl_mode;                          /* ctl_change.c */
+ctl_run_fn ctl_release, ctl_discard, ctl_undo, ctl_undo_rule, ctl_mode;           /* ctl_change.c */
 ctl_run_fn ctl_setup;                                                             /* ctl_setup.c */
 
 #endif

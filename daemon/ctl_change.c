@@ -174,6 +174,62 @@ int ctl_undo(const struct ctl *ctl)
     return change(ctl, "undo", &w);
 }
 
+/* ---- a wrong rule ---- */
+
+static int tell_undone(const struct ctl *ctl, const json_t *j)
+{
+    uint64_t n = json_get_num(j, "changed");
+    const char *rule = ctl_text(ctl, j, "rule", 0), *not = json_get_str(j, "learned_detail");
+    bool learned = !*not || ctl->keep_learned;
+    printf("%s that rule %s held since %s %s.\n", print_some(ctl->arena, n, "copy", "copies"), rule,
+           ctl_time(ctl, j, "since"),
+           ctl->dry ? "would be released"
+           : n == 1 ? "is on its way to its recipient"
+                    : "are on their way to their recipients");
+    if (!*not )
+        printf("What was learned - counters, baselines, relays - %s as it was at %s.\n",
+               ctl->dry ? "would be" : "is", ctl_time(ctl, j, "learned"));
+    else if (!ctl->keep_learned)
+        ctl_complain("what was learned since stays: %s", print_text(ctl->arena, not, 0));
+    if (json_get_yes(j, "in_force"))
+        printf("A rule of this name is still in force: see breakwaterctl policy rollback.\n");
+    if (ctl->dry)
+        puts("Nothing was changed.");
+    return learned ? CTL_OK : CTL_PARTIAL;
+}
+
+int ctl_undo_rule(const struct ctl *ctl)
+{
+    struct ctl_target t;
+    struct ctl_reply r;
+    if (!ctl->since) {
+        ctl_complain("undo-rule wants --since: when did the rule begin to be wrong?");
+        return CTL_USAGE;
+    }
+    if (!ctl->reason || !*ctl->reason) {
+        ctl_complain("undo-rule wants --reason \"...\": it is written down");
+        return CTL_USAGE;
+    }
+    if (!ctl_since_good(ctl))
+        return CTL_USAGE;
+    json_t *body = json_object();
+    set_text(body, "rule", ctl->args[0]);
+    json_object_set_new(body, "since", json_integer(strtoll(ctl_since(ctl), NULL, 10)));
+    set_yes(body, "first", ctl->first);
+    set_yes(body, "keep_learned", ctl->keep_learned);
+    set_text(body, "reason", ctl->reason);
+    set_yes(body, "dry_run", ctl->dry);
+    ctl_target(&t, ctl->arena, "undo-rule");
+    int rc = ctl_ask(ctl, &t, body, &r);
+    if (rc == CTL_OK && ctl->json)
+        ctl_json(r.json);
+    else if (rc == CTL_OK)
+        rc = tell_undone(ctl, r.json);
+    ctl_reply_free(&r);
+    json_decref(body);
+    return rc;
+}
+
 /* ---- mode ---- */
 
 static int set_mode(const struct ctl *ctl, const char *mode)
