@@ -269,7 +269,7 @@ static void look_at_triggers(struct guard *g, const struct guard_limits *l,
             step_back(g, c, MODE_MONITOR, now, a);
         else if (c == GUARD_BALANCE) /* no step back is a cure, but somebody must know */
             alarm_once(g, c, g->mode, now, a);
-        if (!a->alarm)
+        if (!a->alarm && a->lower == MODE_COUNT)
             continue;
         say(c, l, r, a->reason);
         if (c == GUARD_BALANCE) {
