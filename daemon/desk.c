@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "alarm.h"
 #include "api.h"
 #include "desk.h"
 #include "log.h"
@@ -155,6 +156,8 @@ static void close_for_people(struct desk *d)
 {
     http_close(&d->http);
     release_free(&d->api.release);
+    if (d->pipeline->alarm)
+        alarm_leave(d->pipeline->alarm);
     if (d->second)
         event_free(d->second);
     if (d->hour)
@@ -224,6 +227,8 @@ static bool open_for_people(struct desk *d, struct workers *workers, char error[
                           .home = d->mailbox,
                           .started = clock_now()};
     d->api.release = release_new(d->base, c, d->pipeline->keeper, d->mailbox, d->view);
+    if (d->pipeline->alarm)
+        alarm_join(d->pipeline->alarm, d->base, d->mailbox);
     d->http = http_open(d->base, c->control_socket, c->control_mode, api_handle, &d->api, error);
     return d->http;
 }

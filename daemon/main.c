@@ -20,6 +20,7 @@
 
 #include <event2/thread.h>
 
+#include "alarm.h"
 #include "desk.h"
 #include "recall.h"
 #include "smtp_door.h"
@@ -110,6 +111,17 @@ static unsigned in_use(void *arg)
     return clients_count(smtp_doors_clients(d->pipeline.doors));
 }
 
+static void raise_alarm(void *arg, const char *subject, const char *text,
+                        const struct guard_action *a, enum mode in_force)
+{
+    struct daemon *d = arg;
+    const struct alarm_fact facts[] = {{"CAUSE", guard_cause_name(a->cause)},
+                                       {"MODE", mode_name(in_force)},
+                                       {"REASON", a->reason},
+                                       {NULL, NULL}};
+    alarm_send(d->pipeline.alarm, subject, text, facts);
+}
+
 static void begin_watch(struct daemon *d)
 {
     char error[512];
@@ -118,8 +130,10 @@ static void begin_watch(struct daemon *d)
                                 .keeper = d->pipeline.keeper,
                                 .arg = d,
                                 .govern = govern,
-                                .in_use = in_use};
+                                .in_use = in_use,
+                                .alarm = raise_alarm};
     struct hold *view = hold_open(d->config->hold_path, false, &damaged, error);
+    d->pipeline.alarm = alarm_new(d->config);
     d->pipeline.watch = watch_new(d->config, &hands, view);
     hold_close(&view);
     d->watchdog = watchdog_ms();
@@ -132,6 +146,7 @@ static void look_around(struct daemon *d)
     struct guard_reading reading = {0};
     figures_read(d->pipeline.figures, clock_now(), &reading);
     watch_tick(d->pipeline.watch, &reading, clock_now(), mono);
+    alarm_tick(d->pipeline.alarm, mono);
     sign_of_life(d, mono);
 }
 
@@ -315,6 +330,7 @@ static void reload(struct daemon *d)
     workers_reload(d->workers, fresh);
     use_policy(d->pipeline.rules, fresh->policy);
     watch_reload(d->pipeline.watch, fresh);
+    alarm_reload(d->pipeline.alarm, fresh);
     log_open(fresh->log_to, fresh->log_level);
     config_drop(&fresh);
     log_say(LOG_LEVEL_NOTICE,
@@ -368,6 +384,7 @@ static void stop(struct daemon *d)
     keeper_stop(&p->keeper);
     workers_free(&d->workers);
     watch_free(&p->watch);
+    alarm_free(&p->alarm);
     smtp_doors_free(&p->doors);
     journal_flush(p->journal, clock_now());
     journal_close(&p->journal);

@@ -21,6 +21,7 @@
 #include "rules.h"
 #include "store.h"
 
+struct alarm;
 struct recall;
 struct watch;
 
@@ -36,6 +37,7 @@ struct pipeline {
     struct smtp_doors *doors; /* NULL: no SMTP door is open */
     struct rulebook *rules;   /* NULL: the configuration's policy, and mode */
     struct watch *watch;      /* the guard; NULL: none */
+    struct alarm *alarm;      /* how people are told; NULL: by the log alone */
     enum mode mode;           /* only where there is no rulebook */
     _Atomic bool hold_full;   /* the hold database is at hold.max_bytes */
     _Atomic uint64_t late;    /* holds the keeper still has whose messages went another way */
