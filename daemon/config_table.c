@@ -224,6 +224,12 @@ const struct key_row config_table[] = {
 
     {"policy", "file", KEY_PATH, NULL, AT(policy_file), PLAIN,
      "Rules, see policy.conf(5); default: the built-in ones."},
+    {"policy", "refusals", KEY_COUNT, "3", AT(policy_refusals), RANGE(0, 100),
+     "Refusals (4xx) of one message by rules; then further copies are held, first ones pass. 0: "
+     "any "
+     "number."},
+    {"policy", "defer_max", KEY_DURATION, "30m", AT(policy_defer_max), RANGE(1000, 4 * 3600e3),
+     "How long one message may be refused by rules in all."},
 };
 const size_t config_rows = sizeof config_table / sizeof *config_table;
 

@@ -52,8 +52,10 @@ struct config {
     bool stamp;           /* mail that passes gets X-Breakwater-Trace */
     uint16_t node_number; /* 10 bits, from the node's name */
     struct policy *policy;
-    char *policy_file; /* NULL: built-in rules */
-    enum mode mode;    /* of a fresh install; afterwards the hold database says */
+    char *policy_file;        /* NULL: built-in rules */
+    unsigned policy_refusals; /* 4xx by rules for one message; 0: no limit by count; default 3 */
+    int64_t policy_defer_max; /* ms from the first to the last of them; default 30 min */
+    enum mode mode;           /* of a fresh install; afterwards the hold database says */
 
     struct listener *listeners;
     size_t nlisteners;

@@ -36,7 +36,8 @@ enum reply_kind {
 
 /* Whom a hold of new mail or of further copies can hurt (DESIGN.md 5). */
 enum hold_kind {
-    HOLD_EXPLAINED, /* a further copy in a confirmed storm, or while a server is convicted of it */
+    HOLD_EXPLAINED, /* a further copy in a confirmed storm, or while a server is convicted of it; or
+                     * a person's wish */
     HOLD_HARMLESS,  /* any other, to a recipient who has one or has one on its way */
     HOLD_HARMFUL,   /* neither: what the guard is there for */
     HOLD_REPLYALL,  /* new mail of people who answer everybody: under a cap of its own */

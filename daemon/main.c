@@ -22,6 +22,7 @@
 
 #include "alarm.h"
 #include "desk.h"
+#include "ledger.h"
 #include "recall.h"
 #include "smtp_door.h"
 #include "watch.h"
@@ -164,6 +165,7 @@ static void each_tick(void *arg)
     struct daemon *d = arg;
     const char *dir = d->config->hold_path;
     journal_flush(d->pipeline.journal, clock_now());
+    ledger_flush(d->pipeline.ledger, d->pipeline.keeper);
     if (d->pipeline.recall)
         recall_tick(d->pipeline.recall, clock_now());
     bool full = size_of(dir, "hold.db") + size_of(dir, "hold.db-wal") >= d->config->hold_max_bytes;
@@ -239,6 +241,19 @@ static void know_incidents(struct daemon *d, const struct config *c)
     hold_close(&view);
 }
 
+/* Who was told to come again is known when he does. */
+static void know_refusals(struct pipeline *p, const struct config *c)
+{
+    char error[512];
+    bool damaged;
+    p->ledger = ledger_new();
+    struct hold *view = hold_open(c->hold_path, false, &damaged, error);
+    if (!view || ledger_load(p->ledger, view, clock_now()) < 0)
+        log_say(LOG_LEVEL_ERROR, "the refusals of the last day cannot be read: %s",
+                view ? "the hold database is damaged" : error);
+    hold_close(&view);
+}
+
 static struct rules *first_rules(const struct config *config)
 {
     struct rules *rules = rules_copy(NULL);
@@ -284,6 +299,7 @@ static void start(struct daemon *d)
     if (p->recall)
         recall_texts(p->recall, relays_texts(p->relays));
     know_incidents(d, c);
+    know_refusals(p, c);
     p->rules = rulebook_new(first_rules(c));
     if (!(p->doors = smtp_doors_new(c, error)))
         log_die("%s", error);
@@ -381,6 +397,7 @@ static void stop(struct daemon *d)
     settle_holds(d); /* what was held of messages that did not get through is taken out again */
     if (p->recall)
         recall_save(p->recall);
+    ledger_flush(p->ledger, p->keeper);
     keeper_stop(&p->keeper);
     workers_free(&d->workers);
     watch_free(&p->watch);
@@ -396,6 +413,7 @@ static void stop(struct daemon *d)
     keys_close(&d->keys);
     store_close(&p->store);
     rulebook_free(&p->rules);
+    ledger_free(&p->ledger);
     log_say(LOG_LEVEL_NOTICE, "stopped");
     config_drop(&d->config);
 }

@@ -21,9 +21,12 @@
  *              Times: ms, 0: not
  *   day        copies by what a rule did with them, and would have done (hold_day.h); hour: since
  *              1970, or the first of its day; firsts: to recipients who had none that passed
+ *   entry      what people decided for a while (hold_entry.h); until: the end it had or has; used,
+ *              last: copies it decided about, and when; ended_by: who ended it, empty: nobody
+ *   refusal    messages that were refused, and what became of them (hold_refusal.h)
  *
- * Ids of mails and copies are stored by db_from_id. Invariant: what a row names is there
- * (hold_check proves it), save for the mails marked as damaged.
+ * Ids of mails, copies, entries and refusals are stored by db_from_id. Invariant: what a row names
+ * is there (hold_check proves it), save for the mails marked as damaged.
  */
 #include "schema.h"
 
@@ -85,7 +88,17 @@ static const char *const steps[] = {
     " origin TEXT NOT NULL, text BLOB NOT NULL, files TEXT NOT NULL);"
     "CREATE TABLE day(hour INTEGER, listener TEXT, rule TEXT, mode INTEGER, done INTEGER,"
     " advised INTEGER, copies INTEGER NOT NULL, firsts INTEGER NOT NULL,"
-    " PRIMARY KEY(hour, listener, rule, mode, done, advised)) WITHOUT ROWID;",
+    " PRIMARY KEY(hour, listener, rule, mode, done, advised)) WITHOUT ROWID;"
+    "CREATE TABLE entry(id INTEGER PRIMARY KEY, at INTEGER NOT NULL, kind INTEGER NOT NULL,"
+    " hold INTEGER NOT NULL, what TEXT NOT NULL, who TEXT NOT NULL, why TEXT NOT NULL,"
+    " until INTEGER NOT NULL, used INTEGER NOT NULL, ended_by TEXT NOT NULL,"
+    " ended_why TEXT NOT NULL, last INTEGER NOT NULL);"
+    "CREATE TABLE refusal(id INTEGER PRIMARY KEY, key INTEGER NOT NULL, first INTEGER NOT NULL,"
+    " last INTEGER NOT NULL, times INTEGER NOT NULL, outcome INTEGER NOT NULL,"
+    " settled INTEGER NOT NULL, recipients INTEGER NOT NULL, door TEXT NOT NULL,"
+    " client TEXT NOT NULL, client_name TEXT NOT NULL, sender TEXT NOT NULL, rcpts TEXT NOT NULL,"
+    " queue_id TEXT NOT NULL, message_id TEXT NOT NULL, rule TEXT NOT NULL,"
+    " reason TEXT NOT NULL);",
 };
 enum { VERSION = sizeof(steps) / sizeof(steps[0]) };
 

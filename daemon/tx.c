@@ -438,31 +438,6 @@ static enum tx_state tx_step(struct tx *tx)
 
 /* ---- the verdict ---- */
 
-/* A 4xx or 5xx answers for the whole message, so it is given only when all agree. Else what was to
- * wait passes: the first copy of an innocent is not held because of a flood. What was to be refused
- * for good is held. */
-static void agree_on_reply(struct tx *tx)
-{
-    struct verdict *v = &tx->verdict;
-    uint32_t refused = v->count[DISP_THROTTLE] + v->count[DISP_REJECT];
-    if (!refused)
-        return;
-    if (refused == v->n) {
-        bool all_reject = v->count[DISP_REJECT] == v->n;
-        const char *reason = v->copy[0].reason ? v->copy[0].reason : "refused by policy";
-        tx->reply = arena_printf(tx->arena, all_reject ? "550 5.4.6 %s" : "451 4.7.0 %s", reason);
-        return;
-    }
-    for (size_t i = 0; i < v->n; i++) {
-        enum disposition *d = &v->copy[i].disposition;
-        if (*d != DISP_THROTTLE && *d != DISP_REJECT)
-            continue;
-        v->count[*d]--;
-        *d = *d == DISP_THROTTLE ? DISP_TAG : DISP_HOLD;
-        v->count[*d]++;
-    }
-}
-
 static void learn(struct tx *tx)
 {
     struct tallies adds = {0};
@@ -483,8 +458,8 @@ static enum tx_state tx_decide(struct tx *tx)
     policy_judge(&tx->ruling, &tx->subject, &tx->signals, &tx->verdict);
     learn(tx);
     tx_place(tx);
-    agree_on_reply(tx);
-    return tx->verdict.count[DISP_HOLD] ? tx_hold(tx) : tx_finish(tx);
+    tx_ask_people(tx);
+    return tx_agree(tx);
 }
 
 /* ---- the end ---- */

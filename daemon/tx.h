@@ -23,6 +23,7 @@
 
 struct alarm;
 struct recall;
+struct ledger;
 struct watch;
 
 /* What every transaction of a process works with. Members may be NULL: no keeper = nothing can be
@@ -36,6 +37,7 @@ struct pipeline {
     struct relays *relays;
     struct smtp_doors *doors; /* NULL: no SMTP door is open */
     struct rulebook *rules;   /* NULL: the configuration's policy, and mode */
+    struct ledger *ledger;    /* of refusals */
     struct watch *watch;      /* the guard; NULL: none */
     struct alarm *alarm;      /* how people are told; NULL: by the log alone */
     enum mode mode;           /* only where there is no rulebook */

@@ -330,6 +330,7 @@ void tx_account(struct tx *tx)
     count_message(tx);
     count_copies(tx, gone);
     tx_incident_note(tx);
+    tx_note_refusal(tx);
     write_journal(tx);
     write_log(tx);
 }
@@ -348,5 +349,6 @@ void tx_account_refusal(struct tx *tx, int code)
                v->count[DISP_HOLD]);
     for (size_t i = 0; i < v->n; i++)
         v->copy[i].disposition = v->copy[i].advised = d;
+    tx_note_refusal_behind(tx, code);
     write_journal(tx);
 }

@@ -239,7 +239,7 @@ enum tx_state tx_hold(struct tx *tx)
 
 /* ---- when holding fails ---- */
 
-static void pass_instead(struct tx *tx)
+enum tx_state tx_pass_instead(struct tx *tx)
 {
     struct verdict *v = &tx->verdict;
     for (size_t i = 0; i < v->n; i++)
@@ -248,81 +248,24 @@ static void pass_instead(struct tx *tx)
             v->count[DISP_HOLD]--;
             v->count[DISP_TAG]++;
         }
+    return tx_finish(tx);
 }
 
 static enum tx_state pass_all(struct tx *tx, const char *why)
 {
     tx->failure = why;
-    pass_instead(tx);
-    return tx_finish(tx);
-}
-
-static void refuse_instead(struct tx *tx)
-{
-    struct verdict *v = &tx->verdict;
-    for (size_t i = 0; i < v->n; i++)
-        v->copy[i].disposition = DISP_THROTTLE;
-    memset(v->count, 0, sizeof v->count);
-    v->count[DISP_THROTTLE] = (uint32_t)v->n;
-    tx->reply = "452 4.3.1 This copy could not be held safely; please try again later";
-}
-
-/* This copy, and whoever hands it to us again: the same header to the same recipients. Other copies
- * of a storm must not use up its refusals. */
-static uint64_t copy_key(const struct tx *tx)
-{
-    struct sip s;
-    sip_begin(&s, tx->keys, SIP_MISC);
-    sip_add(&s, tx->message->head, tx->message->nhead);
-    uint64_t key = sip_end(&s);
-    for (size_t i = 0; i < tx->envelope.nrecipients; i++)
-        key ^= sip_pair(tx->keys, SIP_MISC, tx->envelope.recipients[i].hash, 452);
-    return key;
-}
-
-/* Has this copy been refused often or long enough? answers: count in half an hour, first time. */
-static enum tx_state fail_answered(struct tx *tx)
-{
-    double refused = tx->refusals.t[0].answer;
-    int64_t since = (int64_t)tx->refusals.t[1].answer;
-    if (refused >= tx->config->refuse_max || (since && tx->now - since >= REFUSE_FOR)) {
-        pass_instead(tx);
-        return tx_finish(tx);
-    }
-    struct tallies adds = {.t = tx->refusals.t, .n = since ? 1 : 2};
-    adds.t[0].amount = 1;
-    tx->pipeline->store->ops->tally_add(tx->pipeline->store, &adds, tx->now);
-    refuse_instead(tx);
-    return tx_finish(tx);
-}
-
-static void fail_asked(void *arg)
-{
-    struct tx *tx = arg;
-    tx->op = NULL;
-    tx_answer(tx, fail_answered(tx));
+    return tx_pass_instead(tx);
 }
 
 enum tx_state tx_fail(struct tx *tx, const char *why)
 {
-    struct store *store = tx->pipeline->store;
     tx->failure = why;
     gauge_add(tx->gauge, FIGURE_HOLD_FAILED, 1);
     bool duplicates_only = tx->verdict.count[DISP_HOLD] == tx->verdict.n;
     for (size_t i = 0; i < tx->verdict.n; i++)
         if (tx->signals.replication.copy[i].passed == 0)
             duplicates_only = false;
-    if (!duplicates_only) {
-        pass_instead(tx);
-        return tx_finish(tx);
-    }
-    uint64_t key = copy_key(tx);
-    tallies_add(&tx->refusals, tx->arena,
-                (struct tally){.kind = TALLY_RATE, .key = key, .length = REFUSE_FOR});
-    tallies_add(&tx->refusals, tx->arena,
-                (struct tally){.kind = TALLY_MARK, .key = key + 1, .length = 24 * 3600 * 1000});
-    if (store->ops->tally_read(store, &tx->refusals, tx->now, fail_asked, tx, &tx->op) ==
-        STORE_WAIT)
-        return TX_WAIT;
-    return fail_answered(tx);
+    if (!duplicates_only)
+        return tx_pass_instead(tx);
+    return tx_refuse_unheld(tx);
 }

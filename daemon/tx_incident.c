@@ -68,6 +68,8 @@ enum hold_kind tx_hold_kind(const struct tx *tx, size_t i)
 {
     const struct signals *s = &tx->signals;
     const struct copy_signal *c = &s->replication.copy[i];
+    if (tx->verdict.copy[i].entry)
+        return HOLD_EXPLAINED;
     if (c->passed || (c->copies && c->advice == ADVICE_HOLD))
         return s->replication.storm || s->replication.convicted ? HOLD_EXPLAINED : HOLD_HARMLESS;
     if (s->replyall.state == REPLYALL_STORM && s->replyall.to_all)

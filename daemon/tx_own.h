@@ -8,6 +8,8 @@
 
 #include <stdatomic.h>
 
+#include "ledger.h"
+
 enum {
     REFUSE_FOR = 30 * 60 * 1000, /* ms a copy that cannot be held is refused before it passes */
     MEMORY_MAX = 32 << 20,       /* bytes one message may take before it is judged */
@@ -42,7 +44,8 @@ struct tx {
     struct subject subject;
     struct tallies asks;             /* of all detectors, one after the other */
     size_t asked[DETECTORS_MAX + 1]; /* where each one's begin */
-    struct tallies refusals;         /* asked only when holding failed */
+    struct tallies refusals;         /* asked only when it is to be refused */
+    struct ledger_keys ledger_keys;  /* found when they are wanted first */
     struct observation observation;
     struct signals signals;
     struct verdict verdict;
@@ -68,7 +71,10 @@ struct tx {
 
 /* Steps that lie in another file than the one before them; each may have to wait. */
 enum tx_state tx_hold(struct tx *);                  /* the verdict holds copies */
+enum tx_state tx_agree(struct tx *);                 /* refused, if all are to be; else held */
 enum tx_state tx_fail(struct tx *, const char *why); /* they cannot be held */
+enum tx_state tx_refuse_unheld(struct tx *);         /* so they are refused, for a while */
+enum tx_state tx_pass_instead(struct tx *);          /* what was to be held passes, tagged */
 enum tx_state tx_finish(struct tx *);                /* the verdict stands */
 
 /* Ends a wait: calls done if the step was the last; the tx may be gone then. */
@@ -83,6 +89,12 @@ void tx_give_up_put(struct tx *);
 
 /* Where its copies belong, before they are held: fills incident. */
 void tx_place(struct tx *);
+/* A person's entry, if one matches, decides instead of the rules. */
+void tx_ask_people(struct tx *);
+/* The ledger hears of a refusal of ours, or what became of a message that was refused before. */
+void tx_note_refusal(struct tx *);
+/* ... and of one by the server behind; code as in tx_refused(). */
+void tx_note_refusal_behind(struct tx *, int code);
 /* What became of them is counted there. */
 void tx_incident_note(struct tx *);
 /* The tag a message with copies to be tagged carries: fills tag. */
