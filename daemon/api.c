@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "api.h"
+#include "api_guard.h"
 #include "api_relays.h"
 #include "api_undo.h"
 #include "change.h"
@@ -229,6 +230,7 @@ static void get_status(struct api *api, struct http_request *r, const char *arg)
     set(j, "now", json_time(clock_now()));
     set(j, "started", json_time(api->started));
     set(j, "mode", mode_json(api));
+    set(j, "guard", api_guard_brief(p->watch));
     set(j, "doors", doors_json(api));
     set_num(j, "sessions", api->workers ? workers_sessions(api->workers) : 0);
     set(j, "counters", p->figures ? counters_json(p->figures) : json_null());
@@ -247,6 +249,12 @@ static void get_mode(struct api *api, struct http_request *r, const char *arg)
 {
     (void)arg;
     http_reply(r, 200, mode_json(api));
+}
+
+static void get_guard(struct api *api, struct http_request *r, const char *arg)
+{
+    (void)arg;
+    api_guard(api->pipeline->watch, api->pipeline->alarm, r);
 }
 
 /* ---- storms ---- */
@@ -949,6 +957,7 @@ static const struct route {
     {HTTP_GET, "copies/*/message", get_message, {NULL}},
     {HTTP_GET, "messages", get_messages, {"tx", "rcpt", "from", "since", "queue_id", NULL}},
     {HTTP_GET, "mode", get_mode, {NULL}},
+    {HTTP_GET, "guard", get_guard, {NULL}},
     {HTTP_GET, "relays", get_relays, {"all", NULL}},
     {HTTP_POST, "relays", post_relays, {NULL}},
     {HTTP_POST, "release", post_release, {NULL}},

@@ -85,6 +85,8 @@ static const struct command {
     {"mode", "[monitor|enforce|bypass|same --reason TEXT [--only LISTENER]]",
      "the mode in force, or change it; same: a listener has the mode of all others", ctl_mode,
      USES_JSON | USES_DRY | USES_ONLY, 0, 1},
+    {"guard", "", "what makes the guard step back, how near that is, and when it did", ctl_guard,
+     USES_JSON, 0, 0},
     {"relays", "[--all] | said-fixed RELAY --reason TEXT | not-fixed RELAY --reason TEXT",
      "relays that misbehave or did; RELAY: host[address], or what of it names one only", ctl_relays,
      USES_JSON | USES_DRY | USES_ALL, 0, 2},

@@ -46,7 +46,11 @@ const char *ctl_time(const struct ctl *, const json_t *, const char *name);
 typedef int ctl_run_fn(const struct ctl *);
 ctl_run_fn ctl_status, ctl_storms, ctl_show, ctl_held, ctl_explain, ctl_mode_now; /* ctl_read.c */
 ctl_run_fn ctl_relays;                                                            /* ctl_relays.c */
+ctl_run_fn ctl_guard;                                                             /* ctl_guard.c */
 ctl_run_fn ctl_release, ctl_discard, ctl_undo, ctl_undo_rule, ctl_mode;           /* ctl_change.c */
 ctl_run_fn ctl_setup;                                                             /* ctl_setup.c */
+
+/* What people must know of the guard before anything else; nothing while it only watches. */
+void ctl_guard_brief(const struct ctl *, const json_t *guard);
 
 #endif

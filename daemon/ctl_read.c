@@ -157,6 +157,7 @@ int ctl_status(const struct ctl *ctl)
         ctl_json(r.json);
     if (rc == CTL_OK && !ctl->json) {
         int64_t up = when(r.json, "now") - when(r.json, "started");
+        ctl_guard_brief(ctl, json_object_get(r.json, "guard"));
         printf("breakwaterd %s, up %s\n", ctl_text(ctl, r.json, "version", 32),
                print_span_of_time(ctl->arena, up));
         print_mode(ctl, json_object_get(r.json, "mode"));
