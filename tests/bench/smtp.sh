@@ -1,13 +1,14 @@
 #!/bin/sh
 # smtp.sh - the SMTP door beside proxies that understand nothing, in one run: direct (client -> sink), nullproxy,
-# haproxy (mode tcp, one thread), breakwater (mode enforce, all detectors, hold queue and journal on disk, one
-# mail thread). Load and sink on core 0, the subject on core 1 where there are two; TCP over loopback.
+# haproxy (mode tcp, one thread), door (breakwaterd in mode bypass: the SMTP door alone, nothing is judged),
+# breakwater (mode enforce, all detectors, hold queue and journal on disk); of both one mail thread. Load and sink
+# on core 0, the subject on core 1 where there are two; TCP over loopback.
 # The sink checks every byte of every message and must have as many as the clients got 250 for.
 #
 # usage: smtp.sh [BUILD]      SECONDS_EACH (2) of load a cell, ROUNDS (3) of the cell the last line is about,
 #                             HAPROXY (haproxy) the program, CONNECTIONS ("1 16 64") and KB ("1 4 20 100") the cells
 # The last line: messages per second at 16 connections and 4 KB, breakwater's divided by haproxy's, and the
-# same of CPU per message.
+# same of CPU per message, of breakwater and of the door alone.
 set -eu
 build=${1:-build}
 seconds=${SECONDS_EACH:-2}
@@ -30,18 +31,23 @@ direct=$(port)
 null=$(port)
 ha=$(port)
 ours=$(port)
+door=$(port)
 
-mkdir "$dir/hold"
-cat >"$dir/conf" <<CONF
-node { name = "bench" site_key = "$dir/site.key" }
-mode = "enforce"
+conf() { # MODE PORT
+	mkdir "$dir/$1"
+	cat >"$dir/$1/conf" <<CONF
+node { name = "bench" site_key = "$dir/$1/site.key" }
+mode = "$1"
 workers = 1
-smtp main { socket = "inet:$ours@127.0.0.1" downstream = "127.0.0.1:$direct" received = "never" }
+smtp main { socket = "inet:$2@127.0.0.1" downstream = "127.0.0.1:$direct" received = "never" }
 limits { connections = 0 connections_each = 0 messages = 1000000 }
-hold { path = "$dir/hold" }
-control { socket = "$dir/control" }
+hold { path = "$dir/$1" }
+control { socket = "$dir/$1/control" }
 log { to = "stderr" level = "notice" }
 CONF
+}
+conf enforce "$ours"
+conf bypass "$door"
 cat >"$dir/haproxy.cfg" <<CONF
 global
 	nbthread 1
@@ -121,9 +127,11 @@ else
 	echo "without haproxy (apt-get install haproxy): nullproxy stands for it in the last line"
 	reference=nullproxy
 fi
-start breakwater "$ours" $subject_core "$build/breakwaterd" -f "$dir/conf"
+start door "$door" $subject_core "$build/breakwaterd" -f "$dir/bypass/conf"
+door_port=$door door_pid=$pid
+start breakwater "$ours" $subject_core "$build/breakwaterd" -f "$dir/enforce/conf"
 breakwater_port=$ours breakwater_pid=$pid
-subjects="$subjects breakwater"
+subjects="$subjects door breakwater"
 
 printf '%-22s %-10s %9s %8s %8s %8s %8s\n' "" "" messages/s "CPU us" "p50 us" "p99 us" "p99.9 us"
 for c in ${CONNECTIONS-1 16 64}; do
@@ -135,7 +143,7 @@ cell "16, 4 KB, one message" -c 16 -k 1
 i=0
 while [ $i -lt "$rounds" ]; do
 	i=$((i + 1))
-	for s in $reference breakwater; do
+	for s in $reference door breakwater; do
 		run "$s" -c 16 -s 4096
 		cat "$dir/last" >>"$dir/$s.runs"
 		echo >>"$dir/$s.runs"
@@ -143,5 +151,5 @@ while [ $i -lt "$rounds" ]; do
 done
 sum() { tr ' ' '\n' <"$dir/$1.runs" | awk -F= -v k="$2" '$1 == k { n += $2 } END { print n }'; }
 awk -v a="$(sum breakwater rate)" -v b="$(sum "$reference" rate)" -v c="$(sum breakwater cpu_us)" \
-	-v d="$(sum "$reference" cpu_us)" -v who="$reference" \
-	'BEGIN { printf "smtp_vs_%s_16=%.2f cpu_vs_%s_16=%.2f\n", who, a / b, who, c / d }'
+	-v d="$(sum "$reference" cpu_us)" -v e="$(sum door cpu_us)" -v who="$reference" \
+	'BEGIN { printf "smtp_vs_%s_16=%.2f cpu_vs_%s_16=%.2f door_cpu_vs_%s_16=%.2f\n", who, a / b, who, c / d, who, e / d }'
