@@ -16,25 +16,24 @@ enum { LINE, TEXT, CR, DOT, DOT_CR };
  * How much of `in` is the same read and written: up to a line that begins with a dot, or a CR or LF
  * that is bare or whose fellow is not here. fresh: at the beginning of a line, before and after.
  * Large pieces are what makes reading and writing cheap. What is looked at beyond the plain part is
- * a block at most, so that many bare CRs are no more work than as much text.
+ * no more than twice as much and a block, so that many bare CRs are no more work than as much text.
  */
 static size_t plain(bool *fresh, struct span in)
 {
-    uint8_t room[BLOCK];
-    uint64_t cr_before = 0, lf_before = *fresh; /* of the block before, its last byte */
+    struct block b[BLOCKS];
+    uint64_t cr_before = 0, lf_before = *fresh, odd = 0; /* of the block before, its last byte */
     size_t n = in.n;
-    for (size_t at = 0; at < in.n; at += BLOCK) {
-        const uint8_t *p = block_at(in, at, room, 'a');
-        uint64_t cr = block_equal(p, '\r'), lf = block_equal(p, '\n');
-        uint64_t due = cr << 1 | cr_before; /* where an LF has to be, and nowhere else */
-        uint64_t odd = (lf ^ due) | (block_equal(p, '.') & (lf << 1 | lf_before));
-        cr_before = cr >> (BLOCK - 1);
-        lf_before = lf >> (BLOCK - 1);
-        if (odd) {
-            unsigned first = (unsigned)__builtin_ctzll(odd);
-            cr_before = due >> first & 1;
-            n = at + first;
-            break;
+    for (size_t at = 0, most = 1, k; at < in.n && !odd; most = most < BLOCKS ? 2 * most : BLOCKS) {
+        k = block_look(b, span_from(in, at), most, '.', 'a');
+        for (size_t i = 0; i < k && !odd; i++, at += BLOCK) {
+            uint64_t due = b[i].cr << 1 | cr_before; /* where an LF has to be, and nowhere else */
+            odd = (b[i].lf ^ due) | (b[i].other & (b[i].lf << 1 | lf_before));
+            cr_before = b[i].cr >> (BLOCK - 1);
+            lf_before = b[i].lf >> (BLOCK - 1);
+            if (odd) {
+                n = at + (unsigned)__builtin_ctzll(odd);
+                cr_before = due >> (n - at) & 1;
+            }
         }
     }
     n -= cr_before; /* it waits for its LF, or has none */

@@ -66,17 +66,19 @@ static void byte_add(struct relaxed *r, uint8_t c)
  */
 static size_t relaxed_part(struct span s)
 {
-    uint8_t room[BLOCK];
+    struct block b[BLOCKS];
     uint64_t cr_before = 0, blank_before = 0; /* of the block before, its last byte */
-    for (size_t at = 0; at < s.n; at += BLOCK) {
-        const uint8_t *p = block_at(s, at, room, '\t');
-        uint64_t cr = block_equal(p, '\r'), lf = block_equal(p, '\n'), blank = block_equal(p, ' ');
-        uint64_t odd = (block_upto(p, ' ' - 1) & ~(cr | lf)) | (lf ^ (cr << 1 | cr_before)) |
-                       ((blank | cr) & (blank << 1 | blank_before));
-        if (odd)
-            return at + (unsigned)__builtin_ctzll(odd);
-        cr_before = cr >> (BLOCK - 1);
-        blank_before = blank >> (BLOCK - 1);
+    for (size_t at = 0, most = 1, k; at < s.n; most = most < BLOCKS ? 2 * most : BLOCKS) {
+        k = block_look(b, span_from(s, at), most, ' ', '\t');
+        for (size_t i = 0; i < k; i++, at += BLOCK) {
+            uint64_t cr = b[i].cr, lf = b[i].lf, blank = b[i].other;
+            uint64_t odd = (b[i].control & ~(cr | lf)) | (lf ^ (cr << 1 | cr_before)) |
+                           ((blank | cr) & (blank << 1 | blank_before));
+            if (odd)
+                return at + (unsigned)__builtin_ctzll(odd);
+            cr_before = cr >> (BLOCK - 1);
+            blank_before = blank >> (BLOCK - 1);
+        }
     }
     return s.n;
 }
