@@ -4,9 +4,10 @@
 usage: run.py SUITE...
   unit:DIR       every cmocka program in DIR, or this one
   script:CMD     one check: passes if CMD exits 0; exit 77 is a skip, its last line says why
-  pytest:PATHS   end-to-end tests
-Each suite's output is shown only when something in it failed.
+  pytest:PATHS   end-to-end tests, each file a process of its own
+Programs of one suite run side by side: mostly they wait. Each one's output is shown only when something in it failed.
 """
+import concurrent.futures
 import glob
 import os
 import re
@@ -16,6 +17,7 @@ import sys
 import time
 
 PYTHON = "/usr/bin/python3"
+CPUS = os.cpu_count() or 1
 
 
 class Sum:
@@ -62,12 +64,20 @@ def count_cmocka(code, out):
     return passed, failed, skipped
 
 
+def side_by_side(fn, items, workers):
+    """(item, fn(item)) for each, in the order they end."""
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        futures = {pool.submit(fn, item): item for item in items}
+        for f in concurrent.futures.as_completed(futures):
+            yield futures[f], f.result()
+
+
 def unit(total, directory):
     programs = [directory] if os.path.isfile(directory) else sorted(glob.glob(os.path.join(directory, "*_test")))
     if not programs:
         add(total, directory, 0, 1, 0, "no test programs there", 0)
-    for program in programs:
-        code, out, seconds = run([program])
+    for program, (code, out, seconds) in side_by_side(run, [[p] for p in programs], CPUS):
+        program = program[0]
         reasons = re.findall(r"^skip: (.*)$", out, re.M)
         add(total, os.path.relpath(program), *count_cmocka(code, out), out + f"\nexit {code}", seconds, reasons)
 
@@ -95,11 +105,19 @@ def count_pytest(code, out):
     return count("passed"), failed, count("skipped")
 
 
+def pytest_file(path):
+    return run([PYTHON, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", path], timeout=3600)
+
+
 def pytest(total, paths):
-    command = [PYTHON, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider"] + shlex.split(paths)
-    code, out, seconds = run(command, timeout=3600)
-    reasons = re.findall(r"^SKIPPED (\[\d+\] .*)$", out, re.M)
-    add(total, f"pytest {paths}", *count_pytest(code, out), out + f"\nexit {code}", seconds, reasons)
+    files = [f for p in shlex.split(paths)
+             for f in (sorted(glob.glob(os.path.join(p, "test_*.py"))) if os.path.isdir(p) else [p])]
+    if not files:
+        add(total, f"pytest {paths}", 0, 1, 0, "no tests there", 0)
+    files.sort(key=lambda f: -os.path.getsize(f) if os.path.exists(f) else 0)  # the long ones first, more or less
+    for path, (code, out, seconds) in side_by_side(pytest_file, files, CPUS + 1):
+        reasons = re.findall(r"^SKIPPED (\[\d+\] .*)$", out, re.M)
+        add(total, f"pytest {path}", *count_pytest(code, out), out + f"\nexit {code}", seconds, reasons)
 
 
 def main():
