@@ -340,6 +340,14 @@ static int read_text(struct loading *l, struct span text)
 
 /* ---- what the file names: key, policy, directory ---- */
 
+/* Where relative paths in the policy start; NULL: the built-in one names no files. */
+static const char *directory_of(const struct config *c)
+{
+    const char *slash = c->policy_file ? strrchr(c->policy_file, '/') : NULL;
+    return slash ? arena_str(c->arena, span_of(c->policy_file, (size_t)(slash - c->policy_file)))
+                 : NULL;
+}
+
 /* The whole of a file of at most FILE_BYTES into the arena. NULL and errno. */
 static uint8_t *slurp(struct arena *arena, const char *path, size_t *n)
 {
@@ -379,10 +387,25 @@ static int load_key(struct loading *l, unsigned line)
     return 0;
 }
 
-static int load_policy(struct loading *l, unsigned line)
+/* The policy's text, and the files it names, beside it. */
+static int compile_policy(struct loading *l, struct span text)
 {
     struct config *c = l->config;
     struct policy_error e;
+    struct setfiles sets = {.directory = directory_of(c)};
+    struct policy_source source = setfiles_source(&sets);
+    c->policy_text = text;
+    c->policy = policy_load(text, &source, &e);
+    c->policy_sets = sets.read;
+    if (c->policy)
+        return 0;
+    l->file = c->policy_file ? c->policy_file : "built-in policy";
+    return loading_refuse(l, e.line, "column %u: %s", e.column, e.text);
+}
+
+static int load_policy(struct loading *l, unsigned line)
+{
+    struct config *c = l->config;
     struct span text = span_str(policy_default);
     size_t n;
     if (c->policy_file) {
@@ -392,11 +415,7 @@ static int load_policy(struct loading *l, unsigned line)
                                   strerror(errno));
         text = span_of(bytes, n);
     }
-    c->policy = policy_load(text, NULL, &e);
-    if (c->policy)
-        return 0;
-    l->file = c->policy_file ? c->policy_file : "built-in policy";
-    return loading_refuse(l, e.line, "column %u: %s", e.column, e.text);
+    return compile_policy(l, text);
 }
 
 static int check_hold_path(struct loading *l, unsigned line)
@@ -455,6 +474,17 @@ static unsigned line_of(const struct loading *l, const char *section, const char
     return l->line[key_find(section, name)];
 }
 
+/* At the start a stored version may do; main says so if there is none. */
+static bool forgive_policy(struct loading *l)
+{
+    if (l->use != CONFIG_START)
+        return false;
+    l->config->policy_fault = arena_str(l->config->arena, span_str(l->error));
+    l->file = l->config->file;
+    *l->error = '\0';
+    return true;
+}
+
 struct config *config_parse(const char *file, struct span text, enum config_use use,
                             char error[CONFIG_ERROR])
 {
@@ -464,7 +494,7 @@ struct config *config_parse(const char *file, struct span text, enum config_use 
     if (set_defaults(&l) < 0 || read_text(&l, text) < 0)
         goto fail;
     finish_names(&l);
-    if (load_policy(&l, line_of(&l, "policy", "file")) < 0)
+    if (load_policy(&l, line_of(&l, "policy", "file")) < 0 && !forgive_policy(&l))
         goto fail;
     if (check_release(&l, line_of(&l, "release", c->release_ca ? "ca" : "name")) < 0 ||
         check_hold_path(&l, line_of(&l, "hold", "path")) < 0 ||
@@ -517,6 +547,7 @@ void config_drop(struct config **place)
     if (!c || atomic_fetch_sub(&c->references, 1) != 1)
         return;
     policy_free(&c->policy);
+    json_decref(c->policy_sets);
     struct arena *arena = c->arena; /* c itself lies in it */
     arena_free(&arena);
 }

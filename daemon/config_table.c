@@ -224,6 +224,10 @@ const struct key_row config_table[] = {
 
     {"policy", "file", KEY_PATH, NULL, AT(policy_file), PLAIN,
      "Rules, see policy.conf(5); default: the built-in ones."},
+    {"policy", "confirm", KEY_DURATION, "10m", AT(policy_confirm), RANGE(0, 7 * DAY),
+     "Time in which somebody must confirm new rules, else they are reverted; 0s: no need."},
+    {"policy", "second_person", KEY_SWITCH, "no", AT(policy_second), WORDS("no|yes"),
+     "Somebody else than their author has to confirm them."},
     {"policy", "refusals", KEY_COUNT, "3", AT(policy_refusals), RANGE(0, 100),
      "Refusals (4xx) of one message by rules; then further copies are held, first ones pass. 0: "
      "any "

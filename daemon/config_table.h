@@ -12,7 +12,7 @@
 
 #include "guard.h"
 #include "log.h"
-#include "policy.h"
+#include "setfile.h"
 #include "site.h"
 
 enum door_kind { DOOR_MILTER, DOOR_SMTP };
@@ -49,10 +49,15 @@ struct config {
     struct site site;
     uint8_t site_key[32];
     char *site_key_file;
-    bool stamp;           /* mail that passes gets X-Breakwater-Trace */
-    uint16_t node_number; /* 10 bits, from the node's name */
-    struct policy *policy;
+    bool stamp;               /* mail that passes gets X-Breakwater-Trace */
+    uint16_t node_number;     /* 10 bits, from the node's name */
+    struct policy *policy;    /* what -t and replay judge by; the daemon: versions.h */
     char *policy_file;        /* NULL: built-in rules */
+    struct span policy_text;  /* of the file, or the built-in rules */
+    json_t *policy_sets;      /* what the files it names held: {path: text}; NULL: none */
+    char *policy_fault;       /* CONFIG_START: why there is no policy; NULL: there is */
+    int64_t policy_confirm;   /* ms in which a new version must be confirmed; 0: never */
+    bool policy_second;       /* by another person than its author */
     unsigned policy_refusals; /* 4xx by rules for one message; 0: no limit by count; default 3 */
     int64_t policy_defer_max; /* ms from the first to the last of them; default 30 min */
     enum mode mode;           /* of a fresh install; afterwards the hold database says */
@@ -103,6 +108,7 @@ struct config {
 /* What a configuration is read for. */
 enum config_use {
     CONFIG_RUN,   /* to work with: a missing site key file is made, 0600 */
+    CONFIG_START, /* the same, but a broken policy is no mistake: there may be a stored one */
     CONFIG_CHECK, /* -t: the same checks of directories and files, but nothing is made */
     CONFIG_READ,  /* to judge recorded mail anywhere (replay): no site key, no directories */
 };

@@ -2,7 +2,7 @@
  * desk.c - see desk.h. One thread, one loop, two timers:
  *
  *   1 s   the store forgets what is old; changed incidents and relays go to the keeper; samples of
- *         the figures are taken
+ *         the figures are taken; an unconfirmed policy whose time is over is reverted
  *   1 h   the keeper empties the bin of what is older than 30 days
  */
 #include <pthread.h>
@@ -13,6 +13,7 @@
 #include "api.h"
 #include "desk.h"
 #include "log.h"
+#include "versions.h"
 
 struct desk {
     struct config *config;
@@ -57,6 +58,8 @@ static void each_second(evutil_socket_t fd, short what, void *arg)
         relays_tick(p->relays, now);
         relays_save(p->relays, p->keeper, d->mailbox);
     }
+    if (p->versions)
+        versions_tick(p->versions, clock_mono());
 }
 
 /* Each run is a bounded piece: goes round until there is nothing left to do. */

@@ -25,6 +25,7 @@
 #include "ledger.h"
 #include "recall.h"
 #include "smtp_door.h"
+#include "versions.h"
 #include "watch.h"
 
 enum { DRAIN_MS = 10000, LOOK_MS = 250, SILENT_MS = 5000 };
@@ -258,8 +259,17 @@ static struct rules *first_rules(const struct config *config)
 {
     struct rules *rules = rules_copy(NULL);
     rules->mode = mode_in_force(config, rules);
-    rules->policy = policy_hold(config->policy);
     return rules;
+}
+
+/* Before any mail: the version in force, and its modes. */
+static void know_rules(struct daemon *d, struct config *c)
+{
+    struct pipeline *p = &d->pipeline;
+    struct rules *rules = first_rules(c);
+    p->versions = versions_start(c, p->keeper, rules);
+    p->rules = rulebook_new(rules);
+    versions_use(p->versions, p->rules, p->recall);
 }
 
 static void tell_listener(const struct listener *l)
@@ -300,7 +310,7 @@ static void start(struct daemon *d)
         recall_texts(p->recall, relays_texts(p->relays));
     know_incidents(d, c);
     know_refusals(p, c);
-    p->rules = rulebook_new(first_rules(c));
+    know_rules(d, c);
     if (!(p->doors = smtp_doors_new(c, error)))
         log_die("%s", error);
     begin_watch(d);
@@ -314,17 +324,6 @@ static void start(struct daemon *d)
         tell_listener(&c->listeners[i]);
     log_say(LOG_LEVEL_NOTICE, "breakwaterd " BREAKWATER_VERSION " started, mode %s", mode);
     notify("READY=1");
-}
-
-static void use_policy(struct rulebook *book, struct policy *policy)
-{
-    rulebook_lock(book);
-    struct rules *old = rulebook_take(book), *fresh = rules_copy(old);
-    policy_free(&fresh->policy);
-    fresh->policy = policy_hold(policy);
-    rulebook_put(book, fresh);
-    rules_drop(&old);
-    rulebook_unlock(book);
 }
 
 static void reload(struct daemon *d)
@@ -344,13 +343,13 @@ static void reload(struct daemon *d)
      * d->config; policy, limits and detector parameters of new transactions come from the fresh
      * one. */
     workers_reload(d->workers, fresh);
-    use_policy(d->pipeline.rules, fresh->policy);
+    versions_reload(d->pipeline.versions, fresh);
     watch_reload(d->pipeline.watch, fresh);
     alarm_reload(d->pipeline.alarm, fresh);
     log_open(fresh->log_to, fresh->log_level);
     config_drop(&fresh);
     log_say(LOG_LEVEL_NOTICE,
-            "configuration read again: rules, limits, parameters and certificates are in force; "
+            "configuration read again: limits, parameters and certificates are in force; "
             "sockets, paths and sizes need a restart");
 }
 
@@ -412,6 +411,7 @@ static void stop(struct daemon *d)
     figures_free(&p->figures);
     keys_close(&d->keys);
     store_close(&p->store);
+    versions_free(&p->versions);
     rulebook_free(&p->rules);
     ledger_free(&p->ledger);
     log_say(LOG_LEVEL_NOTICE, "stopped");
@@ -489,9 +489,14 @@ int main(int argc, char **argv)
     if (evthread_use_pthreads() < 0)
         log_die("libevent has no threads here");
     char error[512];
-    d.config = config_load(d.file, check ? CONFIG_CHECK : CONFIG_RUN, error);
+    d.config = config_load(d.file, check ? CONFIG_CHECK : CONFIG_START, error);
     if (!d.config) {
         fprintf(stderr, "breakwaterd: %s\n", error);
+        return 1;
+    }
+    if (d.config->policy_fault && !versions_stored(d.config->hold_path)) {
+        fprintf(stderr, "breakwaterd: %s\n", d.config->policy_fault);
+        config_drop(&d.config);
         return 1;
     }
     if (check) {

@@ -24,6 +24,7 @@
 struct alarm;
 struct recall;
 struct ledger;
+struct versions;
 struct watch;
 
 /* What every transaction of a process works with. Members may be NULL: no keeper = nothing can be
@@ -35,14 +36,15 @@ struct pipeline {
     struct incidents *incidents;
     struct recall *recall; /* what outlives the process; only the desk asks */
     struct relays *relays;
-    struct smtp_doors *doors; /* NULL: no SMTP door is open */
-    struct rulebook *rules;   /* NULL: the configuration's policy, and mode */
-    struct ledger *ledger;    /* of refusals */
-    struct watch *watch;      /* the guard; NULL: none */
-    struct alarm *alarm;      /* how people are told; NULL: by the log alone */
-    enum mode mode;           /* only where there is no rulebook */
-    _Atomic bool hold_full;   /* the hold database is at hold.max_bytes */
-    _Atomic uint64_t late;    /* holds the keeper still has whose messages went another way */
+    struct smtp_doors *doors;  /* NULL: no SMTP door is open */
+    struct rulebook *rules;    /* NULL: the configuration's policy, and mode */
+    struct versions *versions; /* what puts rules into the book; only the desk asks */
+    struct ledger *ledger;     /* of refusals */
+    struct watch *watch;       /* the guard; NULL: none */
+    struct alarm *alarm;       /* how people are told; NULL: by the log alone */
+    enum mode mode;            /* only where there is no rulebook */
+    _Atomic bool hold_full;    /* the hold database is at hold.max_bytes */
+    _Atomic uint64_t late;     /* holds the keeper still has whose messages went another way */
     struct figures *figures;
     struct days *days; /* NULL, too */
 };
