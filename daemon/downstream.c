@@ -375,7 +375,7 @@ static bool read_line(struct downstream *d)
     if (!line)
         return false;
     if (!d->spoken)
-        d->spoken = arena_new();
+        d->spoken = arena_little();
     bool whole = smtp_reply_line(&d->reply, d->spoken, span_of(line, n));
     free(line);
     if (!whole)
@@ -567,7 +567,7 @@ struct downstream *downstream_open(struct event_base *base,
     if (!d || !(d->timer = evtimer_new(base, on_timer, d)) || !(d->waiting = evbuffer_new()))
         abort();
     d->settings = settings;
-    d->arena = arena_new();
+    d->arena = arena_little();
     d->client = *client;
     d->client.name = arena_span(d->arena, client->name);
     d->client.helo = arena_span(d->arena, client->helo);

@@ -264,11 +264,11 @@ void smtp_forget(struct session *s, enum reply_kind kind)
 
 /* ---- what downstream says ---- */
 
-static void recipient_accepted(struct session *s, const struct turn *t)
+static void recipient_accepted(struct session *s, const struct asked *asked)
 {
     char bracketed[LIMIT_ADDRESS + 3];
-    int n = snprintf(bracketed, sizeof bracketed, "<%.*s>", SPAN_ARG(t->path));
-    if (tx_recipient(s->tx, span_of(bracketed, (size_t)n), t->params) < 0)
+    int n = snprintf(bracketed, sizeof bracketed, "<%.*s>", SPAN_ARG(asked->path));
+    if (tx_recipient(s->tx, span_of(bracketed, (size_t)n), asked->params) < 0)
         die(s); /* cannot be: limits.recipients is far below; nothing was promised yet */
 }
 
@@ -285,7 +285,7 @@ static void replied(struct session *s, int code, struct span text)
     } else if (t.kind == TURN_MAIL)
         s->now->open = true;
     else if (t.kind == TURN_RCPT && code / 100 == 2 && s->now && s->now->open)
-        recipient_accepted(s, &t);
+        recipient_accepted(s, t.asked);
     else if (t.kind == TURN_AUTH && code == 334)
         smtp_stage(s, STAGE_AUTH);
     else if (t.kind == TURN_AUTH)

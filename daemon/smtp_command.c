@@ -202,12 +202,11 @@ static void say_mail(struct session *s)
     envelope_line(s, TURN_MAIL, "MAIL FROM", e->reversepath, params);
 }
 
-static void say_rcpt(struct session *s, struct span path, struct span params)
+static void say_rcpt(struct session *s, const struct asked *asked)
 {
-    envelope_line(s, TURN_RCPT, "RCPT TO", path, params);
+    envelope_line(s, TURN_RCPT, "RCPT TO", asked->path, asked->params);
     struct turn *t = &s->turn[(s->first + s->turns - 1) % TURNS_MAX];
-    t->path = path;
-    t->params = params;
+    t->asked = asked;
 }
 
 void smtp_say_again(struct session *s)
@@ -223,7 +222,7 @@ void smtp_say_again(struct session *s)
         else if (old[i].kind == TURN_MAIL)
             say_mail(s);
         else if (old[i].kind == TURN_RCPT)
-            say_rcpt(s, old[i].path, old[i].params);
+            say_rcpt(s, old[i].asked);
         else if (old[i].kind == TURN_RELAY)
             relay(s, TURN_RELAY, SPAN("NOOP")); /* all others wait until MAIL is answered */
 }
@@ -281,8 +280,10 @@ static void rcpt(struct session *s, const struct smtp_command *c)
         local(s, "451 4.4.2 the mail server behind was lost; please try again later");
     else {
         struct arena *a = tx_arena(s->tx);
+        struct asked *asked = arena_alloc(a, sizeof *asked);
+        *asked = (struct asked){arena_span(a, c->path), arena_span(a, c->params)};
         s->now->asked++;
-        say_rcpt(s, arena_span(a, c->path), arena_span(a, c->params));
+        say_rcpt(s, asked);
     }
 }
 

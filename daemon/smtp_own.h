@@ -39,8 +39,11 @@ enum turn_kind {
 };
 struct turn {
     enum turn_kind kind;
-    const char *text;         /* LOCAL: without CRLF; static */
-    struct span path, params; /* RCPT: in the tx's arena */
+    const char *text;          /* LOCAL: without CRLF; static */
+    const struct asked *asked; /* RCPT: in the tx's arena */
+};
+struct asked {
+    struct span path, params;
 };
 
 /* How the login stands in what the client says for AUTH. */

@@ -16,7 +16,7 @@
 #include "arena.h"
 #include "span.h"
 
-enum { ALIGN = 16, FIRST_BLOCK = 32 << 10, LARGEST_BLOCK = 1 << 20 };
+enum { ALIGN = 16, FIRST_BLOCK = 32 << 10, LITTLE_BLOCK = 1000, LARGEST_BLOCK = 1 << 20 };
 
 struct block {
     struct block *older;
@@ -52,15 +52,25 @@ static struct block *block_new(struct block *older, size_t size)
     return b;
 }
 
-struct arena *arena_new(void)
+static struct arena *arena_of(size_t first)
 {
-    struct block *b = block_new(NULL, FIRST_BLOCK);
+    struct block *b = block_new(NULL, first);
     struct arena *a = (struct arena *)(void *)((uint8_t *)b + b->at);
     b->at += sizeof *a;
     a->newest = b;
     a->last = NULL;
     a->held = b->size;
     return a;
+}
+
+struct arena *arena_new(void)
+{
+    return arena_of(FIRST_BLOCK);
+}
+
+struct arena *arena_little(void)
+{
+    return arena_of(LITTLE_BLOCK);
 }
 
 void arena_free(struct arena **ap)

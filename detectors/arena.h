@@ -12,6 +12,8 @@
 struct arena;
 
 struct arena *arena_new(void);
+/* The same for something that is mostly small, as a reply: it begins with a thousand bytes. */
+struct arena *arena_little(void);
 /* Frees everything and nulls the pointer. NULL inside is fine. */
 void arena_free(struct arena **);
 /* n bytes, 16-aligned, not zeroed; never NULL. */

@@ -12,20 +12,23 @@
 static void pieces_are_aligned_and_do_not_overlap(void **state)
 {
     (void)state;
-    struct arena *a = arena_new();
     enum { N = 2000 };
     uint8_t *piece[N];
-    for (size_t i = 0; i < N; i++) {
-        piece[i] = arena_alloc(a, i % 300);
-        assert_int_equal((uintptr_t)piece[i] % 16, 0);
-        memset(piece[i], (int)(i & 0xff), i % 300);
+    for (int little = 0; little < 2; little++) {
+        struct arena *a = little ? arena_little() : arena_new();
+        assert_true(arena_used(a) <= (little ? 1000 : 32 << 10));
+        for (size_t i = 0; i < N; i++) {
+            piece[i] = arena_alloc(a, i % 300);
+            assert_int_equal((uintptr_t)piece[i] % 16, 0);
+            memset(piece[i], (int)(i & 0xff), i % 300);
+        }
+        for (size_t i = 0; i < N; i++)
+            for (size_t j = 0; j < i % 300; j++)
+                assert_int_equal(piece[i][j], i & 0xff);
+        arena_free(&a);
+        assert_null(a);
+        arena_free(&a);
     }
-    for (size_t i = 0; i < N; i++)
-        for (size_t j = 0; j < i % 300; j++)
-            assert_int_equal(piece[i][j], i & 0xff);
-    arena_free(&a);
-    assert_null(a);
-    arena_free(&a);
 }
 
 static void the_last_piece_grows_in_place_others_move(void **state)
