@@ -1,0 +1,278 @@
+"""The guard at work, in the real daemon: what makes it step back, how fast, what it tells, and what it leaves alone."""
+import os
+import socket
+import sqlite3
+import stat
+import threading
+import time
+
+import pytest
+
+from daemon import FAILPOINTS, Daemon
+from milter_peer import Peer
+from smtp_door import Door
+from test_release import Sink, until
+
+WRONG = 'rule wrong { when true do %s reason "a mistake" }\n'
+BODY = "Dear %s, this letter has words of its own, number %s, enough to tell it from all the others.\r\n"
+
+
+def header(n):
+    return f"From: a@sender.example\nTo: r{n}@x.example\nSubject: letter {n}\nMessage-ID: <{n}@sender.example>\nDate: Mon, 23 Jan 2006 10:00:00 +0000\n"
+
+
+def milter_daemon(directory, rules, **more):
+    os.makedirs(directory, exist_ok=True)
+    with open(f"{directory}/policy.conf", "w") as f:
+        f.write(rules)
+    return Daemon(str(directory), more=f'policy {{ file = "{directory}/policy.conf" }}', **more)
+
+
+class Traffic:
+    """Different letters to different people from some clients at once; what became of each, in the order of the answers."""
+
+    def __init__(self, send, clients, each):
+        self.send, self.each, self.answers, self.lock = send, each, [], threading.Lock()
+        self.threads = [threading.Thread(target=self.run, args=(c,)) for c in range(clients)]
+        for t in self.threads:
+            t.start()
+        for t in self.threads:
+            t.join(120)
+
+    def run(self, client):
+        with self.send() as mail:
+            for i in range(self.each):
+                answer = mail(f"{client}-{i}")
+                with self.lock:
+                    self.answers.append(answer)
+
+
+class ByMilter:
+    """held or passed, as the MTA sees it."""
+
+    def __init__(self, port):
+        self.peer = Peer(port)
+        self.peer.begin()
+
+    def __enter__(self):
+        def mail(n):
+            letter, data = self.peer.mail("<a@sender.example>", [f"<r{n}@x.example>"], header(n), BODY % (n, n), queue_id=f"Q{n}")[-1]
+            return {"d": "held", "c": "passed", "a": "passed"}.get(letter) or {b"4": "later", b"5": "refused"}[data[:1]]
+        return mail
+
+    def __exit__(self, *_):
+        self.peer.close()
+
+
+class BySmtp:
+    """250 for both: the test asks the hold queue."""
+
+    def __init__(self, door):
+        self.client = door.client(None)
+
+    def __enter__(self):
+        def mail(n):
+            text = (header(n) + "\n" + BODY % (n, n)).replace("\r\n", "\n").replace("\n", "\r\n")
+            said = self.client.mail("a@sender.example", [f"r{n}@x.example"], text.encode())
+            return str(said[-1][0])
+        return mail
+
+    def __exit__(self, *_):
+        self.client.close()
+
+
+def held(d):
+    return d.json("status")[0]["hold"]["held"]
+
+
+def mode(d):
+    return d.json("mode")[0]["mode"]
+
+
+def audit(d):
+    with sqlite3.connect(f"file:{d.dir}/hold/hold.db?mode=ro", uri=True) as db:
+        return db.execute("SELECT who, what, why FROM audit ORDER BY id").fetchall()
+
+
+@pytest.mark.parametrize("guard,most", [("hold_share = 0", 50), ("", 10)])
+def test_a_rule_that_holds_everybodys_mail_is_stopped_at_once(tmp_path, guard, most):
+    d = milter_daemon(tmp_path, WRONG % "hold", guard=guard)
+    try:
+        assert mode(d) == "enforce"
+        t = Traffic(lambda: ByMilter(d.port), clients=6, each=50)
+        assert len(t.answers) == 300
+        assert t.answers.count("held") == most  # not one more, whatever was under way
+        assert "held" not in t.answers[200:]
+        assert t.answers.count("passed") == 300 - most
+        assert mode(d) == "monitor" and held(d) == most
+    finally:
+        assert d.stop() == 0
+
+
+def test_the_same_before_an_mta(tmp_path):
+    sink = Sink(str(tmp_path))
+    d = Door(str(tmp_path / "door"), sink.address, rules=WRONG % "hold", guard="hold_share = 0")
+    try:
+        t = Traffic(lambda: BySmtp(d), clients=4, each=60)
+        assert t.answers == ["250"] * 240
+        assert held(d) == 50 and mode(d) == "monitor"
+        until(lambda: len(sink.deliveries()) == 190)
+    finally:
+        assert d.stop() == 0
+        sink.stop()
+
+
+def test_it_is_told_kept_over_a_restart_and_cleared_by_a_person(tmp_path):
+    command = tmp_path / "tell"
+    command.write_text(f"#!/bin/sh\n{{ env; echo; cat; }} >{tmp_path}/told.new && mv {tmp_path}/told.new {tmp_path}/told\n")
+    command.chmod(command.stat().st_mode | stat.S_IXUSR)
+    sink = Sink(str(tmp_path))
+    d = milter_daemon(tmp_path / "bw", WRONG % "hold", release_to=sink.address,
+                      guard=f'alarm = "{command}" mail_to = "postmaster@x.example"')
+    try:
+        Traffic(lambda: ByMilter(d.port), clients=1, each=20)
+        reason = "more than 10 copies that are no further copies were to be held within 10 minutes"
+        until(lambda: d.json("guard")[0]["trip"])
+        assert d.ctl("status").startswith("The guard went to monitor at ")
+        assert reason in d.ctl("status").splitlines()[0]
+        until(lambda: [row for row in audit(d) if row[0] == "guard"])
+        (who, what, why), = [row for row in audit(d) if row[0] == "guard"]
+        assert what.endswith("-> monitor") and reason in why
+        assert d.json("mode")[0]["by"] == "guard"
+        assert f"alarm: the guard went to mode monitor: {reason}" in d.log()
+        until(lambda: (tmp_path / "told").exists())
+        told = (tmp_path / "told").read_text()
+        assert "BREAKWATER_CAUSE=holds\n" in told and "BREAKWATER_MODE=monitor\n" in told and "BREAKWATER_NODE=demo\n" in told
+        assert told.split("\n\n", 1)[1].startswith(f"the guard went to mode monitor: {reason}")
+        until(lambda: sink.deliveries())
+        assert sink.deliveries()[0]["rcpt"] == "postmaster@x.example" and sink.deliveries()[0]["from"] == ""
+        until(lambda: d.json("guard")[0]["alarms"] == {"sent": 1, "commands": 1, "command_failures": 0, "mails": 1, "mail_failures": 0, "dropped": 0})
+
+        d.kill()  # kept, even so
+        d.start()
+        assert mode(d) == "monitor"
+        assert d.ctl("status").startswith("The guard went to monitor at ")
+        assert reason in d.ctl("guard")
+        Traffic(lambda: ByMilter(d.port), clients=1, each=20)
+        assert held(d) == 10
+
+        d.ctl("mode", "enforce", "--reason", "the rule is better now")
+        until(lambda: d.json("guard")[0]["state"] == "watching")
+        assert d.ctl("status").startswith("breakwaterd ")
+        assert d.json("guard")[0]["trips"][0]["over"]
+        t = Traffic(lambda: ByMilter(d.port), clients=1, each=20)  # it was not
+        assert t.answers.count("held") == 10 and mode(d) == "monitor"
+        until(lambda: len(d.json("guard")[0]["trips"]) == 2)
+    finally:
+        assert d.stop() == 0
+        sink.stop()
+
+
+@pytest.mark.parametrize("does,answer", [("reject", "refused"), ("throttle", "later")])
+def test_a_rule_that_refuses_everybodys_mail_is_stopped_within_seconds(tmp_path, does, answer):
+    d = milter_daemon(tmp_path, WRONG % does, guard="")
+    try:
+        t = Traffic(lambda: ByMilter(d.port), clients=2, each=15)
+        assert set(t.answers) == {answer}
+        until(lambda: mode(d) == "monitor", 6)
+        t = Traffic(lambda: ByMilter(d.port), clients=1, each=3)
+        assert set(t.answers) == {"passed"}
+        assert d.json("guard")[0]["trip"]["cause"] == "refusals"
+    finally:
+        assert d.stop() == 0
+
+
+def test_a_storm_is_no_reason_to_step_back(tmp_path):
+    """20,000 copies of one message from two clients at once, nearly all of them held: all these holds are harmless."""
+    d = Daemon(str(tmp_path), guard="")
+    people = [f"r{i}@x{i % 7}.example" for i in range(100)]
+    first = "From: sales@promo.example\nTo: " + ",\n ".join(people) + "\nSubject: spring offer\nMessage-ID: <one@promo.example>\n"
+    origin = "Received: from a.example (a.example [192.0.2.1]) by mx.b.example; Mon, 23 Jan 2006 10:00:00 +0000\n"
+    again = "Received: from mail pickup service by sbs.culprit.example; Mon, 23 Jan 2006 10:%02d:%02d +0000\n"
+    rcpts = [f"<{p}>" for p in people]
+
+    def client(number, copies):
+        with Peer(d.port) as peer:
+            peer.begin("sbs.culprit.example", "192.0.2.77", "sbs.culprit.example")
+            for i in range(copies):
+                path = again % (i // 60, i % 60) + origin
+                peer.mail("<sales@promo.example>", rcpts, path + first, BODY % ("all", "one"), queue_id=f"S{number}{i}")
+
+    try:
+        with Peer(d.port) as peer:
+            peer.begin()
+            peer.mail("<sales@promo.example>", rcpts, origin + first, BODY % ("all", "one"), queue_id="S0")
+        threads = [threading.Thread(target=client, args=(n, 100)) for n in (1, 2)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join(120)
+        time.sleep(1.5)  # a look of the guard
+        assert held(d) >= 19500
+        guard, = d.json("guard")
+        assert guard["state"] == "watching" and guard["trips"] == [] and guard["passed_instead"] == 0
+        assert mode(d) == "enforce"
+    finally:
+        assert d.stop() == 0
+
+
+def test_a_slow_mta_behind_gets_fewer_connections_then_the_guard_steps_back(tmp_path):
+    sink = Sink(str(tmp_path), "dot=wait=700")
+    d = Door(str(tmp_path / "door"), sink.address, rules="", guard="added_latency = 1s", limits="connections = 500")
+    try:
+        Traffic(lambda: BySmtp(d), clients=6, each=2)
+        until(lambda: d.json("guard")[0]["connections"] == {"configured": 500, "limit": 200, "governed": True})
+        assert "The guard allows 200 SMTP connections of 500" in d.ctl("status")
+        assert mode(d) == "enforce"
+        with open(d.conf) as f:
+            conf = f.read().replace("added_latency = 1s", "added_latency = 500ms")
+        with open(d.conf, "w") as f:
+            f.write(conf)
+        d.process.send_signal(1)  # the limits are those of the new configuration
+        until(lambda: mode(d) == "monitor", 6)
+        trip = d.json("guard")[0]["trip"]
+        assert trip["cause"] == "latency" and "the limit is 0.5 s" in trip["reason"]
+    finally:
+        assert d.stop() == 0
+        sink.stop()
+
+
+class Manager:
+    """What the service manager hears."""
+
+    def __init__(self, path):
+        self.path, self.socket = path, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(path)
+
+    def hears(self, seconds):
+        out, end = [], time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self.socket.settimeout(left)
+            try:
+                out.append(self.socket.recv(100).decode())
+            except (TimeoutError, socket.timeout):
+                break
+        return out
+
+
+def test_signs_of_life_while_the_mail_threads_answer(tmp_path):
+    manager = Manager(str(tmp_path / "notify"))
+    d = Daemon(str(tmp_path), env={"NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "2000000"})
+    try:
+        assert manager.hears(3).count("WATCHDOG=1") >= 3
+    finally:
+        assert d.stop() == 0
+
+
+@pytest.mark.skipif(not os.path.exists(f"{FAILPOINTS}/breakwaterd"), reason="no build with failpoints")
+def test_no_sign_of_life_when_one_hangs(tmp_path):
+    manager = Manager(str(tmp_path / "notify"))
+    env = {"NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "2000000", "BREAKWATER_FAILPOINT": "mail-thread:delay=60000:12"}
+    d = Daemon(str(tmp_path), build=FAILPOINTS, env=env)
+    try:
+        until(lambda: "a mail thread does not answer" in d.log())
+        manager.hears(0.6)
+        assert "WATCHDOG=1" not in manager.hears(2.5)
+        assert d.ctl("status")  # the desk lives; that is not enough
+    finally:
+        d.kill()
