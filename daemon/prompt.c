@@ -33,22 +33,26 @@ bool prompt_write(struct bufferevent *bev)
 void prompt_stop(struct prompt *p)
 {
     p->over = true;
-    if (p->on)
+    if (p->on && p->readable)
         event_del(p->readable);
-    p->on = false;
-    if (p->bev && !p->readable)
+    else if (p->on)
         bufferevent_disable(p->bev, EV_READ);
+    p->on = false;
 }
 
 void prompt_go_on(struct prompt *p)
 {
-    if (!p->readable || p->over)
+    if (!p->bev || p->over)
         return;
     bool room = evbuffer_get_length(bufferevent_get_input(p->bev)) < p->most;
     if (room == p->on)
         return;
     p->on = room;
-    if (room ? event_add(p->readable, NULL) : event_del(p->readable))
+    if (!p->readable && room)
+        bufferevent_enable(p->bev, EV_READ);
+    else if (!p->readable)
+        bufferevent_disable(p->bev, EV_READ);
+    else if (room ? event_add(p->readable, NULL) : event_del(p->readable))
         abort();
 }
 
@@ -90,12 +94,11 @@ static void on_readable(evutil_socket_t fd, short what, void *at)
 void prompt_begin(struct prompt *p, struct bufferevent *bev, size_t most, prompt_taste_fn *taste)
 {
     *p = (struct prompt){.bev = bev, .most = most, .taste = taste};
+    bufferevent_disable(bev, EV_READ);
     if (bufferevent_openssl_get_ssl(bev)) {
-        bufferevent_setwatermark(bev, EV_READ, 0, most);
-        bufferevent_enable(bev, EV_READ);
+        prompt_go_on(p);
         return;
     }
-    bufferevent_disable(bev, EV_READ);
     p->readable = event_new(bufferevent_get_base(bev), bufferevent_getfd(bev), EV_READ | EV_PERSIST,
                             on_readable, p);
     if (!p->readable)

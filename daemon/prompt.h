@@ -8,7 +8,9 @@
  * Reading: all that is there, up to PROMPT_ROOM bytes, with one recv(); a bufferevent asks how much
  * there is and takes 4 KiB of it. Its EV_READ stays off, an event of ours calls its callbacks.
  *
- * Over TLS the bufferevent does both, and all of this does nothing.
+ * Over TLS the bufferevent does both; it is only told when to stop reading. A watermark is not used
+ * for that: while the input is at it libevent (2.1.12) calls the read callback over and over, and
+ * it may leave a part of a TLS record behind that no event tells of.
  */
 #ifndef PROMPT_H
 #define PROMPT_H
@@ -35,7 +37,7 @@ struct prompt {
     struct event *readable; /* NULL: not begun, or over TLS */
     prompt_taste_fn *taste; /* may be NULL */
     size_t most;            /* bytes of input that wait, before no more are read */
-    bool on, over;          /* the event is added; nothing more comes, or is wanted */
+    bool on, over;          /* it is read; nothing more comes, or is wanted */
 };
 /* Begins to read for a bufferevent whose callbacks are set. */
 void prompt_begin(struct prompt *, struct bufferevent *, size_t most, prompt_taste_fn *);

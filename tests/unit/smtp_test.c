@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <sys/resource.h>
 
 #include <cmocka.h>
 
@@ -95,6 +96,8 @@ static const struct play plays[] = {
     {"A037 MAIL before EHLO", BOTH, SAY("MAIL FROM:<a@b>\r\n"), "220 503", ""},
     {"A041 a dot at the end", BOTH, SAY(M "RCPT TO:<a@b.>\r\n"), "220 250 250 250",
      "RCPT TO:<a@b.>"},
+    {"A042 a dash at the start", BOTH, SAY(M "RCPT TO:<a@-b>\r\n"), "220 250 250 250",
+     "RCPT TO:<a@-b>"},
     {"A043 a percent sign", BOTH, SAY(M "RCPT TO:<a%b@c>\r\n"), "220 250 250 250",
      "RCPT TO:<a%b@c>"},
     {"A044 a bang", BOTH, SAY(M "RCPT TO:<a!b>\r\n"), "220 250 250 250", "RCPT TO:<a!b>"},
@@ -145,6 +148,13 @@ static const struct play plays[] = {
      NULL},
     {"A104 BDAT 0", BOTH, SAY(R "BDAT 0\r\n"), "220 250 250 250 502 x", NULL},
     {"A105 BDAT 0 LAST", BOTH, SAY(R "BDAT 0 LAST\r\n"), "220 250 250 250 502 x", NULL},
+    {"A106 BDAT that does not go on", BOTH, SAY(R "BDAT 10 LAST\r\n12345"), "220 250 250 250 502 x",
+     NULL},
+    {"A110 RCPT after BDAT", BOTH, SAY(R "BDAT 3\r\nabcRCPT TO:<v@w>\r\nBDAT 0 LAST\r\n"),
+     "220 250 250 250 502 x", NULL},
+    {"A110 MAIL after BDAT", BOTH,
+     SAY(R "BDAT 3 LAST\r\nabcMAIL FROM:<evil@x>\r\nRCPT TO:<v@w>\r\n"), "220 250 250 250 502 x",
+     NULL},
     {"A107 BDAT and its bytes", BOTH, SAY(R "BDAT 5\r\nabc\r\nDATA\r\n"), "220 250 250 250 502 x",
      NULL},
     {"A108 BDAT with a message in it", BOTH, SAY(R "bdat 3 last\r\n\n.\nMAIL FROM:<evil@x>\r\n"),
@@ -166,6 +176,32 @@ static const struct play plays[] = {
      "220 250 250 250 250 550 250", NULL},
 };
 
+/* The same where downstream offers DSN. */
+static const struct play dsn_plays[] = {
+    {"A032 no hex in xtext", BOTH, SAY(E "MAIL FROM:<a@b> ENVID=+ZZ\r\n"), "220 250 501", "EHLO"},
+    {"A032 half of it", BOTH, SAY(E "MAIL FROM:<a@b> ENVID=a+4\r\n"), "220 250 501", "EHLO"},
+    {"A033 RET twice", BOTH, SAY(E "MAIL FROM:<a@b> RET=FULL RET=HDRS\r\n"), "220 250 501", "EHLO"},
+    {"A033 RET of neither kind", BOTH, SAY(E "MAIL FROM:<a@b> RET=BODY\r\n"), "220 250 501",
+     "EHLO"},
+    {"A034 an ENVID of 1000 bytes", BOTH,
+     SAY(E "MAIL FROM:<a@b> ENVID=" AAAA AAAA AAAA AAAA AAAA AAAA AAAA AAAA AAAA AAAA "\r\n"),
+     "220 250 501", "EHLO"},
+    {"A034 one of 100", BOTH, SAY(E "MAIL FROM:<a@b> ENVID=" AAAA "\r\n"), "220 250 250",
+     "MAIL FROM:<a@b> ENVID=" AAAA},
+    {"A035 NEVER and something", BOTH, SAY(M "RCPT TO:<a@b> NOTIFY=NEVER,DELAY\r\n"),
+     "220 250 250 501", "MAIL"},
+    {"A035 NEVER", BOTH, SAY(M "RCPT TO:<a@b> NOTIFY=NEVER\r\n"), "220 250 250 250",
+     "RCPT TO:<a@b> NOTIFY=NEVER"},
+    {"A035 two that go together", BOTH, SAY(M "RCPT TO:<a@b> NOTIFY=SUCCESS,DELAY\r\n"),
+     "220 250 250 250", "RCPT TO:<a@b> NOTIFY=SUCCESS,DELAY"},
+    {"A036 LF in ORCPT", BOTH, SAY(M "RCPT TO:<a@b> ORCPT=rfc822;a+0Ab\r\n"), "220 250 250 501",
+     "MAIL"},
+    {"A036 a plus sign in ORCPT", BOTH, SAY(M "RCPT TO:<a@b> ORCPT=rfc822;a+2Bb@c\r\n"),
+     "220 250 250 250", "RCPT TO:<a@b> ORCPT=rfc822;a+2Bb@c"},
+    {"A031 CRLF in AUTH=", BOTH, SAY(E "MAIL FROM:<a@b> AUTH=<+0D+0ARCPT>\r\n"), "220 250 555",
+     "EHLO"},
+};
+
 /* The last command the MTA behind heard before the connection ended. */
 static const char *last_heard(void)
 {
@@ -180,9 +216,10 @@ static const char *last_heard(void)
     return last;
 }
 
-static void play(const struct play *p, bool split)
+static void play(const struct play *p, bool split, const char *offers)
 {
     fresh(NULL);
+    world.mta.offers = offers;
     client_open(&client, &world.worker, &world.mta,
                 world_listener(&world, p->how == TRUSTED ? "up" : "in"), p->how == TRUSTED, NULL);
     for (size_t i = 0; split && i < p->n; i++)
@@ -200,15 +237,21 @@ static void play(const struct play *p, bool split)
         fail_msg("%s: something is left", p->name);
 }
 
+static void play_all(const struct play *all, size_t n, const char *offers)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (all[i].how != SPLIT)
+            play(&all[i], false, offers);
+        if (all[i].how != AT_ONCE)
+            play(&all[i], true, offers);
+    }
+}
+
 static void every_command(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof plays / sizeof *plays; i++) {
-        if (plays[i].how != SPLIT)
-            play(&plays[i], false);
-        if (plays[i].how != AT_ONCE)
-            play(&plays[i], true);
-    }
+    play_all(plays, sizeof plays / sizeof *plays, NULL);
+    play_all(dsn_plays, sizeof dsn_plays / sizeof *dsn_plays, "PIPELINING\nDSN\n");
 }
 
 /* ---- many and large ---- */
@@ -580,6 +623,121 @@ static void rset_is_obeyed_whether_or_not_somebody_is_behind(void **state)
     }
 }
 
+/* All that was asked is said again to a new session, and XFORWARD besides: there is room for it. */
+static void a_full_ring_is_said_again_with_xforward(void **state)
+{
+    (void)state;
+    world.mta.offers = "PIPELINING\nXFORWARD NAME ADDR PORT PROTO HELO\n";
+    open_client("in");
+    client_say(&client, E);
+    bufferevent_disable(world.mta.sessions->bev, EV_READ);
+    client_say(&client, "MAIL FROM:<a@b>\r\n");
+    say_times("RCPT TO:<c@d>\r\n", 200);
+    codes_are("220 250");
+    mta_end(world.mta.sessions);
+    client_turn(&client);
+    assert_int_equal(count(client.said, "250 2.1.5 ok recipient"), 200);
+    assert_int_equal(count(client.said, "\r\n250 "), 202); /* EHLO, MAIL and those */
+    assert_int_equal(world.mta.connections, 2);
+    assert_int_equal(count(world.mta.heard, "|XFORWARD"), 1);
+    client_close(&client);
+}
+
+/* The descriptors have run out: the client is told, and served when there are some again. */
+static void no_descriptor_for_downstream(void **state)
+{
+    (void)state;
+    struct rlimit old, none;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+    for (int late = 0; late < 2; late++) {
+        fresh(NULL);
+        open_client("in");
+        if (late) {
+            client_say(&client, E);
+            mta_end(world.mta.sessions);
+            client_turn(&client);
+        }
+        int lowest = dup(client.fd);
+        close(lowest);
+        none = (struct rlimit){(rlim_t)lowest, old.rlim_max};
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+        client_say(&client, late ? "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n" : E);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+        codes_are(late ? "220 250 451 503" : "220 421 x");
+        if (late) {
+            client_say(&client, "RSET\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n");
+            codes_are("220 250 451 503 250 250 250");
+        }
+        client_close(&client);
+    }
+}
+
+/* ---- who does not read, and who says more than he may ---- */
+
+/* Says it as often as the door takes it, reading nothing; how many bytes that were. */
+static size_t say_unheard(const char *line, size_t most)
+{
+    size_t n = strlen(line), said = 0, idle = 0;
+    while (said < most * n && idle < 20) {
+        const char *at = line + said % n;
+        ssize_t w = send(client.fd, at, strlen(at), MSG_NOSIGNAL | MSG_DONTWAIT);
+        said += w > 0 ? (size_t)w : 0;
+        idle = w > 0 ? 0 : idle + 1;
+        if (w < 0)
+            event_base_loop(world.worker.base, EVLOOP_NONBLOCK);
+    }
+    return said;
+}
+
+/* Who never reads is not obeyed any more; who reads after all gets every reply, be they
+ * downstream's or (when there are too many recipients) ours. */
+static void a_client_that_does_not_read(void **state)
+{
+    (void)state;
+    enum { MOST = 20000 };
+    static const char line[] = "RCPT TO:<bad@x>\r\n";
+    static const unsigned limits[] = {4001, 40000};
+    unsigned recipients = world.config->smtp_recipients;
+    for (size_t i = 0; i < 2; i++) {
+        fresh(NULL);
+        world.config->smtp_recipients = limits[i];
+        open_client("in");
+        client_say(&client, M);
+        size_t n = sizeof line - 1, said = say_unheard(line, MOST), heard = 0;
+        assert_true(said < MOST * n);
+        for (int quiet = 0; quiet < 5; quiet++) {
+            event_base_loop(world.worker.base, EVLOOP_NONBLOCK);
+            for (ssize_t got; (got = recv(client.fd, client.said, 1 << 16, MSG_DONTWAIT)) > 0;) {
+                quiet = 0;
+                for (ssize_t k = 0; k < got; k++)
+                    heard += client.said[k] == '\n';
+            }
+        }
+        assert_int_equal(heard, said / n);
+        client_close(&client);
+    }
+    world.config->smtp_recipients = recipients;
+}
+
+/* Words that have to wait: they are taken up to a point, cost no work meanwhile (the loop comes to
+ * rest), and are obeyed in the end. */
+static void who_says_more_than_is_obeyed_yet(void **state)
+{
+    (void)state;
+    enum { MOST = 100000 };
+    verdict.wait = true;
+    open_client("in");
+    client_say(&client, R "DATA\r\n");
+    client_say(&client, "x\r\n.\r\n");
+    client.nsaid = 0;
+    size_t said = say_unheard("RCPT TO:<c@d>\r\n", MOST);
+    assert_true(said < (size_t)MOST * 15);
+    waiting->done(waiting->arg, waiting);
+    client_turn(&client);
+    assert_memory_equal(client.said, "250 2.0.0 queued behind\r\n503 5.5.1", 34);
+    client_close(&client);
+}
+
 static void nobody_behind(void **state)
 {
     (void)state;
@@ -716,6 +874,10 @@ int main(void)
         DOOR(a_recipient_on_whom_it_is_lost_gets_451),
         DOOR(a_server_behind_that_knows_no_ehlo_is_told_helo),
         DOOR(rset_is_obeyed_whether_or_not_somebody_is_behind),
+        DOOR(a_full_ring_is_said_again_with_xforward),
+        DOOR(no_descriptor_for_downstream),
+        DOOR(a_client_that_does_not_read),
+        DOOR(who_says_more_than_is_obeyed_yet),
         DOOR(nobody_behind),
         DOOR(nonsense_from_behind),
         DOOR(a_reply_with_control_bytes_is_harmless),

@@ -181,6 +181,43 @@ static void a_message_under_tls(void **state)
     tls_end();
 }
 
+/* Words that have to wait: they are taken up to a point, cost no work meanwhile (the loop comes to
+ * rest), and are obeyed in the end, to the last that came. */
+static void who_says_more_than_is_obeyed_yet(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {1000, 70000, 400000};
+    static char all[400000];
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        fresh(NULL);
+        verdict.wait = true;
+        open_client("implicit");
+        assert_true(shake(TLS1_3_VERSION));
+        tls_say(E "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n");
+        tls_say("x\r\n.\r\n");
+        memset(all, 'x', sizes[i]);
+        for (size_t k = 99; k < sizes[i]; k += 100)
+            memcpy(all + k - 1, "\r\n", 2);
+        SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+        size_t said = 0;
+        for (int idle = 0; idle < 20 && said < sizes[i]; idle++) {
+            int n = SSL_write(ssl, all + said, (int)(sizes[i] - said));
+            said += n > 0 ? (size_t)n : 0;
+            idle = n > 0 ? 0 : idle;
+            event_base_loop(world.worker.base, EVLOOP_NONBLOCK);
+        }
+        assert_int_equal(said == sizes[i], sizes[i] < 200000);
+        waiting->done(waiting->arg, waiting);
+        const char *codes = tls_say("");
+        if (i == 0)
+            assert_string_equal(codes, "250 502 502 502 502 502 502 502 502 502 502");
+        else
+            assert_memory_equal(codes, "250 502 502 502", 15);
+        assert_int_equal(strstr(codes, "421") != NULL, i > 0); /* twenty are enough */
+        tls_end();
+    }
+}
+
 static void tls_from_the_first_byte(void **state)
 {
     (void)state;
@@ -620,6 +657,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         DOOR(a_message_under_tls),
+        DOOR(who_says_more_than_is_obeyed_yet),
         DOOR(tls_from_the_first_byte),
         DOOR(a120_what_follows_starttls_in_the_clear_is_not_obeyed),
         DOOR(a123_starttls_in_mid_message),
