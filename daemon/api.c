@@ -1,7 +1,7 @@
 /*
  * api.c - see api.h.
  *
- *   GET  status storms storms/ID held copies/ID copies/ID/message messages mode
+ *   GET  status storms storms/ID held copies/ID copies/ID/message messages mode balance report
  *   POST release discard undo undo-rule mode
  *
  * One table. A parameter or member that a route does not know is refused, never ignored: a
@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "api.h"
+#include "api_figures.h"
 #include "api_guard.h"
 #include "api_relays.h"
 #include "api_undo.h"
@@ -101,41 +102,6 @@ static json_t *mode_json(const struct api *api)
     return j;
 }
 
-/* Mass balance: every recipient that came in went somewhere. */
-static json_t *counters_json(struct figures *f)
-{
-    static const char *const names[DISP_COUNT] = {"passed", "tagged", "throttled", "held",
-                                                  "rejected"};
-    static const struct {
-        const char *name;
-        enum figure figure;
-    } others[] = {
-        {"messages", FIGURE_JUDGED},
-        {"received", FIGURE_RECEIVED},
-        {"refused", FIGURE_REFUSED},
-        {"aborted", FIGURE_ABORTED},
-        {"aborted_messages", FIGURE_ABORTED_MESSAGES},
-        {"given_up", FIGURE_GIVEN_UP},
-        {"hold_failed", FIGURE_HOLD_FAILED},
-        {"released_through", FIGURE_RELEASED_THROUGH},
-        {"too_large", FIGURE_TOO_LARGE},
-        {"degraded", FIGURE_DEGRADED},
-    };
-    struct balance b;
-    json_t *j = json_object(), *advised = json_object();
-    figures_balance(f, NULL, clock_now(), &b);
-    for (unsigned d = 0; d < DISP_COUNT; d++) {
-        set_num(j, names[d], figures_total(f, FIGURE_DONE + d));
-        set_num(advised, names[d], figures_total(f, FIGURE_ADVISED + d));
-    }
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        set_num(j, others[i].name, figures_total(f, others[i].figure));
-    set_num(j, "under_way", b.after);
-    set(j, "unaccounted", json_integer(b.unaccounted));
-    set(j, "advised", advised);
-    return j;
-}
-
 /* Copies of one incident (NULL: all) by state; NULL: unreadable. */
 static json_t *queue_json(const struct api *api, const char *incident)
 {
@@ -154,56 +120,6 @@ static json_t *queue_json(const struct api *api, const char *incident)
     set_num(j, "file_bytes", f.file_bytes);
     set_num(j, "max_bytes", api->config->hold_max_bytes);
     set(j, "full", json_boolean(atomic_load(&api->pipeline->hold_full)));
-    return j;
-}
-
-static json_t *keeper_json(struct keeper *keeper)
-{
-    struct keeper_figures f = {0};
-    keeper_figures(keeper, &f);
-    json_t *j = json_object();
-    set_num(j, "waiting", f.waiting);
-    set_num(j, "jobs", f.jobs);
-    set_num(j, "commits", f.commits);
-    set_num(j, "failures", f.failures);
-    set_num(j, "last_commit_us", f.last_commit_us);
-    set(j, "damaged_set_aside", json_boolean(f.damaged));
-    return j;
-}
-
-static json_t *store_json(struct store *store)
-{
-    json_t *j = json_object();
-    set(j, "backend", json_string(store ? store->ops->name : "none"));
-    if (!store || strcmp(store->ops->name, "memory") != 0)
-        return j;
-    struct store_figures f = {0};
-    store_memory_figures(store, &f);
-    set_num(j, "records", f.records);
-    set_num(j, "tallies", f.tallies);
-    set_num(j, "bytes", f.bytes);
-    set_num(j, "evicted", f.evicted);
-    set_num(j, "expired", f.expired);
-    return j;
-}
-
-/* What is remembered beyond this process. */
-static json_t *recall_json(struct recall *recall)
-{
-    if (!recall)
-        return json_null();
-    struct recall_figures f = {0};
-    recall_figures(recall, &f);
-    json_t *j = json_object();
-    set(j, "since", json_time(f.since));
-    set(j, "reading", json_boolean(f.reading));
-    set_num(j, "bytes", f.bytes);
-    set_num(j, "freed_early", f.early);
-    set_num(j, "read", f.digests);
-    set_num(j, "damaged", f.damaged);
-    set_num(j, "lost", f.lost);
-    set_num(j, "unsaved", f.unsaved);
-    set(j, "snapshot", json_time(f.snapshot));
     return j;
 }
 
@@ -233,12 +149,14 @@ static void get_status(struct api *api, struct http_request *r, const char *arg)
     set(j, "guard", api_guard_brief(p->watch));
     set(j, "doors", doors_json(api));
     set_num(j, "sessions", api->workers ? workers_sessions(api->workers) : 0);
-    set(j, "counters", p->figures ? counters_json(p->figures) : json_null());
+    set(j, "counters", p->figures ? api_figures_counters(p->figures) : json_null());
+    set(j, "latency", p->figures ? api_figures_latency(p->figures, clock_now()) : json_null());
+    set(j, "last_day", api_figures_last_day(p->days, api->view, clock_now()));
     set(j, "hold", queue ? queue : json_null());
-    set(j, "keeper", keeper_json(p->keeper));
+    set(j, "keeper", api_figures_keeper(p->keeper));
     set_num(j, "journal_lost", p->journal ? journal_lost(p->journal) : 0);
-    set(j, "store", store_json(p->store));
-    set(j, "memory", recall_json(p->recall));
+    set(j, "store", api_figures_store(p->store));
+    set(j, "memory", api_figures_recall(p->recall));
     set(j, "release", release_json(api));
     set(j, "relays", api_relays_count(p->relays));
     set_num(j, "storms_open", p->incidents ? incidents_open(p->incidents, clock_now()) : 0);
@@ -934,6 +852,26 @@ static void post_relays(struct api *api, struct http_request *r, const char *arg
         http_problem(r, 404, "No relays are remembered here.");
 }
 
+/* ---- figures ---- */
+
+static void get_balance(struct api *api, struct http_request *r, const char *arg)
+{
+    (void)arg;
+    if (api->pipeline->figures)
+        api_figures_balance(api->pipeline->figures, r);
+    else
+        http_problem(r, 404, "Nothing is counted here.");
+}
+
+static void get_report(struct api *api, struct http_request *r, const char *arg)
+{
+    (void)arg;
+    if (api->pipeline->days)
+        api_figures_report(api->pipeline->days, api->view, r);
+    else
+        http_problem(r, 404, "Nothing is counted here.");
+}
+
 /* ---- routes ---- */
 
 static const char root[] = "/api/v1/";
@@ -956,6 +894,8 @@ static const struct route {
     {HTTP_GET, "copies/*", get_copy, {"headers", "text", NULL}},
     {HTTP_GET, "copies/*/message", get_message, {NULL}},
     {HTTP_GET, "messages", get_messages, {"tx", "rcpt", "from", "since", "queue_id", NULL}},
+    {HTTP_GET, "balance", get_balance, {"minutes", NULL}},
+    {HTTP_GET, "report", get_report, {"from", "until", NULL}},
     {HTTP_GET, "mode", get_mode, {NULL}},
     {HTTP_GET, "guard", get_guard, {NULL}},
     {HTTP_GET, "relays", get_relays, {"all", NULL}},

@@ -49,6 +49,7 @@ ctl_run_fn ctl_relays;                                                          
 ctl_run_fn ctl_guard;                                                             /* ctl_guard.c */
 ctl_run_fn ctl_release, ctl_discard, ctl_undo, ctl_undo_rule, ctl_mode;           /* ctl_change.c */
 ctl_run_fn ctl_setup;                                                             /* ctl_setup.c */
+ctl_run_fn ctl_balance, ctl_report; /* ctl_figures.c */
 
 /* What people must know of the guard before anything else; nothing while it only watches. */
 void ctl_guard_brief(const struct ctl *, const json_t *guard);

@@ -48,19 +48,52 @@ static void print_mode(const struct ctl *ctl, const json_t *m)
     }
 }
 
+/* "(rule duplicate 29, loop-own 2)" */
+static const char *rules_told(const struct ctl *ctl, const json_t *rules)
+{
+    const char *text = NULL;
+    for (size_t i = 0; i < json_array_size(rules); i++) {
+        const json_t *r = json_array_get(rules, i);
+        text = arena_printf(ctl->arena, "%s%s%s %s", text ? text : "", text ? ", " : "",
+                            ctl_text(ctl, r, "rule", 32), ctl_count(ctl, r, "copies"));
+    }
+    if (!text)
+        return "";
+    return arena_printf(ctl->arena, " (rule%s %s)", json_array_size(rules) > 1 ? "s" : "", text);
+}
+
+/* What a postmaster wants to know before enforcing. */
+static void print_would(const struct ctl *ctl, const json_t *s)
+{
+    const json_t *d = json_object_get(s, "last_day");
+    uint64_t would = json_get_num(d, "would_hold"), firsts = json_get_num(d, "would_hold_firsts");
+    bool monitor = strcmp(json_get_str(json_object_get(s, "mode"), "mode"), "monitor") == 0;
+    if (!json_is_object(d) || (!monitor && !would))
+        return;
+    printf("In the last 24 hours enforce mode would have held %s and %s%s.\n",
+           print_some(ctl->arena, would - firsts, "further copy", "further copies"),
+           print_some(ctl->arena, firsts, "first copy", "first copies"),
+           rules_told(ctl, json_object_get(d, "rules")));
+}
+
+static void print_balance(const struct ctl *ctl, const json_t *counters)
+{
+    json_int_t n = json_integer_value(json_object_get(counters, "unaccounted"));
+    if (n)
+        printf("%s: %lld copies are unaccounted for; see: breakwaterctl balance\n",
+               print_paint(ctl->arena, ctl->colour, PAINT_ALARM, "ALARM"), (long long)n);
+}
+
 static void print_safety(const struct ctl *ctl, const json_t *s)
 {
     const json_t *b = json_object_get(s, "counters"), *h = json_object_get(s, "hold");
     struct arena *a = ctl->arena;
     int64_t oldest = when(h, "oldest");
-    uint64_t failed = json_get_num(b, "hold_failed"), held = json_get_num(b, "held");
-    uint64_t advised = json_get_num(json_object_get(b, "advised"), "held");
+    uint64_t failed = json_get_num(b, "hold_failed");
     printf("%s seen since the start: %s passed, %s passed with a tag, %s held.\n",
            print_some(a, json_get_num(b, "received"), "copy", "copies"),
            ctl_count(ctl, b, "passed"), ctl_count(ctl, b, "tagged"), ctl_count(ctl, b, "held"));
-    if (advised > held + failed)
-        printf("In monitor mode %s passed that enforce mode would have held.\n",
-               print_some(a, advised - held - failed, "copy", "copies"));
+    print_would(ctl, s);
     if (json_get_num(b, "refused"))
         printf("%s not taken by the servers behind the SMTP doors; the clients were told.\n",
                print_some(a, json_get_num(b, "refused"), "copy was", "copies were"));
@@ -72,6 +105,7 @@ static void print_safety(const struct ctl *ctl, const json_t *s)
         printf("%s: %s could not be held and passed or was refused instead.\n",
                print_paint(a, ctl->colour, PAINT_ALARM, "ALARM"),
                print_some(a, failed, "copy", "copies"));
+    print_balance(ctl, b);
     if (json_is_true(json_object_get(h, "full")))
         printf("%s: the hold queue has reached hold.max_bytes.\n",
                print_paint(a, ctl->colour, PAINT_ALARM, "ALARM"));
@@ -117,11 +151,27 @@ static void print_memory(const struct ctl *ctl, const json_t *s)
                print_paint(a, ctl->colour, PAINT_ALARM, "ALARM"));
 }
 
+static void print_latency(const struct ctl *ctl, const json_t *s)
+{
+    const json_t *l = json_object_get(s, "latency");
+    if (json_get_num(l, "messages"))
+        print_fact(
+            stdout, "Last 10 minutes",
+            arena_printf(ctl->arena,
+                         "%s; our own time %.1f ms on average, %.1f ms for 99 %%; with "
+                         "the servers behind %.1f ms",
+                         print_some(ctl->arena, json_get_num(l, "messages"), "message", "messages"),
+                         json_number_value(json_object_get(l, "own_average_ms")),
+                         json_number_value(json_object_get(l, "own_p99_ms")),
+                         json_number_value(json_object_get(l, "added_average_ms"))));
+}
+
 static void print_engine(const struct ctl *ctl, const json_t *s)
 {
     const json_t *h = json_object_get(s, "hold"), *st = json_object_get(s, "store");
     const json_t *r = json_object_get(s, "release"), *k = json_object_get(s, "keeper");
     struct arena *a = ctl->arena;
+    print_latency(ctl, s);
     print_fact(stdout, "Storms open", ctl_count(ctl, s, "storms_open"));
     const json_t *relays = json_object_get(s, "relays");
     print_fact(stdout, "Relays",

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "days.h"
+#include "id.h"
 
 enum { ROWS = 2048, TRIES = 64, SAVE_MS = 60000, PLAIN = MODE_COUNT + 2 };
 
@@ -278,7 +279,7 @@ int days_each(struct days *d, struct hold *view, int64_t from, int64_t until, bo
               day_fn *fn, void *arg)
 {
     struct reader reader = {fn, arg};
-    int64_t hour = d->looked / DAY_HOUR;
+    int64_t hour = (d->looked ? d->looked : clock_now()) / DAY_HOUR;
     if (hold_day_each(view, from, until, by_day, fn, arg) < 0)
         return -1;
     if (hour >= from && hour < until)

@@ -77,6 +77,7 @@ static int begin(void **state)
     h->config->release_to = (char *)(uintptr_t) "127.0.0.1:1"; /* nobody answers */
     h->pipeline.store = store_none_open();
     h->pipeline.figures = figures_new(h->config);
+    h->pipeline.days = days_new(h->pipeline.figures);
     h->arena = arena_new();
     h->next = id_next(1, T);
     start(h);
@@ -91,6 +92,7 @@ static int end(void **state)
     if (h->desk)
         stop(h);
     store_close(&h->pipeline.store);
+    days_free(&h->pipeline.days);
     figures_free(&h->pipeline.figures);
     config_drop(&h->config);
     arena_free(&h->arena);
@@ -443,6 +445,77 @@ static void status_is_complete(void **state)
     assert_int_equal(json_get_num(counters, "unaccounted"), 1);
     assert_string_equal(json_get_str(json_object_get(j, "store"), "backend"), "none");
     assert_string_equal(json_get_str(json_object_get(j, "release"), "to"), "127.0.0.1:1");
+    json_decref(j);
+}
+
+static void balance_tells_what_is_missing_and_where(void **state)
+{
+    struct house *h = *state;
+    struct gauge *g = figures_gauge(h->pipeline.figures, "in");
+    struct passing p;
+    passing_begun(&p, g, 4);
+    gauge_add(g, FIGURE_DONE + DISP_PASS, 1);
+    gauge_add(g, FIGURE_REFUSED, 3);
+    passing_replied(&p, REPLY_ACCEPTED);
+    json_t *j = ask_ok(h, "balance?minutes=5", NULL);
+    assert_true(json_get_yes(j, "even"));
+    json_t *row = json_array_get(json_object_get(j, "minutes"), 0);
+    assert_int_equal(json_get_num(row, "received"), 4);
+    assert_int_equal(json_get_num(row, "passed"), 1);
+    assert_int_equal(json_get_num(row, "refused"), 3);
+    json_decref(j);
+    passing_begun(&p, g, 2);
+    passing_replied(&p, REPLY_ACCEPTED);
+    j = ask_ok(h, "balance", NULL);
+    assert_false(json_get_yes(j, "even"));
+    row = json_array_get(json_object_get(j, "doors"), 0);
+    assert_int_equal(json_get_num(row, "unaccounted"), 2);
+    json_decref(j);
+    assert_int_equal(ask(h, "balance?minutes=0", NULL, &j), 400);
+    json_decref(j);
+    assert_int_equal(ask(h, "balance?minutes=71", NULL, &j), 400);
+    json_decref(j);
+}
+
+static void report_wants_days(void **state)
+{
+    struct house *h = *state;
+    static const char *const bad[] = {"report?from=yesterday", "report?from=2026-11-31",
+                                      "report?until=2026-1-1", "report?from=2026-11-01x",
+                                      "report?day=2026-11-01"};
+    json_t *j;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        if (ask(h, bad[i], NULL, &j) != 400)
+            fail_msg("%s is taken", bad[i]);
+        json_decref(j);
+    }
+    struct day_row r = {.listener = "in",
+                        .rule = "duplicate",
+                        .mode = MODE_MONITOR,
+                        .done = DISP_PASS,
+                        .advised = DISP_HOLD,
+                        .copies = 30,
+                        .firsts = 1};
+    days_add(h->pipeline.days, &r);
+    r.rule = "loop-own";
+    r.copies = 2;
+    r.firsts = 0;
+    days_add(h->pipeline.days, &r);
+    j = ask_ok(h, "report", NULL);
+    json_t *list = json_object_get(j, "days"), *row = json_array_get(list, 0);
+    assert_int_equal(json_array_size(list), 2);
+    bool swapped = strcmp(json_get_str(row, "rule"), "duplicate") != 0;
+    row = json_array_get(list, swapped ? 1 : 0);
+    assert_string_equal(json_get_str(row, "mode"), "monitor");
+    assert_int_equal(json_get_num(json_object_get(row, "would"), "hold"), 30);
+    assert_int_equal(json_get_num(json_object_get(row, "firsts"), "hold"), 1);
+    assert_int_equal(json_get_num(json_object_get(row, "done"), "pass"), 30);
+    json_decref(j);
+    j = ask_ok(h, "status", NULL);
+    row = json_object_get(j, "last_day");
+    assert_int_equal(json_get_num(row, "would_hold"), 32);
+    assert_int_equal(json_get_num(row, "would_hold_firsts"), 1);
+    assert_int_equal(json_array_size(json_object_get(row, "rules")), 2);
     json_decref(j);
 }
 
@@ -824,6 +897,8 @@ int main(void)
         WITH_DESK(bodies),
         WITH_DESK(deep_json_is_refused),
         WITH_DESK(status_is_complete),
+        WITH_DESK(balance_tells_what_is_missing_and_where),
+        WITH_DESK(report_wants_days),
         WITH_DESK(held_pages),
         WITH_DESK(a_copy_and_its_bytes),
         WITH_DESK(released_by_id_once),
