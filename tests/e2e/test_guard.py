@@ -31,8 +31,8 @@ def milter_daemon(directory, rules, **more):
 class Traffic:
     """Different letters to different people from some clients at once; what became of each, in the order of the answers."""
 
-    def __init__(self, send, clients, each):
-        self.send, self.each, self.answers, self.lock = send, each, [], threading.Lock()
+    def __init__(self, send, clients, each, name=""):
+        self.send, self.each, self.name, self.answers, self.lock = send, each, name, [], threading.Lock()
         self.threads = [threading.Thread(target=self.run, args=(c,)) for c in range(clients)]
         for t in self.threads:
             t.start()
@@ -42,7 +42,7 @@ class Traffic:
     def run(self, client):
         with self.send() as mail:
             for i in range(self.each):
-                answer = mail(f"{client}-{i}")
+                answer = mail(f"{self.name}{client}-{i}")
                 with self.lock:
                     self.answers.append(answer)
 
@@ -160,7 +160,7 @@ def test_it_is_told_kept_over_a_restart_and_cleared_by_a_person(tmp_path):
         until(lambda: d.json("guard")[0]["state"] == "watching")
         assert d.ctl("status").startswith("breakwaterd ")
         assert d.json("guard")[0]["trips"][0]["over"]
-        t = Traffic(lambda: ByMilter(d.port), clients=1, each=20)  # it was not
+        t = Traffic(lambda: ByMilter(d.port), clients=1, each=20, name="new")  # it was not
         assert t.answers.count("held") == 10 and mode(d) == "monitor"
         until(lambda: len(d.json("guard")[0]["trips"]) == 2)
     finally:
