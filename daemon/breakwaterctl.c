@@ -7,6 +7,7 @@
 
 #include "config.h"
 #include "ctl.h"
+#include "ctl_backtest.h"
 #include "replay.h"
 
 /* Options that only some commands take. */
@@ -103,6 +104,10 @@ static const struct command {
      "[--json] [--summary-only] [--in-order] [--mode M] [--from T] [--until T]\n"
      "         [--conf F] [--policy F] FILE|DIRECTORY|- ...",
      "run the engine over recorded mail, offline", NULL, 0, 0, 0},
+    {"backtest",
+     "--policy FILE [--since 7d|DATE] [--until 1h|DATE] [--conf F] [--dir DIR]\n"
+     "         [--examples N] [--json]",
+     "what new rules would have done to the mail of the last days", NULL, 0, 0, 0},
     {"version", "", "print the version", run_version, USES_JSON, 0, 0},
     {"help", "[COMMAND]", "this", run_help, 0, 0, 1},
 };
@@ -337,8 +342,9 @@ static int run(struct ctl *ctl, int argc, char **argv)
     }
     argv[0] = program; /* getopt's complaints begin with it */
     optind = 0;        /* glibc: begin afresh, from here on with options between the words too */
-    if (!c->run)       /* replay has options of its own */
-        return replay_main(argc, argv, ctl->json, ctl->conf);
+    if (!c->run)       /* these have options of their own */
+        return (strcmp(c->name, "replay") == 0 ? replay_main : backtest_main)(argc, argv, ctl->json,
+                                                                              ctl->conf);
     if ((rc = read_options(ctl, argc, argv, "s:f:jnyhV", &used)) >= 0)
         return rc;
     ctl->args = argv + optind;
