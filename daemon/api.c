@@ -2,6 +2,7 @@
  * api.c - see api.h.
  *
  *   GET  status storms storms/ID held copies/ID copies/ID/message messages mode balance report
+ *        refusals entries
  *   POST release discard undo undo-rule mode
  *
  * One table. A parameter or member that a route does not know is refused, never ignored: a
@@ -14,6 +15,7 @@
 #include "api.h"
 #include "api_figures.h"
 #include "api_guard.h"
+#include "api_ledger.h"
 #include "api_relays.h"
 #include "api_undo.h"
 #include "change.h"
@@ -159,6 +161,7 @@ static void get_status(struct api *api, struct http_request *r, const char *arg)
     set(j, "memory", api_figures_recall(p->recall));
     set(j, "release", release_json(api));
     set(j, "relays", api_relays_count(p->relays));
+    set(j, "ledger", api_ledger_count(p->ledger));
     set_num(j, "storms_open", p->incidents ? incidents_open(p->incidents, clock_now()) : 0);
     http_reply(r, 200, j);
 }
@@ -680,12 +683,16 @@ static void get_messages(struct api *api, struct http_request *r, const char *ar
     json_t *copies = json_array(), *j = json_object();
     int rc = journal_each(api->config->hold_path, &s.filter, add_row, &s);
     bool held = add_held(api, &s, copies) == 0;
+    bool by_id = s.filter.tx || s.queue_id;
+    json_t *refused = api_refusals_of(api->view, by_id ? s.rows : NULL, rcpt, from, s.filter.since);
     free(rcpt);
     free(from);
     set(j, "rows", s.rows);
     set(j, "more", json_boolean(s.more));
     set(j, "copies", copies);
-    if (rc >= 0 && held) {
+    set(j, "refusals", refused ? json_incref(refused) : json_null());
+    json_decref(refused);
+    if (rc >= 0 && held && refused) {
         http_reply(r, 200, j);
         return;
     }
@@ -872,6 +879,32 @@ static void get_report(struct api *api, struct http_request *r, const char *arg)
         http_problem(r, 404, "Nothing is counted here.");
 }
 
+/* ---- refusals, and what people decide for a while ---- */
+
+static void get_refusals(struct api *api, struct http_request *r, const char *arg)
+{
+    (void)arg;
+    api_refusals(api->view, r);
+}
+
+static void get_entries(struct api *api, struct http_request *r, const char *arg)
+{
+    (void)arg;
+    api_entries(api->pipeline->rules, api->view, r);
+}
+
+static void post_entries(struct api *api, struct http_request *r, const char *arg)
+{
+    (void)arg;
+    const struct pipeline *p = api->pipeline;
+    api_entry_add(p->rules, p->keeper, api->home, api->config->node_number, r);
+}
+
+static void post_entry_end(struct api *api, struct http_request *r, const char *id)
+{
+    api_entry_end(api->pipeline->rules, api->pipeline->keeper, api->home, r, id);
+}
+
 /* ---- routes ---- */
 
 static const char root[] = "/api/v1/";
@@ -899,6 +932,13 @@ static const struct route {
     {HTTP_GET, "mode", get_mode, {NULL}},
     {HTTP_GET, "guard", get_guard, {NULL}},
     {HTTP_GET, "relays", get_relays, {"all", NULL}},
+    {HTTP_GET,
+     "refusals",
+     get_refusals,
+     {"rcpt", "from", "relay", "message_id", "since", "after", "limit", NULL}},
+    {HTTP_GET, "entries", get_entries, {"all", NULL}},
+    {HTTP_POST, "entries", post_entries, {NULL}},
+    {HTTP_POST, "entries/*/end", post_entry_end, {NULL}},
     {HTTP_POST, "relays", post_relays, {NULL}},
     {HTTP_POST, "release", post_release, {NULL}},
     {HTTP_POST, "discard", post_discard, {NULL}},

@@ -19,7 +19,7 @@ struct ctl {
     const char *socket, *conf;
     bool json, dry, yes, one_each, all, headers, text, message, undo, first, keep_learned, colour;
     const char *reason, *storm, *rcpt, *sender, *state, *from, *after, *since, *limit, *config_dir,
-        *rule;
+        *rule, *relay, *lasts;
     const char *only[CTL_ONLY]; /* --only, in order */
     size_t nonly;
     size_t nargs;
@@ -37,6 +37,9 @@ void ctl_json_each(const json_t *); /* the same for each member of an array */
 const char *ctl_since(const struct ctl *);
 bool ctl_since_good(const struct ctl *); /* false after a sentence: it is neither */
 
+/* What explain says of refusals. */
+void ctl_tell_refusals(const struct ctl *, const json_t *list);
+
 /* Members of a document as text for people. max: characters shown, 0: all. */
 const char *ctl_count(const struct ctl *, const json_t *, const char *name);
 const char *ctl_text(const struct ctl *, const json_t *, const char *name, size_t max);
@@ -48,6 +51,7 @@ ctl_run_fn ctl_status, ctl_storms, ctl_show, ctl_held, ctl_explain, ctl_mode_now
 ctl_run_fn ctl_relays;                                                            /* ctl_relays.c */
 ctl_run_fn ctl_guard;                                                             /* ctl_guard.c */
 ctl_run_fn ctl_release, ctl_discard, ctl_undo, ctl_undo_rule, ctl_mode;           /* ctl_change.c */
+ctl_run_fn ctl_refusals, ctl_allow, ctl_hold, ctl_entries;                        /* ctl_ledger.c */
 ctl_run_fn ctl_setup;                                                             /* ctl_setup.c */
 ctl_run_fn ctl_balance, ctl_report; /* ctl_figures.c */
 

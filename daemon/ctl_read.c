@@ -850,11 +850,14 @@ int ctl_explain(const struct ctl *ctl)
     explain_target(ctl, &t, ctl_since(ctl));
     int rc = ctl_ask(ctl, &t, NULL, &r);
     const json_t *rows = json_object_get(r.json, "rows"),
-                 *copies = json_object_get(r.json, "copies");
+                 *copies = json_object_get(r.json, "copies"),
+                 *refusals = json_object_get(r.json, "refusals");
     if (rc == CTL_OK && ctl->json) {
         ctl_json_each(rows);
+        ctl_json_each(refusals);
         ctl_json_each(copies);
-    } else if (rc == CTL_OK && json_array_size(rows) + json_array_size(copies) == 0) {
+    } else if (rc == CTL_OK &&
+               json_array_size(rows) + json_array_size(copies) + json_array_size(refusals) == 0) {
         puts("No such message: neither the journal nor the hold queue knows of one. The journal "
              "is written within a second and kept for hold.journal_keep.");
     } else if (rc == CTL_OK) {
@@ -862,6 +865,7 @@ int ctl_explain(const struct ctl *ctl)
         if (json_get_yes(r.json, "more"))
             puts("There are more: narrow the search with --since or a second address.");
         print_ways(ctl, rows);
+        ctl_tell_refusals(ctl, refusals);
         print_fates(ctl, copies);
     }
     ctl_reply_free(&r);

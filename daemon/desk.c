@@ -11,7 +11,9 @@
 
 #include "alarm.h"
 #include "api.h"
+#include "decisions.h"
 #include "desk.h"
+#include "hold_refusal.h"
 #include "log.h"
 #include "versions.h"
 
@@ -22,6 +24,7 @@ struct desk {
     struct event_base *base;
     struct mailbox *mailbox;
     struct event *second, *hour;
+    unsigned seconds; /* since the start */
     struct hold *view;
     struct http *http;
     struct api api;
@@ -58,6 +61,8 @@ static void each_second(evutil_socket_t fd, short what, void *arg)
         relays_tick(p->relays, now);
         relays_save(p->relays, p->keeper, d->mailbox);
     }
+    if (p->rules && ++d->seconds % 10 == 0)
+        decisions_save(p->rules, p->keeper, d->mailbox);
     if (p->versions)
         versions_tick(p->versions, clock_mono());
 }
@@ -71,7 +76,10 @@ struct purge {
 static int purge_run(struct hold *hold, struct job *job)
 {
     (void)job;
-    return hold_purge(hold, clock_now());
+    int64_t now = clock_now();
+    int n = hold_purge(hold, now), over = n < 0 ? -1 : hold_entry_purge(hold, now);
+    int old = over < 0 ? -1 : hold_refusal_purge(hold, now);
+    return old < 0 ? -1 : n + over + old;
 }
 
 static void purge_done(struct job *job)
@@ -136,6 +144,8 @@ static void send_barrier(struct barrier *b)
         incidents_save(p->incidents, p->keeper, b->desk->mailbox, clock_now());
     if (p->relays)
         relays_save(p->relays, p->keeper, b->desk->mailbox);
+    if (p->rules)
+        decisions_save(p->rules, p->keeper, b->desk->mailbox);
     if (p->days)
         days_save(p->days, p->keeper, b->desk->mailbox, clock_now(), true);
     b->job = (struct job){.run = barrier_run, .done = barrier_back, .home = b->desk->mailbox};

@@ -21,6 +21,7 @@
 #include <event2/thread.h>
 
 #include "alarm.h"
+#include "decisions.h"
 #include "desk.h"
 #include "ledger.h"
 #include "recall.h"
@@ -255,9 +256,24 @@ static void know_refusals(struct pipeline *p, const struct config *c)
     hold_close(&view);
 }
 
+/* What people decided for a while and is not over yet. */
+static struct entries *entries_in_force(const struct config *config)
+{
+    char error[512];
+    bool damaged;
+    struct hold *view = hold_open(config->hold_path, false, &damaged, error);
+    struct entries *entries = view ? decisions_load(view, clock_now()) : NULL;
+    if (!entries)
+        log_say(LOG_LEVEL_ERROR, "what people decided for a while cannot be read: %s",
+                view ? "the hold database is damaged" : error);
+    hold_close(&view);
+    return entries;
+}
+
 static struct rules *first_rules(const struct config *config)
 {
     struct rules *rules = rules_copy(NULL);
+    rules->entries = entries_in_force(config);
     rules->mode = mode_in_force(config, rules);
     return rules;
 }
