@@ -168,6 +168,63 @@ static void a091_long_lines_are_not_touched(void **state)
     }
 }
 
+/* At full size: a line of a million bytes, a million of bare CR or LF, a hundred thousand dots.
+ * What arrives is compared byte by byte. */
+static void a091_to_a094_at_full_size(void **state)
+{
+    (void)state;
+    enum { MOST = 3200000 };
+    static const struct {
+        const char *name, *piece, *means; /* of the text that is sent, and of what arrives */
+        size_t times;
+    } sizes[] = {
+        {"A091 a line of 65,536 bytes", "x", "x", 65536},
+        {"A091 a line of a million bytes", "x", "x", 1000000},
+        {"A092 a million CR", "\r", " ", 1000000},
+        {"A093 a million LF", "\n", "\r\n", 1000000},
+        {"A094 a hundred thousand lines of two dots", "\r\n..", "\r\n..", 100000},
+    };
+    char *sent = malloc(MOST), *means = malloc(MOST);
+    uint64_t size = world.config->smtp_message_size;
+    world.config->smtp_message_size = 50 << 20;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        size_t n = 0, m = 0, p = strlen(sizes[i].piece), q = strlen(sizes[i].means);
+        fresh(NULL);
+        world.mta.offers = "PIPELINING\n8BITMIME\nSIZE\n";
+        begin("in");
+        for (size_t k = 0; k < sizes[i].times; k++, n += p, m += q) {
+            memcpy(sent + n, sizes[i].piece, p);
+            memcpy(means + m, sizes[i].means, q);
+        }
+        /* a CR before it would be its line end's, a dot alone on a line the end */
+        n += (size_t)snprintf(sent + n, MOST - n, "y\r\n.\r\n");
+        m += (size_t)snprintf(means + m, MOST - m, "y\r\n.\r\n");
+        client_send(&client, sent, n);
+        if (strcmp(client_codes(&client), OPENED " 250") != 0 || world.mta.messages != 1)
+            fail_msg("%s: %s", sizes[i].name, client_codes(&client));
+        if (world.mta.ntext != m || memcmp(world.mta.text, means, m) != 0)
+            fail_msg("%s: %zu bytes arrived, not these %zu", sizes[i].name, world.mta.ntext, m);
+        client_close(&client);
+    }
+    world.config->smtp_message_size = size;
+    free(sent);
+    free(means);
+}
+
+/* The first of them ends the message; the rest are no commands. */
+static void a094_a_hundred_thousand_dots(void **state)
+{
+    (void)state;
+    begin("in");
+    say_many('\r', "\n.", 100000);
+    assert_non_null(strstr(client.said, "queued behind\r\n502 5.5.1"));
+    assert_non_null(strstr(client.said, "\r\n421 4.7.0 too many errors"));
+    assert_true(client.closed);
+    assert_int_equal(world.mta.messages, 1);
+    assert_string_equal(world.mta.text, "\r\n.\r\n");
+    client_close(&client);
+}
+
 static void a098_exactly_the_size_and_one_more(void **state)
 {
     (void)state;
@@ -473,6 +530,30 @@ static void who_leaves_after_the_dot_has_sent_one(void **state)
     assert_int_equal(commits, 1);
 }
 
+/* The client's host is gone without a word, before the reply: it is not written to any more, and
+ * the message goes its way. */
+static void a054_a_reset_after_the_dot(void **state)
+{
+    (void)state;
+    for (int held = 0; held < 2; held++) {
+        fresh(NULL);
+        verdict.wait = true;
+        verdict.held = held ? "c@d.example e@f.example" : NULL;
+        client_open(&client, &world.worker, &world.mta, world_listener(&world, "in"), true, NULL);
+        client_say(&client, OPEN);
+        client_say(&client, TEXT);
+        setsockopt(client.fd, SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger));
+        client_close(&client);
+        assert_int_equal(living, 1);
+        assert_int_equal(world.worker.sessions, 1);
+        waiting->done(waiting->arg, waiting);
+        client_turn(&client);
+        assert_int_equal(world.mta.messages, !held);
+        assert_int_equal(commits, 1);
+        assert_int_equal(refusals, 0);
+    }
+}
+
 /* The time of a stop is over while downstream has the message and some copies are held already. */
 static void at_the_end_of_a_stop_what_is_not_through_is_taken_back(void **state)
 {
@@ -503,6 +584,8 @@ int main(void)
         DOOR(a086_crlf_dot_crlf_does),
         DOOR(bodies_arrive_as_they_were_sent),
         DOOR(a091_long_lines_are_not_touched),
+        DOOR(a091_to_a094_at_full_size),
+        DOOR(a094_a_hundred_thousand_dots),
         DOOR(a098_exactly_the_size_and_one_more),
         DOOR(a092_odd_line_ends_by_the_thousand),
         DOOR(where_bare_line_ends_are_refused),
@@ -520,6 +603,7 @@ int main(void)
         DOOR(downstream_lost_while_it_is_judged),
         DOOR(who_leaves_in_mid_message_has_sent_none),
         DOOR(who_leaves_after_the_dot_has_sent_one),
+        DOOR(a054_a_reset_after_the_dot),
         DOOR(at_the_end_of_a_stop_what_is_not_through_is_taken_back),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -262,6 +262,110 @@ static void a125_old_versions_are_refused(void **state)
     tls_end();
 }
 
+static void a124_a_handshake_that_does_not_go_on(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *listener, *say;
+        size_t n;
+        const char *codes;
+    } stalls[] = {{"tls", SAY(E "STARTTLS\r\n"), "220 250 220"},
+                  {"implicit", SAY(""), ""},
+                  {"implicit", SAY("\x16\x03\x01\x02\x00\x01\x00"), ""}};
+    for (size_t i = 0; i < sizeof stalls / sizeof *stalls; i++) {
+        fresh(NULL);
+        open_client(stalls[i].listener);
+        client_send(&client, stalls[i].say, stalls[i].n);
+        codes_are(stalls[i].codes);
+        pass(30 * 1000 - 10);
+        assert_false(client.closed);
+        pass(20);
+        assert_true(client.closed);
+        assert_int_equal(world.worker.sessions, 0);
+        client_close(&client);
+    }
+}
+
+/* A ClientHello as OpenSSL would not make it: TLS 1.2, one cipher, a name of so many bytes. */
+static size_t make_hello(uint8_t out[1024], unsigned cipher, size_t name)
+{
+    static const uint8_t rest[] = {0, 10, 0, 4, 0, 2, 0, 23, /* P-256 */
+                                   0, 13, 0, 4, 0, 2, 4, 3,  /* ECDSA with SHA-256 */
+                                   0, 11, 0, 2, 1, 0};       /* uncompressed points */
+    size_t n = 9, length = name ? name + 9 + sizeof rest : sizeof rest;
+    const uint8_t head[] = {3, 3};
+    memcpy(out + n, head, 2), n += 2;
+    memset(out + n, 7, 32), n += 32; /* random */
+    out[n++] = 0;                    /* no session */
+    out[n++] = 0, out[n++] = 2, out[n++] = (uint8_t)(cipher >> 8), out[n++] = (uint8_t)cipher;
+    out[n++] = 1, out[n++] = 0; /* no compression */
+    out[n++] = (uint8_t)(length >> 8), out[n++] = (uint8_t)length;
+    for (size_t k = name ? name + 5 : 0, i = 0; name && i < 3; i++, k -= i == 1 ? 2 : 3) {
+        if (i == 0)
+            out[n++] = 0, out[n++] = 0; /* server_name */
+        if (i == 2)
+            out[n++] = 0; /* a host's */
+        out[n++] = (uint8_t)(k >> 8), out[n++] = (uint8_t)k;
+    }
+    memset(out + n, 'a', name), n += name;
+    memcpy(out + n, rest, sizeof rest), n += sizeof rest;
+    const uint8_t record[] = {22,
+                              3,
+                              1,
+                              (uint8_t)((n - 5) >> 8),
+                              (uint8_t)(n - 5),
+                              1,
+                              0,
+                              (uint8_t)((n - 9) >> 8),
+                              (uint8_t)(n - 9)};
+    memcpy(out, record, sizeof record);
+    return n;
+}
+
+static void a125_odd_hellos(void **state)
+{
+    (void)state;
+    static const struct {
+        unsigned cipher;
+        size_t name;
+        bool good;
+    } hellos[] = {{0xc02b, 0, true},    {0xc02b, 10, true},   {0xc02b, 255, true},
+                  {0xc02b, 256, false}, {0xc02b, 300, false}, {0x0001, 10, false},
+                  {0x0005, 10, false}};
+    for (size_t i = 0; i < sizeof hellos / sizeof *hellos; i++)
+        for (int split = 0; split < 2; split++) {
+            uint8_t hello[1024];
+            size_t n = make_hello(hello, hellos[i].cipher, hellos[i].name);
+            fresh(NULL);
+            open_client("implicit");
+            for (size_t k = 0; split && k < n; k++)
+                client_send(&client, hello + k, 1);
+            if (!split)
+                client_send(&client, hello, n);
+            if (client.closed == hellos[i].good || (hellos[i].good && client.said[0] != 22))
+                fail_msg("cipher %x, name %zu: %d bytes, closed %d", hellos[i].cipher,
+                         hellos[i].name, (int)client.nsaid, client.closed);
+            client_close(&client);
+        }
+}
+
+static void a125_renegotiation_is_refused(void **state)
+{
+    (void)state;
+    open_client("implicit");
+    assert_true(shake(TLS1_2_VERSION));
+    assert_string_equal(tls_say(E), "220 250");
+    for (int i = 0; i < 1000; i++) {
+        if (SSL_renegotiate(ssl) != 1 || SSL_do_handshake(ssl) != 1) {
+            ERR_clear_error();
+            event_base_loop(world.worker.base, EVLOOP_NONBLOCK);
+        }
+        assert_int_equal(SSL_num_renegotiations(ssl) > 0 && SSL_in_init(ssl) == 0, 0);
+    }
+    tls_end();
+    assert_int_equal(world.worker.sessions, 0);
+}
+
 static void a128_garbage_for_a_handshake(void **state)
 {
     (void)state;
@@ -574,6 +678,11 @@ static void a_reload_takes_a_new_certificate_and_keeps_the_old_if_it_is_bad(void
 
 #define V2 "\r\n\r\n\0\r\nQUIT\n"
 
+#define LONG_PROXY                                                                                 \
+    "PROXY UNKNOWN "                                                                               \
+    "01234567890123456789012345678901234567890123456789012345678901234567890123456789"             \
+    "012"
+
 static void proxy_headers(void **state)
 {
     (void)state;
@@ -594,6 +703,8 @@ static void proxy_headers(void **state)
         {"A135 version 3", SAY(V2 "\x31\x11\0\x0c\xcb\0\x71\x05\x7f\0\0\1\0\1\0\2"), "x", NULL},
         {"A135 command 2", SAY(V2 "\x22\x11\0\x0c\xcb\0\x71\x05\x7f\0\0\1\0\1\0\2"), "x", NULL},
         {"A135 too short for its family", SAY(V2 "\x21\x11\0\x04\xcb\0\x71\x05"), "x", NULL},
+        {"A133 108 bytes without an end", SAY(LONG_PROXY "01234567890"), "x", NULL},
+        {"A133 105 bytes may go on", SAY(LONG_PROXY "01234567"), "", NULL},
         {"no header", SAY("EHLO x\r\n"), "x", NULL},
         {"TLS instead", SAY("\x16\x03\x01\0\1"), "x", NULL},
     };
@@ -662,6 +773,9 @@ int main(void)
         DOOR(a120_what_follows_starttls_in_the_clear_is_not_obeyed),
         DOOR(a123_starttls_in_mid_message),
         DOOR(a125_old_versions_are_refused),
+        DOOR(a124_a_handshake_that_does_not_go_on),
+        DOOR(a125_odd_hellos),
+        DOOR(a125_renegotiation_is_refused),
         DOOR(a128_garbage_for_a_handshake),
         DOOR(a129_a_message_cut_off_under_tls),
         DOOR(auth_is_relayed_under_tls),
