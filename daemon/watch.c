@@ -33,6 +33,7 @@ struct purse {
         uint64_t taken;
     } sample[SAMPLES]; /* the main thread's */
     size_t next;
+    uint64_t before; /* taken before the first of them */
 };
 
 struct watch {
@@ -78,7 +79,7 @@ static bool take(struct purse *p, unsigned n)
 /* What had been taken ten minutes ago. */
 static uint64_t taken_before(const struct purse *p, int64_t mono)
 {
-    uint64_t before = 0;
+    uint64_t before = p->before;
     int64_t latest = 0;
     for (size_t i = 0; i < SAMPLES; i++) {
         const struct sample *s = &p->sample[i];
@@ -100,17 +101,19 @@ static uint64_t fill(struct purse *p, uint64_t limit, int64_t mono)
 }
 
 /* A person has stepped up: what was taken is theirs to know. */
-static void empty(struct purse *p, int64_t mono)
+static void empty(struct purse *p)
 {
     memset(p->sample, 0, sizeof p->sample);
-    p->sample[0] = (struct sample){mono - WINDOW, atomic_load(&p->taken)};
-    p->next = 1;
+    p->next = 0;
+    p->before = atomic_load(&p->taken);
 }
 
 /* ---- modes ---- */
 
 static enum mode highest(struct rulebook *book)
 {
+    if (!book)
+        return MODE_MONITOR;
     struct rules *r = rulebook_take(book);
     enum mode mode = r->mode;
     for (size_t i = 0; i < r->ndoors; i++)
@@ -149,20 +152,22 @@ static void stop(struct watch *w, enum watch_kind kind)
     unsigned none = 0;
     if (!atomic_compare_exchange_strong(&w->stopped, &none, 1u + (unsigned)kind))
         return;
+    atomic_store(&w->stopped_unseen, true); /* before the modes: so that it is known why */
     if (w->hands.rules && rulebook_trylock(w->hands.rules)) {
         lower_locked(w->hands.rules, MODE_MONITOR);
         rulebook_unlock(w->hands.rules);
     }
-    atomic_store(&w->stopped_unseen, true);
 }
 
 bool watch_may_hold(struct watch *w, enum watch_kind kind, unsigned n)
 {
     if (!w || n == 0)
         return true;
-    if (atomic_load_explicit(&w->stopped, memory_order_relaxed) == 0 && take(&w->purse[kind], n))
+    bool stopped = atomic_load_explicit(&w->stopped, memory_order_acquire) != 0;
+    if (!stopped && take(&w->purse[kind], n))
         return true;
-    stop(w, kind);
+    if (!stopped)
+        stop(w, kind);
     atomic_fetch_add_explicit(&w->refused, n, memory_order_relaxed);
     return false;
 }
@@ -314,7 +319,7 @@ static int left_at(const struct watch *w)
 }
 
 /* Locked. A person has stepped up. */
-static void forgive(struct watch *w, int64_t now, int64_t mono)
+static void forgive(struct watch *w, int64_t now)
 {
     for (size_t i = 0; i < json_array_size(w->trips); i++) {
         json_t *t = json_array_get(w->trips, i);
@@ -324,7 +329,7 @@ static void forgive(struct watch *w, int64_t now, int64_t mono)
         }
     }
     for (unsigned k = 0; k < WATCH_KINDS; k++)
-        empty(&w->purse[k], mono);
+        empty(&w->purse[k]);
 }
 
 static void tell(const struct watch *w, const struct guard_action *a, enum mode now_in_force)
@@ -358,6 +363,8 @@ static void tell(const struct watch *w, const struct guard_action *a, enum mode 
 static void act(struct watch *w, const struct guard_action *a, enum mode from, int64_t now)
 {
     if (a->lower != MODE_COUNT) {
+        unsigned none = 0; /* what began in enforce mode holds nothing more either */
+        (void)atomic_compare_exchange_strong(&w->stopped, &none, 1u + WATCH_RULES);
         lower(w->hands.rules, a->lower);
         pthread_mutex_lock(&w->lock);
         note_trip(w, a, from, now);
@@ -376,17 +383,19 @@ static void act(struct watch *w, const struct guard_action *a, enum mode from, i
 }
 
 /* The mail path has stopped holding between two looks. */
-static void look_at_stop(struct watch *w, int64_t now, int64_t mono)
+static bool look_at_stop(struct watch *w, int64_t now, int64_t mono)
 {
     struct guard_action a;
     if (!atomic_exchange(&w->stopped_unseen, false))
-        return;
+        return false;
     enum watch_kind kind = (enum watch_kind)(atomic_load(&w->stopped) - 1);
     pthread_mutex_lock(&w->lock);
     uint64_t limit = limit_of(&w->limits, kind, w->reading.messages_10m);
+    w->guard.mode = MODE_ENFORCE; /* else nothing would have been held */
     guard_trip(&w->guard, cause_of[kind], limit, mono, &a);
     pthread_mutex_unlock(&w->lock);
     act(w, &a, MODE_ENFORCE, now);
+    return true;
 }
 
 /* Locked. The budget's own counts are exact. */
@@ -402,21 +411,24 @@ static void read_purses(struct watch *w, int64_t mono)
 void watch_tick(struct watch *w, const struct guard_reading *r, int64_t now, int64_t mono)
 {
     struct guard_action a;
-    look_at_stop(w, now, mono);
+    /* The mode first: the mail path says that it stops before it lowers it. */
+    enum mode mode = highest(w->hands.rules);
+    if (look_at_stop(w, now, mono))
+        mode = highest(w->hands.rules);
     if (w->looked && mono - w->looked < LOOK_EVERY) {
         save(w, now, mono);
         return;
     }
-    enum mode mode = w->hands.rules ? highest(w->hands.rules) : MODE_MONITOR;
     unsigned in_use = w->hands.in_use ? w->hands.in_use(w->hands.arg) : 0;
     pthread_mutex_lock(&w->lock);
     w->looked = mono;
     w->reading = *r;
-    if (guard_rank(mode) > left_at(w)) {
-        forgive(w, now, mono);
-        atomic_store(&w->stopped, 0);
-    }
+    bool raised = guard_rank(mode) > left_at(w);
+    if (raised)
+        forgive(w, now);
     read_purses(w, mono);
+    if (raised)
+        atomic_store(&w->stopped, 0); /* now that there is something to take again */
     guard_step(&w->guard, &w->limits, &w->reading, mode, in_use, mono, &a);
     pthread_mutex_unlock(&w->lock);
     act(w, &a, mode, now);
