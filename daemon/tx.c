@@ -362,6 +362,7 @@ enum tx_state tx_judge(struct tx *tx, tx_done_fn *done, void *arg)
         fingerprint_end(tx->fingerprinter, &tx->fp);
         subject_read(&tx->subject, tx->arena, &tx->config->site, tx->keys, &tx->envelope,
                      tx->message, &tx->fp, tx->now);
+        tx->subject.listener = span_str(tx->door);
         if (!check_token(tx))
             state = tx_count(tx);
     }

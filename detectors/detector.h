@@ -28,7 +28,8 @@ struct subject {
     struct conversation talk;
     struct span client_host; /* client name if usable, else HELO */
     struct span client_org;
-    int64_t now; /* ms */
+    struct span listener; /* its name; empty: none */
+    int64_t now;          /* ms */
 };
 
 /* Parses trace, path, visible recipients and copies fp; sets hashes of the envelope's recipients.

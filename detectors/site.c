@@ -69,15 +69,29 @@ static bool host_below(struct span host, const struct span *domain, size_t n)
     return false;
 }
 
+bool site_has_domain(const struct site *s, struct span host)
+{
+    return host.n && host_below(host, s->own_domains, s->nown_domains);
+}
+
+bool site_has_host(const struct site *s, struct span host)
+{
+    return host.n && host_in(host, s->own_hosts, s->nown_hosts);
+}
+
+bool site_has_trusted(const struct site *s, struct span host)
+{
+    return host.n && host_below(host, s->trusted, s->ntrusted);
+}
+
 bool site_owns_host(const struct site *s, struct span host)
 {
-    return host.n && (host_in(host, s->own_hosts, s->nown_hosts) ||
-                      host_below(host, s->own_domains, s->nown_domains));
+    return site_has_host(s, host) || site_has_domain(s, host);
 }
 
 bool site_trusts_host(const struct site *s, struct span host)
 {
-    return site_owns_host(s, host) || (host.n && host_below(host, s->trusted, s->ntrusted));
+    return site_owns_host(s, host) || site_has_trusted(s, host);
 }
 
 struct span host_orglabel(struct span host)
@@ -148,15 +162,27 @@ bool site_exempt(const struct site *s, struct span address)
 
 /* ---- addresses ---- */
 
-bool site_trusts_addr(const struct site *s, const struct ipaddr *a)
+static bool addr_in(const struct ipaddr *a, const struct netmask *list, size_t n)
 {
-    for (size_t i = 0; i < s->nown_nets; i++)
-        if (netmask_has(&s->own_nets[i], a))
-            return true;
-    for (size_t i = 0; i < s->ntrusted_nets; i++)
-        if (netmask_has(&s->trusted_nets[i], a))
+    for (size_t i = 0; i < n; i++)
+        if (netmask_has(&list[i], a))
             return true;
     return false;
+}
+
+bool site_has_addr(const struct site *s, const struct ipaddr *a)
+{
+    return addr_in(a, s->own_nets, s->nown_nets);
+}
+
+bool site_has_trusted_addr(const struct site *s, const struct ipaddr *a)
+{
+    return addr_in(a, s->trusted_nets, s->ntrusted_nets);
+}
+
+bool site_trusts_addr(const struct site *s, const struct ipaddr *a)
+{
+    return site_has_addr(s, a) || site_has_trusted_addr(s, a);
 }
 
 static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};

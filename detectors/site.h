@@ -58,6 +58,13 @@ bool site_trusts_host(const struct site *, struct span host);
 /* Is it one of ours (own_hosts, own_domains)? */
 bool site_owns_host(const struct site *, struct span host);
 bool site_trusts_addr(const struct site *, const struct ipaddr *);
+/* Is it in this one list: below one of own_domains, exactly one of own_hosts, below one of trusted,
+ * in one of own_nets, in one of trusted_nets? */
+bool site_has_domain(const struct site *, struct span host);
+bool site_has_host(const struct site *, struct span host);
+bool site_has_trusted(const struct site *, struct span host);
+bool site_has_addr(const struct site *, const struct ipaddr *);
+bool site_has_trusted_addr(const struct site *, const struct ipaddr *);
 /* Does the address match an exempt pattern ("*" for either side of the @)? */
 bool site_exempt(const struct site *, struct span address);
 /* The registrable domain of a host (lower case; libpsl): "mx.a.co.uk" is "a.co.uk". An address, a

@@ -16,12 +16,15 @@
 
 #include "expr.h"
 
-enum { DEPTH_MAX = 32, STEPS_MAX = 2000, LIST_MAX = 1000, PATTERN_MAX = 256 };
+enum { DEPTH_MAX = 32, STEPS_MAX = 2000, LIST_MAX = 1000, PATTERN_MAX = 256, HOST_BYTES = 253 };
 
 enum step_kind {
     STEP_TEST, /* the value is a truth itself */
     STEP_COMPARE,
     STEP_IN,
+    STEP_NETWORKS, /* is relay.address one of these? */
+    STEP_SET,
+    STEP_SITE_SET,
     STEP_MATCHES,
     STEP_NOT,
     STEP_IF_FALSE, /* jump, keeping the truth value */
@@ -35,14 +38,32 @@ struct operand {
     enum fact fact; /* FACT_COUNT: the literal */
     struct fact_value literal;
     enum unit unit;
+    struct netmask network; /* of a literal TYPE_ADDRESS */
+};
+
+/* Sets of breakwater.conf. */
+enum site_set { SET_OURS, SET_OWN_HOSTS, SET_OWN_NETS, SET_TRUSTED, SET_EXEMPT, SITE_SETS };
+
+static const struct {
+    const char *name;
+    bool hosts, mailboxes, networks; /* what may be in it */
+    const char *has;
+} site_sets[SITE_SETS] = {
+    [SET_OURS] = {"ours", true, true, false, "domains"},
+    [SET_OWN_HOSTS] = {"own_hosts", true, false, false, "host names"},
+    [SET_OWN_NETS] = {"own_nets", false, false, true, "networks"},
+    [SET_TRUSTED] = {"trusted", true, false, true, "host names and networks"},
+    [SET_EXEMPT] = {"exempt", false, true, false, "mail addresses"},
 };
 
 struct step {
     enum step_kind kind;
     enum comparison comparison;
     struct operand left, right;
-    const struct operand *list; /* STEP_IN */
+    const struct operand *list; /* STEP_IN, STEP_NETWORKS */
     size_t nlist;
+    const struct set *set;
+    enum site_set site_set;
     size_t target; /* jumps */
 };
 
@@ -54,6 +75,7 @@ struct expr {
 
 struct parser {
     struct arena *arena;
+    const struct sets *sets; /* NULL: none */
     struct span text;
     size_t at; /* of the next token */
     unsigned depth;
@@ -205,6 +227,31 @@ static bool parse_number(struct parser *p, struct operand *o)
     return true;
 }
 
+struct span expr_network(struct span s)
+{
+    size_t n = 0, dots = 0, colons = 0, slashes = 0;
+    for (; n < s.n && (byte_hex(s.p[n]) >= 0 || memchr(".:/", s.p[n], 3)); n++) {
+        dots += s.p[n] == '.';
+        colons += s.p[n] == ':';
+        slashes += s.p[n] == '/';
+    }
+    bool four = n && byte_digit(s.p[0]) && (dots >= 3 || slashes);
+    return span_head(s, colons || four ? n : 0);
+}
+
+static bool parse_network(struct parser *p, struct operand *o, struct span word)
+{
+    struct span rest = span_from(p->text, p->at + word.n);
+    if ((rest.n && word_byte(rest.p[0])) || !netmask_parse(&o->network, word))
+        return REFUSE(p, p->at,
+                      "'%.*s' is no network address: expected one as 192.0.2.7, 192.0.2.0/24 or "
+                      "2001:db8::/32",
+                      SPAN_ARG(span_head(word, 60)));
+    o->literal.type = TYPE_ADDRESS;
+    p->at += word.n;
+    return true;
+}
+
 static bool parse_string(struct parser *p, struct operand *o)
 {
     size_t n = expr_string(p->arena, p->text, p->at, &o->literal.text, p->error);
@@ -232,13 +279,15 @@ static bool parse_name(struct parser *p, struct operand *o, struct span word)
 static bool parse_operand(struct parser *p, struct operand *o)
 {
     struct span word = peek_word(p);
-    struct span s = span_from(p->text, p->at);
+    struct span s = span_from(p->text, p->at), network = expr_network(s);
     *o = (struct operand){.fact = FACT_COUNT};
     if (s.n == 0)
         return REFUSE(p, p->at,
                       "the text ends where a fact, number, text, true or false should be");
     if (s.p[0] == '"')
         return parse_string(p, o);
+    if (network.n)
+        return parse_network(p, o, network);
     if (byte_digit(s.p[0]))
         return parse_number(p, o);
     if (span_starts(s, SPAN("!")))
@@ -265,7 +314,8 @@ static bool check_types(struct parser *p, size_t at, const struct operand *a,
 {
     static const char *const units[] = {"a plain number", "a time", "a size in bytes", "a share"};
     enum fact_type left = operand_type(a), right = operand_type(b);
-    if (left != right)
+    bool texts = left >= TYPE_STRING && right >= TYPE_STRING; /* the text of an address */
+    if (left != right && !texts)
         return REFUSE(p, at, "%s is %s and cannot be compared with %s", operand_name(a),
                       fact_type_name(left), fact_type_name(right));
     if (a->unit == b->unit || b->unit == UNIT_NONE || left != TYPE_NUMBER)
@@ -276,9 +326,174 @@ static bool check_types(struct parser *p, size_t at, const struct operand *a,
                   units[b->unit]);
 }
 
+/* ---- network addresses ---- */
+
+/* A text between quotes is read as an address where one is expected; "" is the unknown one. */
+static bool as_network(struct parser *p, size_t at, struct operand *o)
+{
+    if (o->fact != FACT_COUNT)
+        return REFUSE(p, at, "%s cannot stand here: expected an address as 192.0.2.7",
+                      operand_name(o));
+    if (o->literal.type == TYPE_ADDRESS)
+        return true;
+    if (o->literal.type != TYPE_STRING)
+        return REFUSE(p, at, "a network address cannot be compared with %s",
+                      fact_type_name(o->literal.type));
+    o->network = (struct netmask){.bits = 128};
+    if (o->literal.text.n && !netmask_parse(&o->network, o->literal.text))
+        return REFUSE(p, at, "'%.*s' is no network address",
+                      SPAN_ARG(span_head(o->literal.text, 60)));
+    o->literal.type = TYPE_ADDRESS;
+    return true;
+}
+
+/* Is it relay.address against a value? With another fact it is compared as texts are. */
+static bool networks_compared(const struct operand *a, const struct operand *b)
+{
+    enum fact_type left = operand_type(a), right = operand_type(b);
+    return (left == TYPE_ADDRESS || right == TYPE_ADDRESS) &&
+           (a->fact == FACT_COUNT || b->fact == FACT_COUNT);
+}
+
+/* relay.address == 192.0.2.7, either way round; != as well. */
+static bool check_networks(struct parser *p, size_t at, struct step *step)
+{
+    if (step->left.fact == FACT_COUNT) {
+        struct operand left = step->left;
+        step->left = step->right;
+        step->right = left;
+    }
+    if (step->left.fact == FACT_COUNT || operand_type(&step->left) != TYPE_ADDRESS)
+        return REFUSE(p, at, "%s is %s and cannot be compared with a network address",
+                      operand_name(&step->left), fact_type_name(operand_type(&step->left)));
+    if (!as_network(p, at, &step->right))
+        return false;
+    if (step->comparison > UNEQUAL)
+        return REFUSE(p, at, "%s is a network address: only numbers are less or more than another",
+                      operand_name(&step->left));
+    if (step->right.network.bits != 128)
+        return REFUSE(p, at, "this is a network, not one address: write 'in' instead of '=='");
+    struct operand *one = arena_alloc(p->arena, sizeof *one);
+    *one = step->right;
+    step->kind = STEP_NETWORKS;
+    step->list = one;
+    step->nlist = 1;
+    return true;
+}
+
+/* ---- sets ---- */
+
+bool expr_site_set(struct span name)
+{
+    for (unsigned i = 0; i < SITE_SETS; i++)
+        if (span_eq(name, span_str(site_sets[i].name)))
+            return true;
+    return false;
+}
+
+/* "a mail address": what a fact is, for a message about sets. */
+static const char *fact_is(enum fact fact)
+{
+    static const char *const shapes[] = {"a text", "a mail address",
+                                         "the name of a host or domain"};
+    enum fact_type type = fact_table[fact].type;
+    return type == TYPE_STRING ? shapes[fact_shape(fact)] : fact_type_name(type);
+}
+
+static bool misfit(struct parser *p, size_t at, enum fact fact, const char *name, const char *has)
+{
+    const char *hint = "";
+    if (fact_table[fact].type == TYPE_STRING && fact_shape(fact) == SHAPE_MAILBOX)
+        hint = ": @example.org in a set is all of a domain";
+    return REFUSE(p, at, "%s is %s, and @%s has %s%s", fact_table[fact].name, fact_is(fact), name,
+                  has, hint);
+}
+
+static bool use_set(struct parser *p, size_t at, struct step *step, const struct set *set)
+{
+    enum fact fact = step->left.fact;
+    enum set_kind kind = set_kind(set), wanted = SET_TEXTS;
+    if (fact_table[fact].type == TYPE_ADDRESS)
+        wanted = SET_NETWORKS;
+    else if (fact_shape(fact) == SHAPE_MAILBOX)
+        wanted = SET_ADDRESSES;
+    step->kind = STEP_SET;
+    step->set = set;
+    return kind == SET_EMPTY || kind == wanted ||
+           misfit(p, at, fact, set_label(set), set_kind_name(kind));
+}
+
+static bool use_site_set(struct parser *p, size_t at, struct step *step, enum site_set set)
+{
+    enum fact fact = step->left.fact;
+    bool address = fact_table[fact].type == TYPE_ADDRESS;
+    bool fits = address ? site_sets[set].networks
+                        : (fact_shape(fact) == SHAPE_HOST && site_sets[set].hosts) ||
+                              (fact_shape(fact) == SHAPE_MAILBOX && site_sets[set].mailboxes);
+    step->kind = STEP_SITE_SET;
+    step->site_set = set;
+    return fits || misfit(p, at, fact, site_sets[set].name, site_sets[set].has);
+}
+
+static bool unknown_set(struct parser *p, size_t at, struct span name)
+{
+    struct nearest near = {.word = name};
+    for (size_t i = 0; p->sets && i < p->sets->n; i++)
+        nearest_try(&near, set_label(p->sets->set[i]));
+    for (size_t i = 0; i < SITE_SETS; i++)
+        nearest_try(&near, site_sets[i].name);
+    name = span_head(name, 60);
+    if (near.name)
+        return REFUSE(p, at, "there is no set '@%.*s': did you mean '@%s'?", SPAN_ARG(name),
+                      near.name);
+    return REFUSE(p, at,
+                  "there is no set '@%.*s': declare it before the rules, as in: set %.*s (...)",
+                  SPAN_ARG(name), SPAN_ARG(name));
+}
+
+/* The name behind the @ at the parser's place. */
+static struct span take_set_name(struct parser *p)
+{
+    struct span s = span_from(p->text, p->at + 1);
+    size_t n = 0;
+    while (n < s.n && (byte_letter(s.p[n]) || byte_digit(s.p[n]) || s.p[n] == '_' || s.p[n] == '-'))
+        n++;
+    p->at += 1 + n;
+    return span_head(s, n);
+}
+
+static bool parse_set(struct parser *p, struct step *step)
+{
+    size_t at = p->at;
+    struct span name = take_set_name(p);
+    enum fact_type type = operand_type(&step->left);
+    if (step->left.fact == FACT_COUNT || (type != TYPE_STRING && type != TYPE_ADDRESS))
+        return REFUSE(p, at,
+                      "%s is %s: only a fact that is a text or a network address is in a set",
+                      operand_name(&step->left), fact_type_name(type));
+    for (size_t i = 0; p->sets && i < p->sets->n; i++)
+        if (span_eq(name, span_str(set_label(p->sets->set[i]))))
+            return use_set(p, at, step, p->sets->set[i]);
+    for (unsigned i = 0; i < SITE_SETS; i++)
+        if (span_eq(name, span_str(site_sets[i].name)))
+            return use_site_set(p, at, step, (enum site_set)i);
+    return unknown_set(p, at, name);
+}
+
 /* ---- the grammar, loosest first ---- */
 
 static bool parse_or(struct parser *);
+
+/* A value of a list, of the type that what is asked about has. */
+static bool parse_item(struct parser *p, const struct step *step, struct operand *item)
+{
+    size_t at = (peek_word(p), p->at);
+    if (!parse_operand(p, item))
+        return false;
+    if (operand_type(&step->left) == TYPE_ADDRESS)
+        return as_network(p, at, item);
+    return check_types(p, at, &step->left, item);
+}
 
 static bool parse_list_items(struct parser *p, struct step *step)
 {
@@ -292,8 +507,7 @@ static bool parse_list_items(struct parser *p, struct step *step)
             list = arena_grow(p->arena, list, cap * sizeof *list, more * sizeof *list);
             cap = more;
         }
-        size_t at = (peek_word(p), p->at);
-        if (!parse_operand(p, &list[n]) || !check_types(p, at, &step->left, &list[n]))
+        if (!parse_item(p, step, &list[n]))
             return false;
         n++;
     } while (take_sign(p, ","));
@@ -302,11 +516,29 @@ static bool parse_list_items(struct parser *p, struct step *step)
     return true;
 }
 
+/* A network without parentheses. */
+static bool parse_one(struct parser *p, struct step *step)
+{
+    struct operand *one = arena_alloc(p->arena, sizeof *one);
+    step->list = one;
+    step->nlist = 1;
+    return parse_item(p, step, one);
+}
+
 static bool parse_in(struct parser *p, struct step *step)
 {
-    step->kind = STEP_IN;
+    bool address = operand_type(&step->left) == TYPE_ADDRESS;
+    peek_word(p);
+    if (address && step->left.fact == FACT_COUNT)
+        return REFUSE(p, p->at, "only relay.address can be in a network");
+    step->kind = address ? STEP_NETWORKS : STEP_IN;
+    if (span_starts(span_from(p->text, p->at), SPAN("@")))
+        return parse_set(p, step);
+    if (address && expr_network(span_from(p->text, p->at)).n)
+        return parse_one(p, step);
     if (!take_sign(p, "("))
-        return REFUSE(p, p->at, "expected '(' after 'in', as in: in (\"a\", \"b\")");
+        return REFUSE(p, p->at,
+                      "expected '(' or a set after 'in', as in: in (\"a\", \"b\") or in @ours");
     if (!parse_list_items(p, step))
         return false;
     if (!take_sign(p, ")"))
@@ -317,7 +549,7 @@ static bool parse_in(struct parser *p, struct step *step)
 static bool parse_matches(struct parser *p, struct step *step, size_t at)
 {
     step->kind = STEP_MATCHES;
-    if (operand_type(&step->left) != TYPE_STRING)
+    if (operand_type(&step->left) != TYPE_STRING && step->left.fact != FACT_RELAY_ADDRESS)
         return REFUSE(p, at, "%s is %s: only a text can match a pattern", operand_name(&step->left),
                       fact_type_name(operand_type(&step->left)));
     size_t here = (peek_word(p), p->at);
@@ -349,14 +581,23 @@ static int take_comparison(struct parser *p, enum comparison *c)
     return -1;
 }
 
-static bool parse_compare(struct parser *p, struct step *step, size_t at)
+static bool check_compared(struct parser *p, struct step *step, size_t at)
 {
-    step->kind = STEP_COMPARE;
-    if (!parse_operand(p, &step->right) || !check_types(p, at, &step->left, &step->right))
+    if (networks_compared(&step->left, &step->right))
+        return check_networks(p, at, step);
+    if (!check_types(p, at, &step->left, &step->right))
         return false;
     if (step->comparison > UNEQUAL && operand_type(&step->left) != TYPE_NUMBER)
         return REFUSE(p, at, "%s is %s: only numbers are less or more than another",
                       operand_name(&step->left), fact_type_name(operand_type(&step->left)));
+    return true;
+}
+
+static bool parse_compare(struct parser *p, struct step *step, size_t at)
+{
+    step->kind = STEP_COMPARE;
+    if (!parse_operand(p, &step->right) || !check_compared(p, step, at))
+        return false;
     enum comparison again;
     size_t end = (peek_word(p), p->at);
     int chained = take_comparison(p, &again);
@@ -446,11 +687,11 @@ static bool parse_or(struct parser *p)
     return parse_joined(p, "or", "|", STEP_IF_TRUE, parse_and);
 }
 
-struct expr *expr_compile(struct arena *arena, struct span text, size_t *used,
-                          struct expr_error *error)
+struct expr *expr_compile(struct arena *arena, const struct sets *sets, struct span text,
+                          size_t *used, struct expr_error *error)
 {
     struct expr *e = arena_zero(arena, sizeof *e);
-    struct parser p = {.arena = arena, .text = text, .expr = e, .error = error};
+    struct parser p = {.arena = arena, .sets = sets, .text = text, .expr = e, .error = error};
     if (!parse_or(&p))
         return NULL;
     *used = p.at;
@@ -524,6 +765,58 @@ static bool in_list(const struct step *s, const struct facts *facts)
     return false;
 }
 
+static bool in_networks(const struct step *s, const struct facts *facts)
+{
+    for (size_t i = 0; i < s->nlist; i++)
+        if (network_has(&s->list[i].network, &facts->client))
+            return true;
+    return false;
+}
+
+static bool in_set(const struct step *s, const struct facts *facts)
+{
+    enum fact fact = s->left.fact;
+    if (fact_table[fact].type == TYPE_ADDRESS)
+        return set_has_address(s->set, &facts->client);
+    return set_has_text(s->set, fact_shape(fact), facts->value[fact].text);
+}
+
+static bool host_in_site_set(const struct site *site, enum site_set set, struct span host)
+{
+    uint8_t lower[HOST_BYTES];
+    if (host.n > sizeof lower)
+        return false;
+    for (size_t i = 0; i < host.n; i++)
+        lower[i] = byte_lower(host.p[i]);
+    host = span_of(lower, host.n);
+    switch (set) {
+    case SET_OURS:
+        return site_has_domain(site, host);
+    case SET_OWN_HOSTS:
+        return site_has_host(site, host);
+    case SET_TRUSTED:
+        return site_has_trusted(site, host);
+    default:
+        return false;
+    }
+}
+
+static bool in_site_set(const struct step *s, const struct facts *facts)
+{
+    const struct site *site = facts->site;
+    struct span text = facts->value[s->left.fact].text;
+    if (!site)
+        return false;
+    if (s->site_set == SET_EXEMPT)
+        return site_exempt(site, text);
+    if (fact_table[s->left.fact].type != TYPE_ADDRESS)
+        return host_in_site_set(site, s->site_set,
+                                fact_shape(s->left.fact) == SHAPE_MAILBOX ? address_domain(text)
+                                                                          : text);
+    return s->site_set == SET_TRUSTED ? site_has_trusted_addr(site, &facts->client)
+                                      : site_has_addr(site, &facts->client);
+}
+
 bool expr_true(const struct expr *e, const struct facts *facts)
 {
     bool truth = false;
@@ -538,6 +831,15 @@ bool expr_true(const struct expr *e, const struct facts *facts)
             break;
         case STEP_IN:
             truth = in_list(s, facts);
+            break;
+        case STEP_NETWORKS:
+            truth = in_networks(s, facts) != (s->comparison == UNEQUAL);
+            break;
+        case STEP_SET:
+            truth = in_set(s, facts);
+            break;
+        case STEP_SITE_SET:
+            truth = in_site_set(s, facts);
             break;
         case STEP_MATCHES:
             truth = matches(value_of(&s->left, facts)->text, s->right.literal.text);

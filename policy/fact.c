@@ -27,7 +27,7 @@ const struct fact_entry fact_table[FACT_COUNT] = {
     {"recipient.address", EACH(TYPE_STRING, UNIT_NONE, "This recipient.")},
     {"recipient.domain", EACH(TYPE_STRING, UNIT_NONE, "What follows the @ of this recipient.")},
     {"relay.address",
-     MESSAGE(TYPE_STRING, UNIT_NONE, "Network address of the relay that brought the message.")},
+     MESSAGE(TYPE_ADDRESS, UNIT_NONE, "Network address of the relay that brought the message.")},
     {"relay.name", MESSAGE(TYPE_STRING, UNIT_NONE, "Its host name, as the MTA resolved it.")},
     {"relay.helo", MESSAGE(TYPE_STRING, UNIT_NONE, "What it said in HELO or EHLO.")},
     {"relay.trusted",
@@ -108,6 +108,27 @@ const struct fact_entry fact_table[FACT_COUNT] = {
     {"flood.evidence", MESSAGE(TYPE_STRING, UNIT_NONE, "The numbers of the relay in a sentence.")},
     {"store.degraded",
      MESSAGE(TYPE_BOOL, UNIT_NONE, "Judged without memory of the past: every copy looks first.")},
+    {"envelope.from_domain",
+     MESSAGE(TYPE_STRING, UNIT_NONE, "What follows the @ of the reverse-path.")},
+    {"envelope.auth",
+     MESSAGE(TYPE_STRING, UNIT_NONE, "The user the client is logged in as; an empty text: none.")},
+    {"message.from_domain",
+     MESSAGE(TYPE_STRING, UNIT_NONE, "What follows the @ of the first address of the From field.")},
+    {"message.connector",
+     MESSAGE(TYPE_BOOL, UNIT_NONE,
+             "To or Cc names a POP3 connector of Small Business Server, as in mspop3connector.")},
+    {"relay.listener",
+     MESSAGE(TYPE_STRING, UNIT_NONE,
+             "Name of the listener in breakwater.conf that the message came through.")},
+    {"replication.total",
+     MESSAGE(TYPE_NUMBER, UNIT_NONE,
+             "Copies of the message so far, of all its recipients, with this transaction's.")},
+    {"flood.learned",
+     MESSAGE(TYPE_BOOL, UNIT_NONE, "Its baseline rests on a day of its mail at least.")},
+    {"flood.duplicates",
+     MESSAGE(TYPE_NUMBER, UNIT_SHARE, "Share of further copies among its messages.")},
+    {"flood.one_content",
+     MESSAGE(TYPE_NUMBER, UNIT_SHARE, "Share of the commonest text among its messages.")},
 };
 
 static struct fact_value yes_or_no(bool yes)
@@ -146,20 +167,25 @@ static void read_message(struct fact_value *v, const struct subject *s)
     v[FACT_MESSAGE_SUBJECT] = text(s->fp.subject);
     v[FACT_ENVELOPE_FROM] = text(e->reversepath);
     v[FACT_ENVELOPE_RECIPIENTS] = number((double)e->nrecipients);
+    v[FACT_MESSAGE_FROM_DOMAIN] = text(address_domain(s->fp.from));
+    v[FACT_MESSAGE_CONNECTOR] = yes_or_no(s->visible.connector.n > 0);
+    v[FACT_ENVELOPE_FROM_DOMAIN] = text(address_domain(e->reversepath));
+    v[FACT_ENVELOPE_AUTH] = text(e->auth);
     v[FACT_RELAY_NAME] = text(e->client_name);
     v[FACT_RELAY_HELO] = text(e->helo);
+    v[FACT_RELAY_LISTENER] = text(s->listener);
 }
 
 void facts_of_relay(struct facts *facts, const struct subject *s, uint64_t set)
 {
     const struct ipaddr *client = &s->envelope->client;
     struct fact_value *v = facts->value;
-    v[FACT_RELAY_ADDRESS] = text((struct span){NULL, 0});
+    facts->client = *client;
+    facts->site = s->site;
+    v[FACT_RELAY_ADDRESS] = (struct fact_value){.type = TYPE_ADDRESS};
     v[FACT_RELAY_TRUSTED] = yes_or_no(false);
-    if (set >> FACT_RELAY_ADDRESS & 1) {
-        size_t n = ipaddr_print(client, facts->address);
-        v[FACT_RELAY_ADDRESS] = text(span_of(facts->address, n));
-    }
+    if (set >> FACT_RELAY_ADDRESS & 1)
+        v[FACT_RELAY_ADDRESS].text = span_of(facts->address, ipaddr_print(client, facts->address));
     if (set >> FACT_RELAY_TRUSTED & 1)
         v[FACT_RELAY_TRUSTED] = yes_or_no(site_trusts_addr(s->site, client) ||
                                           site_trusts_host(s->site, s->client_host));
@@ -179,6 +205,7 @@ static void read_signals(struct fact_value *v, const struct signals *signals)
     v[FACT_REPLICATION_STORM] = yes_or_no(r->storm);
     v[FACT_REPLICATION_CONVICTED] = number(r->convicted);
     v[FACT_REPLICATION_DUPLICATES] = number(r->duplicates);
+    v[FACT_REPLICATION_TOTAL] = number((double)r->copies);
     v[FACT_REPLICATION_BLAMED] = text(r->blamed);
     v[FACT_REPLICATION_JOIN] = word(r->join ? r->join : "own");
     v[FACT_REPLICATION_RESTED] = number((double)r->rested);
@@ -209,6 +236,9 @@ static void read_flood(struct fact_value *v, const struct flood_signals *f)
     v[FACT_FLOOD_RATE] = number(f->rate);
     v[FACT_FLOOD_BASELINE] = number(f->baseline);
     v[FACT_FLOOD_HOUR] = number(f->hour);
+    v[FACT_FLOOD_LEARNED] = yes_or_no(f->learned);
+    v[FACT_FLOOD_DUPLICATES] = number(f->duplicates);
+    v[FACT_FLOOD_ONE_CONTENT] = number(f->one_content);
     v[FACT_FLOOD_DEFER] = yes_or_no(f->defer);
     v[FACT_FLOOD_REPLICATING] = yes_or_no(f->replicating);
     v[FACT_FLOOD_EVIDENCE] = word(f->evidence);
@@ -262,6 +292,38 @@ void facts_of_recipient(struct facts *facts, const struct subject *s, const stru
     read_copy(facts->value, copies ? &copies[i] : &unjudged);
 }
 
+void facts_derive(struct facts *facts)
+{
+    static const enum fact pairs[][2] = {{FACT_MESSAGE_FROM, FACT_MESSAGE_FROM_DOMAIN},
+                                         {FACT_ENVELOPE_FROM, FACT_ENVELOPE_FROM_DOMAIN},
+                                         {FACT_RECIPIENT_ADDRESS, FACT_RECIPIENT_DOMAIN}};
+    struct fact_value *v = facts->value;
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
+        v[pairs[i][1]] = text(address_domain(v[pairs[i][0]].text));
+    v[FACT_RELAY_ADDRESS].type = TYPE_ADDRESS;
+    (void)ipaddr_parse(&facts->client, v[FACT_RELAY_ADDRESS].text); /* else: the unknown one */
+}
+
+enum shape fact_shape(enum fact fact)
+{
+    switch (fact) {
+    case FACT_MESSAGE_FROM:
+    case FACT_ENVELOPE_FROM:
+    case FACT_RECIPIENT_ADDRESS:
+        return SHAPE_MAILBOX;
+    case FACT_MESSAGE_FROM_DOMAIN:
+    case FACT_ENVELOPE_FROM_DOMAIN:
+    case FACT_RECIPIENT_DOMAIN:
+    case FACT_RELAY_NAME:
+    case FACT_RELAY_HELO:
+    case FACT_LOOP_RELAY:
+    case FACT_REPLICATION_BLAMED:
+        return SHAPE_HOST;
+    default:
+        return SHAPE_TEXT;
+    }
+}
+
 enum fact fact_find(struct span name)
 {
     for (unsigned i = 0; i < FACT_COUNT; i++)
@@ -272,7 +334,8 @@ enum fact fact_find(struct span name)
 
 const char *fact_type_name(enum fact_type type)
 {
-    static const char *const names[] = {"nothing", "true or false", "a number", "a text"};
+    static const char *const names[] = {"nothing", "true or false", "a number", "a text",
+                                        "a network address"};
     return names[type];
 }
 

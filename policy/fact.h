@@ -13,6 +13,14 @@ enum fact_type {
     TYPE_BOOL,
     TYPE_NUMBER,
     TYPE_STRING, /* compared ASCII case-insensitively */
+    TYPE_ADDRESS /* of the network: facts.client, and its text */
+};
+
+/* What a text is, so that it is only looked for in sets of such. */
+enum shape {
+    SHAPE_TEXT,
+    SHAPE_MAILBOX, /* anna@example.org */
+    SHAPE_HOST,    /* the name of a host or a domain */
 };
 
 /* What a number counts, so that `message.bytes > 10m` (minutes!) is a mistake found when loaded. */
@@ -89,7 +97,16 @@ enum fact {
     FACT_FLOOD_REPLICATING, /* bool */
     FACT_FLOOD_EVIDENCE,
     FACT_STORE_DEGRADED, /* bool */
-    FACT_COUNT           /* must be last */
+    FACT_ENVELOPE_FROM_DOMAIN,
+    FACT_ENVELOPE_AUTH,
+    FACT_MESSAGE_FROM_DOMAIN,
+    FACT_MESSAGE_CONNECTOR, /* bool */
+    FACT_RELAY_LISTENER,
+    FACT_REPLICATION_TOTAL,
+    FACT_FLOOD_LEARNED,     /* bool */
+    FACT_FLOOD_DUPLICATES,  /* share */
+    FACT_FLOOD_ONE_CONTENT, /* share */
+    FACT_COUNT              /* must be last */
 };
 
 struct fact_entry {
@@ -105,7 +122,9 @@ enum { FACT_TEXT_MAX = 1000 };
 
 struct facts {
     struct fact_value value[FACT_COUNT];
-    char address[IPADDR_TEXT]; /* relay.address lies here: do not copy a struct facts */
+    struct ipaddr client;      /* relay.address */
+    const struct site *site;   /* whose are @ours, @trusted ...; NULL: these are empty */
+    char address[IPADDR_TEXT]; /* the text of relay.address: do not copy a struct facts */
 };
 
 /* Those that cost more than all others together: read only when they are asked for. */
@@ -119,8 +138,13 @@ void facts_of_message(struct facts *, const struct subject *, const struct signa
 void facts_of_relay(struct facts *, const struct subject *, uint64_t set);
 void facts_of_recipient(struct facts *, const struct subject *, const struct signals *, size_t i);
 
+/* Fills in what follows from other facts: domains from addresses, the client from the text of
+ * relay.address. For facts that were not read from a message. */
+void facts_derive(struct facts *);
+
 /* The fact of this name, or FACT_COUNT. */
 enum fact fact_find(struct span name);
+enum shape fact_shape(enum fact);
 const char *fact_type_name(enum fact_type);
 
 /* Looks for the name a mistyped word was meant to be: set word, try all names, read name. */

@@ -78,6 +78,7 @@ static bool as_usual(const struct facts *facts, enum fact fact)
         return span_eq(v->text, u->same_as ? facts->value[u->same_as - 1].text
                                 : u->text  ? span_str(u->text)
                                            : SPAN(""));
+    case TYPE_ADDRESS: /* kept aside */
     case TYPE_NONE:
         break;
     }
@@ -109,7 +110,7 @@ size_t facts_pack(const struct facts *facts, bool per_recipient, uint8_t *out)
 
 static char type_letter(enum fact_type type)
 {
-    static const char letters[] = "-bns";
+    static const char letters[] = "-bns-";
     return letters[type];
 }
 
@@ -182,6 +183,8 @@ void fact_map_read(struct fact_map *map, struct span description)
         map->known |= UINT64_C(1) << fact;
         read_usual(map, fact, line);
     }
+    if (map->known >> FACT_MESSAGE_FROM & 1)
+        map->known |= UINT64_C(1) << FACT_MESSAGE_FROM_DOMAIN;
 }
 
 /* ---- unpacking ---- */
@@ -250,5 +253,6 @@ bool facts_unpack(const struct fact_map *map, struct span of_message, struct spa
     for (unsigned i = 0; i < FACT_COUNT; i++)
         if (map->same_as[i] != FACT_COUNT && v[i].type == TYPE_STRING && v[i].text.p == unsaid.p)
             v[i].text = v[map->same_as[i]].text;
+    facts_derive(facts);
     return true;
 }

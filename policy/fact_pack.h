@@ -24,16 +24,18 @@ enum {
     FACT_DESCRIPTION = 4000,  /* of a description */
 };
 
-/* Not in a pack: evidence (sentences, made from the other facts), and what whoever keeps the pack
- * knows already: the envelope's addresses, and how often this recipient had the message. */
+/* Not in a pack: evidence (sentences, made from the other facts), domains of addresses, and what
+ * whoever keeps the pack knows already: the envelope's addresses, and how often this recipient had
+ * the message. */
 #define FACTS_NOT_PACKED                                                                           \
     (UINT64_C(1) << FACT_LOOP_EVIDENCE | UINT64_C(1) << FACT_REPLYALL_EVIDENCE |                   \
      UINT64_C(1) << FACT_PINGPONG_EVIDENCE | UINT64_C(1) << FACT_FLOOD_EVIDENCE |                  \
-     FACTS_KEPT_ASIDE)
+     UINT64_C(1) << FACT_MESSAGE_FROM_DOMAIN | FACTS_KEPT_ASIDE)
 #define FACTS_KEPT_ASIDE                                                                           \
-    (UINT64_C(1) << FACT_ENVELOPE_FROM | UINT64_C(1) << FACT_RECIPIENT_ADDRESS |                   \
-     UINT64_C(1) << FACT_RECIPIENT_DOMAIN | UINT64_C(1) << FACT_RELAY_ADDRESS |                    \
-     UINT64_C(1) << FACT_REPLICATION_RELATION | UINT64_C(1) << FACT_REPLICATION_COPIES)
+    (UINT64_C(1) << FACT_ENVELOPE_FROM | UINT64_C(1) << FACT_ENVELOPE_FROM_DOMAIN |                \
+     UINT64_C(1) << FACT_RECIPIENT_ADDRESS | UINT64_C(1) << FACT_RECIPIENT_DOMAIN |                \
+     UINT64_C(1) << FACT_RELAY_ADDRESS | UINT64_C(1) << FACT_REPLICATION_RELATION |                \
+     UINT64_C(1) << FACT_REPLICATION_COPIES)
 
 /* What facts_of_message() must read to have all that is packed. */
 #define FACTS_PACKED (UINT64_MAX & ~FACTS_NOT_PACKED)
@@ -60,8 +62,9 @@ void fact_map_read(struct fact_map *, struct span description);
 
 /*
  * The facts of one recipient's copy, from the pack of its message and its own. Those kept aside
- * must be in facts already; texts point into the packs and the map. Facts that are not
- * map->known become empty. false: these are no packs of this map.
+ * must be in facts already, but for what facts_derive() finds out, which is called; texts point
+ * into the packs and the map. Facts that are not map->known become empty. false: these are no packs
+ * of this map.
  */
 bool facts_unpack(const struct fact_map *, struct span of_message, struct span of_copy,
                   struct facts *) MUSTCHECK;

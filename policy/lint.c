@@ -19,7 +19,7 @@ static void set_yes(struct facts *f, enum fact fact)
 }
 
 /* A letter from one person to another, through a stranger's server; its first copy. */
-static void letter(struct arena *arena, struct facts *f, struct span domain)
+static void letter(struct arena *arena, struct facts *f, const struct site *site)
 {
     static const struct {
         enum fact fact;
@@ -28,8 +28,6 @@ static void letter(struct arena *arena, struct facts *f, struct span domain)
         {FACT_MESSAGE_FROM, "anna@sender.example"},
         {FACT_MESSAGE_SUBJECT, "Minutes of Monday"},
         {FACT_ENVELOPE_FROM, "anna@sender.example"},
-        {FACT_RECIPIENT_ADDRESS, "bert@recipient.example"},
-        {FACT_RECIPIENT_DOMAIN, "recipient.example"},
         {FACT_RELAY_ADDRESS, "192.0.2.10"},
         {FACT_RELAY_NAME, "mx.sender.example"},
         {FACT_RELAY_HELO, "mx.sender.example"},
@@ -42,14 +40,14 @@ static void letter(struct arena *arena, struct facts *f, struct span domain)
         {FACT_FLOOD_LEVEL, "none"},
     };
     memset(f, 0, sizeof *f);
+    f->site = site;
     for (size_t i = 0; i < FACT_COUNT; i++)
         f->value[i].type = fact_table[i].type;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         set_text(f, texts[i].fact, texts[i].text);
-    if (domain.n) {
-        f->value[FACT_RECIPIENT_DOMAIN].text = domain;
-        set_text(f, FACT_RECIPIENT_ADDRESS, arena_printf(arena, "bert@%.*s", SPAN_ARG(domain)));
-    }
+    set_text(f, FACT_RECIPIENT_ADDRESS,
+             arena_printf(arena, "bert@%.*s", SPAN_ARG(site->own_domains[0])));
+    facts_derive(f);
     set_number(f, FACT_MESSAGE_BYTES, 6000);
     set_number(f, FACT_MESSAGE_WORDS, 200);
     set_number(f, FACT_MESSAGE_VISIBLE, 1);
@@ -169,15 +167,16 @@ static const char *names_of(struct arena *arena, unsigned caught)
     return text;
 }
 
-static void look_at_samples(struct arena *arena, const struct policy *p, struct span domain,
+static void look_at_samples(struct arena *arena, const struct policy *p, const struct site *site,
                             struct lint *out)
 {
     struct facts f;
     size_t n = policy_rules(p);
     unsigned *caught = arena_zero(arena, (n + 1) * sizeof *caught);
     for (unsigned i = 0; i < SAMPLES; i++) {
-        letter(arena, &f, domain);
+        letter(arena, &f, site);
         samples[i].make(&f);
+        facts_derive(&f);
         caught[decides(p, &f)] |= 1u << i;
     }
     for (size_t i = 0; i < n; i++) {
@@ -200,12 +199,13 @@ static bool constant(const struct policy *p, size_t i, const struct facts *any, 
     return expr_facts(policy_rule_when(p, i)) == 0;
 }
 
-static void look_at_order(struct arena *arena, const struct policy *p, struct lint *out)
+static void look_at_order(struct arena *arena, const struct policy *p, const struct site *site,
+                          struct lint *out)
 {
     struct facts any;
     bool yes;
     size_t always = policy_rules(p);
-    letter(arena, &any, span_of(NULL, 0));
+    letter(arena, &any, site);
     for (size_t i = 0; i < policy_rules(p); i++) {
         if (always < i)
             find(arena, p, i, false,
@@ -254,8 +254,10 @@ static void look_at_holds(struct arena *arena, const struct policy *p, struct li
 
 void lint_policy(struct arena *arena, const struct policy *p, struct span domain, struct lint *out)
 {
+    struct span ours = domain.n ? domain : SPAN("recipient.example");
+    struct site site = {.own_domains = &ours, .nown_domains = 1};
     *out = (struct lint){0};
-    look_at_samples(arena, p, domain, out);
-    look_at_order(arena, p, out);
+    look_at_samples(arena, p, &site, out);
+    look_at_order(arena, p, &site, out);
     look_at_holds(arena, p, out);
 }

@@ -169,7 +169,7 @@ static bool read_when(struct reader *r, struct rule *rule)
     size_t used;
     struct expr_error error;
     const struct expr *when =
-        expr_compile(r->policy->arena, span_from(r->text, r->at), &used, &error);
+        expr_compile(r->policy->arena, NULL, span_from(r->text, r->at), &used, &error);
     if (!when) {
         expr_error_at(&r->error, r->text, r->at, "%s", error.text);
         r->error.column = error.line == 1 ? r->error.column + error.column - 1 : error.column;
@@ -445,6 +445,7 @@ static size_t show_fact(char out[SHOWN_BYTES + 1], enum fact fact, const struct 
         n = show_number(out, SHOWN_BYTES + 1, fact_table[fact].unit, v->number);
         break;
     case TYPE_STRING:
+    case TYPE_ADDRESS:
         text = v->text.n ? v->text : span_str(empty_text(fact));
         for (; (size_t)n < text.n && n < SHOWN_BYTES; n++)
             out[n] = text.p[n] < 0x20 || text.p[n] > 0x7e ? '?' : (char)text.p[n];

@@ -26,7 +26,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct expr_error error = {0};
     struct facts facts;
     size_t used = 0;
-    struct expr *e = expr_compile(arena, text, &used, &error);
+    struct expr *e = expr_compile(arena, NULL, text, &used, &error);
     if (e) {
         some_facts(&facts, span_head(text, FACT_TEXT_MAX));
         bool truth = expr_true(e, &facts);

@@ -69,6 +69,15 @@ static void the_table_is_in_the_order_of_the_enumeration(void **state)
         {FACT_FLOOD_REPLICATING, "flood.replicating"},
         {FACT_FLOOD_EVIDENCE, "flood.evidence"},
         {FACT_STORE_DEGRADED, "store.degraded"},
+        {FACT_ENVELOPE_FROM_DOMAIN, "envelope.from_domain"},
+        {FACT_ENVELOPE_AUTH, "envelope.auth"},
+        {FACT_MESSAGE_FROM_DOMAIN, "message.from_domain"},
+        {FACT_MESSAGE_CONNECTOR, "message.connector"},
+        {FACT_RELAY_LISTENER, "relay.listener"},
+        {FACT_REPLICATION_TOTAL, "replication.total"},
+        {FACT_FLOOD_LEARNED, "flood.learned"},
+        {FACT_FLOOD_DUPLICATES, "flood.duplicates"},
+        {FACT_FLOOD_ONE_CONTENT, "flood.one_content"},
     };
     assert_int_equal(sizeof t / sizeof *t, FACT_COUNT);
     assert_true(FACT_COUNT <= 64); /* sets of facts are uint64_t */
@@ -77,7 +86,7 @@ static void the_table_is_in_the_order_of_the_enumeration(void **state)
         size_t n = strlen(e->sentence);
         assert_string_equal(e->name, t[i].name);
         assert_int_equal(fact_find(span_str(e->name)), t[i].fact);
-        assert_true(e->type > TYPE_NONE && e->type <= TYPE_STRING);
+        assert_true(e->type > TYPE_NONE && e->type <= TYPE_ADDRESS);
         assert_true(n > 10 && e->sentence[n - 1] == '.');
     }
     assert_int_equal(fact_find(SPAN("loop.hop")), FACT_COUNT);
@@ -93,7 +102,7 @@ static bool is_number(const struct facts *f, enum fact fact, double n)
 static bool is_text(const struct facts *f, enum fact fact, const char *s)
 {
     const struct fact_value *v = &f->value[fact];
-    return v->type == TYPE_STRING && span_eq(v->text, span_str(s));
+    return v->type >= TYPE_STRING && span_eq(v->text, span_str(s));
 }
 
 static bool is_bool(const struct facts *f, enum fact fact, bool yes)
@@ -117,6 +126,7 @@ static void facts_are_what_was_seen(void **state)
     struct envelope e = {.client_name = SPAN("n.example"),
                          .helo = SPAN("h.example"),
                          .reversepath = SPAN("s@example"),
+                         .auth = SPAN("sandra"),
                          .recipients = rcpt,
                          .nrecipients = 2};
     assert_true(ipaddr_parse(&e.client, SPAN("192.0.2.7")));
@@ -126,7 +136,8 @@ static void facts_are_what_was_seen(void **state)
                         .site = &site,
                         .envelope = &e,
                         .message = m,
-                        .visible = {.n = 630},
+                        .listener = SPAN("main"),
+                        .visible = {.n = 630, .connector = SPAN("x@mspop3connector.example")},
                         .fp = {.body_bytes = 23,
                                .nwords = 7,
                                .list_marked = true,
@@ -141,6 +152,7 @@ static void facts_are_what_was_seen(void **state)
                                               .storm = true,
                                               .convicted = 3,
                                               .duplicates = 9,
+                                              .copies = 4711,
                                               .blamed = SPAN("sbs.example"),
                                               .join = "chain",
                                               .rested = 86400000,
@@ -161,6 +173,9 @@ static void facts_are_what_was_seen(void **state)
                                         .rate = 120,
                                         .baseline = 2,
                                         .hour = 700,
+                                        .learned = true,
+                                        .duplicates = 0.5,
+                                        .one_content = 0.25,
                                         .defer = true,
                                         .replicating = true,
                                         .evidence = "a flood"}};
@@ -212,6 +227,16 @@ static void facts_are_what_was_seen(void **state)
     assert_true(is_bool(&f, FACT_FLOOD_DEFER, true));
     assert_true(is_bool(&f, FACT_FLOOD_REPLICATING, true));
     assert_true(is_text(&f, FACT_FLOOD_EVIDENCE, "a flood"));
+    assert_true(is_text(&f, FACT_ENVELOPE_FROM_DOMAIN, "example"));
+    assert_true(is_text(&f, FACT_ENVELOPE_AUTH, "sandra"));
+    assert_true(is_text(&f, FACT_MESSAGE_FROM_DOMAIN, "example"));
+    assert_true(is_bool(&f, FACT_MESSAGE_CONNECTOR, true));
+    assert_true(is_text(&f, FACT_RELAY_LISTENER, "main"));
+    assert_true(is_number(&f, FACT_REPLICATION_TOTAL, 4711));
+    assert_true(is_bool(&f, FACT_FLOOD_LEARNED, true));
+    assert_true(is_number(&f, FACT_FLOOD_DUPLICATES, 0.5));
+    assert_true(is_number(&f, FACT_FLOOD_ONE_CONTENT, 0.25));
+    assert_true(f.site == &site && memcmp(&f.client, &e.client, sizeof e.client) == 0);
     for (size_t i = 0; i < FACT_COUNT; i++) /* every fact has the type the table says */
         assert_int_equal(f.value[i].type, fact_table[i].type);
 
@@ -250,6 +275,27 @@ static void facts_are_what_was_seen(void **state)
     facts_of_message(&f, &s, &signals, UINT64_MAX);
     assert_true(is_bool(&f, FACT_RELAY_TRUSTED, false));
     arena_free(&arena);
+}
+
+static void what_follows_from_other_facts_is_filled_in(void **state)
+{
+    (void)state;
+    struct facts f = {0};
+    struct ipaddr client;
+    f.value[FACT_ENVELOPE_FROM].text = SPAN("a@b@c.example");
+    f.value[FACT_MESSAGE_FROM].text = SPAN("nobody");
+    f.value[FACT_RECIPIENT_ADDRESS].text = SPAN("r@d.example");
+    f.value[FACT_RELAY_ADDRESS].text = SPAN("2001:db8::7");
+    facts_derive(&f);
+    assert_true(is_text(&f, FACT_ENVELOPE_FROM_DOMAIN, "c.example"));
+    assert_true(is_text(&f, FACT_MESSAGE_FROM_DOMAIN, ""));
+    assert_true(is_text(&f, FACT_RECIPIENT_DOMAIN, "d.example"));
+    assert_true(ipaddr_parse(&client, SPAN("2001:db8::7")));
+    assert_memory_equal(&f.client, &client, sizeof client);
+    assert_int_equal(f.value[FACT_RELAY_ADDRESS].type, TYPE_ADDRESS);
+    f.value[FACT_RELAY_ADDRESS].text = SPAN("");
+    facts_derive(&f);
+    assert_int_equal(f.client.family, 0);
 }
 
 static void numbers_are_read_with_their_units(void **state)
@@ -335,6 +381,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_table_is_in_the_order_of_the_enumeration),
         cmocka_unit_test(facts_are_what_was_seen),
+        cmocka_unit_test(what_follows_from_other_facts_is_filled_in),
         cmocka_unit_test(numbers_are_read_with_their_units),
         cmocka_unit_test(the_nearest_name_is_found),
         cmocka_unit_test(enumerations_have_words),
