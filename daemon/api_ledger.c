@@ -350,8 +350,10 @@ static void deed_done(struct job *job)
     deed_free(d);
 }
 
+/* What is over, or ended now, leaves the table: how often it was used is written before. */
 static void submit(struct deed *d, struct keeper *keeper, struct mailbox *home)
 {
+    decisions_save(d->book, keeper, home);
     d->job = (struct job){.run = d->entry ? add_run : end_run, .done = deed_done, .home = home};
     keeper_submit(keeper, &d->job);
 }
