@@ -70,8 +70,11 @@ enum hold_kind tx_hold_kind(const struct tx *tx, size_t i)
     const struct copy_signal *c = &s->replication.copy[i];
     if (tx->verdict.copy[i].entry)
         return HOLD_EXPLAINED;
+    bool confirmed = s->replication.storm || s->replication.convicted;
     if (c->passed || (c->copies && c->advice == ADVICE_HOLD))
-        return s->replication.storm || s->replication.convicted ? HOLD_EXPLAINED : HOLD_HARMLESS;
+        return confirmed ? HOLD_EXPLAINED : HOLD_HARMLESS;
+    if (confirmed && s->loop.evidence) /* a first copy, but it has been in a circle */
+        return HOLD_EXPLAINED;
     if (s->replyall.state == REPLYALL_STORM && s->replyall.to_all)
         return HOLD_REPLYALL;
     if (i < s->pingpong.n && s->pingpong.advice[i] == ADVICE_HOLD)

@@ -49,7 +49,7 @@ class SmtpDoor:
         section = (f'smtp main {{ socket = "inet:{self.port}@127.0.0.1" downstream = "{behind}" '
                    'upstreams = {"127.0.0.0/8"} }')
         try:  # the generator speaks for many relays: it is an upstream that says XCLIENT
-            self.daemon = Daemon(self.daemon_dir, more=section, release_to=f"127.0.0.1:{self.port}",
+            self.daemon = Daemon(self.daemon_dir, guard="", more=section, release_to=f"127.0.0.1:{self.port}",
                                  release='helo = "breakwater.gateway.example" rate = 200')
         except RuntimeError:
             self.sink.kill()
@@ -89,7 +89,7 @@ class PostfixDoor:
         self.postfix = Postfix(postfix_dir, storm.recipients, milter=f"inet:127.0.0.1:{port}",
                                settings=["notify_classes ="])
         try:
-            self.daemon = Daemon(self.daemon_dir, port=port, release_to=f"127.0.0.1:{self.postfix.port}",
+            self.daemon = Daemon(self.daemon_dir, guard="", port=port, release_to=f"127.0.0.1:{self.postfix.port}",
                                  release='helo = "breakwater.gateway.example" rate = 200')
         except RuntimeError:
             self.postfix.stop()
