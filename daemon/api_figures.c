@@ -269,22 +269,22 @@ void api_figures_report(struct days *days, struct hold *view, struct http_reques
 /* ---- the last 24 hours ---- */
 
 struct last_day {
+    uint64_t done[DISP_COUNT], refused, aborted; /* copies */
     uint64_t would, firsts; /* held, had monitor been enforce; first copies among them */
-    uint64_t judged, held;  /* copies */
-    uint64_t held_firsts;   /* */
+    uint64_t held_firsts;   /* first copies that were held */
     json_t *rules;          /* name -> {"copies","firsts"}: of what would have been held */
 };
 
 static void add_last(void *arg, const struct day_row *r)
 {
     struct last_day *d = arg;
-    if (r->done >= DISP_COUNT)
+    if (r->done >= DISP_COUNT) {
+        *(r->done == DAY_REFUSED ? &d->refused : &d->aborted) += r->copies;
         return;
-    d->judged += r->copies;
-    if (r->done == DISP_HOLD) {
-        d->held += r->copies;
-        d->held_firsts += r->firsts;
     }
+    d->done[r->done] += r->copies;
+    if (r->done == DISP_HOLD)
+        d->held_firsts += r->firsts;
     if (r->mode != MODE_MONITOR || r->advised != DISP_HOLD)
         return;
     d->would += r->copies;
@@ -309,8 +309,16 @@ json_t *api_figures_last_day(struct days *days, struct hold *view, int64_t now)
     for (void *m = json_object_iter(d.rules); m; m = json_object_iter_next(d.rules, m))
         json_array_append(list, json_object_iter_value(m));
     json_decref(d.rules);
-    set_num(j, "judged", d.judged);
-    set_num(j, "held", d.held);
+    uint64_t judged = 0;
+    for (unsigned i = 0; i < DISP_COUNT; i++)
+        judged += d.done[i];
+    set_num(j, "judged", judged);
+    set_num(j, "passed", d.done[DISP_PASS] + d.done[DISP_TAG]);
+    set_num(j, "throttled", d.done[DISP_THROTTLE]);
+    set_num(j, "rejected", d.done[DISP_REJECT]);
+    set_num(j, "refused", d.refused);
+    set_num(j, "aborted", d.aborted);
+    set_num(j, "held", d.done[DISP_HOLD]);
     set_num(j, "held_firsts", d.held_firsts);
     set_num(j, "would_hold", d.would);
     set_num(j, "would_hold_firsts", d.firsts);

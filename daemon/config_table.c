@@ -221,6 +221,9 @@ const struct key_row config_table[] = {
     {"log", "to", KEY_WORD, "syslog", AT(log_to), WORDS("syslog|stderr"), "Where log lines go."},
     {"log", "level", KEY_CHOICE, "notice", AT(log_level), WORDS("nothing|error|notice|info|debug"),
      "How much is logged; info: every message."},
+    {"log", "daily", KEY_DURATION, "7h", AT(log_daily), RANGE(0, DAY),
+     "When, after local midnight, the last day is summed up, in the log and where alarms go; 24h: "
+     "never."},
 
     {"policy", "file", KEY_PATH, NULL, AT(policy_file), PLAIN,
      "Rules, see policy.conf(5); default: the built-in ones."},

@@ -103,6 +103,7 @@ struct config {
 
     char *log_to;
     enum log_level log_level;
+    int64_t log_daily; /* ms after local midnight; a day: never */
 };
 
 /* What a configuration is read for. */

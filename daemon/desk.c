@@ -6,16 +6,20 @@
  *   1 h   the keeper empties the bin of what is older than 30 days
  */
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "alarm.h"
 #include "api.h"
+#include "api_figures.h"
 #include "decisions.h"
 #include "desk.h"
 #include "hold_refusal.h"
 #include "log.h"
+#include "summary.h"
 #include "versions.h"
+#include "watch.h"
 
 struct desk {
     struct config *config;
@@ -28,7 +32,25 @@ struct desk {
     struct hold *view;
     struct http *http;
     struct api api;
+    _Atomic int64_t daily; /* config's log.daily */
+    int64_t summed;        /* ms: when the last summary was made; 0: not known */
 };
+
+/* When the last summary was made, for the next life of the daemon. */
+struct setting_job {
+    struct job job; /* must be first */
+    char value[32];
+};
+
+static int setting_run(struct hold *hold, struct job *job)
+{
+    return hold_setting_set(hold, "summed_up", ((struct setting_job *)job)->value);
+}
+
+static void setting_done(struct job *job)
+{
+    free(job);
+}
 
 /* ---- timers ---- */
 
@@ -44,6 +66,61 @@ static void count(struct desk *d, int64_t now)
         days_save(p->days, p->keeper, d->mailbox, now, false);
 }
 
+/* ---- the daily summary ---- */
+
+static void note_summary(struct desk *d, int64_t now)
+{
+    d->summed = now;
+    struct setting_job *s = calloc(1, sizeof *s);
+    if (!s)
+        abort();
+    s->job = (struct job){.run = setting_run, .done = setting_done, .home = d->mailbox};
+    snprintf(s->value, sizeof s->value, "%lld", (long long)now);
+    keeper_submit(d->pipeline->keeper, &s->job);
+}
+
+static void send_summary(struct desk *d, int64_t now)
+{
+    struct pipeline *p = d->pipeline;
+    struct balance b = {0};
+    figures_balance(p->figures, NULL, now, &b);
+    json_t *day = api_figures_last_day(p->days, d->view, now);
+    json_t *storms = p->incidents ? incidents_latest(p->incidents, now, 1000) : NULL;
+    json_t *relays = p->relays ? relays_list(p->relays) : NULL;
+    json_t *guard = p->watch ? watch_document(p->watch) : NULL;
+    const struct summary s = {.mode = mode_name(pipeline_mode(p)),
+                              .last_day = day,
+                              .storms = storms,
+                              .relays = relays,
+                              .guard = guard,
+                              .unaccounted = b.unaccounted,
+                              .now = now};
+    static const struct alarm_fact facts[] = {{"REPORT", "daily"}, {NULL, NULL}};
+    char *text = summary_text(&s);
+    alarm_report(p->alarm, "breakwater: the last 24 hours", text, facts);
+    free(text);
+    json_decref(day);
+    json_decref(storms);
+    json_decref(relays);
+    json_decref(guard);
+}
+
+/* The first day of an installation has none to sum up. */
+static void sum_up(struct desk *d, int64_t now)
+{
+    char text[32];
+    int64_t daily = atomic_load(&d->daily);
+    if (!d->pipeline->days || daily >= SUMMARY_NEVER)
+        return;
+    if (!d->summed && hold_setting_get(d->view, "summed_up", text, sizeof text) == 0)
+        d->summed = strtoll(text, NULL, 10);
+    if (!d->summed || now >= summary_next(d->summed, daily)) {
+        if (d->summed)
+            send_summary(d, now);
+        note_summary(d, now);
+    }
+}
+
 static void each_second(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
@@ -55,6 +132,7 @@ static void each_second(evutil_socket_t fd, short what, void *arg)
         p->store->ops->tick(p->store, now);
     if (p->figures)
         count(d, now);
+    sum_up(d, now);
     if (p->incidents)
         incidents_save(p->incidents, p->keeper, d->mailbox, now);
     if (p->relays) {
@@ -111,6 +189,11 @@ static struct event *timer(struct desk *d, int seconds, event_callback_fn fn)
     if (!ev || event_add(ev, &(struct timeval){seconds, 0}) < 0)
         abort();
     return ev;
+}
+
+void desk_reload(struct desk *d, const struct config *config)
+{
+    atomic_store(&d->daily, config->log_daily);
 }
 
 /* ---- stopping ---- */
@@ -253,6 +336,7 @@ struct desk *desk_start(struct config *config, struct pipeline *pipeline, struct
     if (!d)
         abort();
     d->config = config_hold(config);
+    d->daily = config->log_daily;
     d->pipeline = pipeline;
     d->base = event_base_new();
     if (!d->base)

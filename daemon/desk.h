@@ -16,6 +16,8 @@ struct desk;
  * incidents_free: it waits until the keeper has answered what the desk asked.
  */
 struct desk *desk_start(struct config *, struct pipeline *, struct workers *, char error[512]);
+/* What of a new configuration is the desk's: log.daily. Any thread. */
+void desk_reload(struct desk *, const struct config *);
 void desk_stop(struct desk **);
 
 #endif

@@ -359,6 +359,7 @@ static void reload(struct daemon *d)
      * d->config; policy, limits and detector parameters of new transactions come from the fresh
      * one. */
     workers_reload(d->workers, fresh);
+    desk_reload(d->desk, fresh);
     versions_reload(d->pipeline.versions, fresh);
     watch_reload(d->pipeline.watch, fresh);
     alarm_reload(d->pipeline.alarm, fresh);

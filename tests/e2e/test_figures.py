@@ -5,6 +5,7 @@ was given up before its end is in neither.
 """
 import datetime
 import random
+import sqlite3
 import time
 
 import pytest
@@ -73,7 +74,7 @@ def test_an_mta_may_be_gone_at_any_moment(tmp_path):
 
 
 def test_an_mta_that_is_gone_while_its_copy_is_written_has_it_still(tmp_path):
-    d = start(tmp_path, failpoint="keeper.commit:delay=1500")
+    d = start(tmp_path, failpoint="put.mail:delay=1500")
     n = next(numbers)
     with Peer(d.port) as p:
         p.begin()
@@ -198,3 +199,27 @@ def test_monitor_says_what_enforce_would_have_done_also_after_a_restart(tmp_path
     assert d.ctl("report", "yesterday", check=False)[0] == 1
     even(d)
     assert d.stop() == 0
+
+
+def test_the_day_is_summed_up_also_when_the_daemon_was_down_at_that_time(tmp_path):
+    d = start(tmp_path, mode="monitor")
+    assert give(d, next(numbers), "held-1") == "c"
+    db = f"{tmp_path}/hold/hold.db"
+
+    def summed_up():
+        with sqlite3.connect(f"file:{db}?mode=ro", uri=True) as c:
+            return next((int(v) for v, in c.execute("SELECT value FROM setting WHERE name = 'summed_up'")), 0)
+
+    assert until(lambda: summed_up() > 0)
+    assert d.stop() == 0 and "report:" not in d.log()  # the first day has none before it
+    with sqlite3.connect(db) as c:
+        c.execute("UPDATE setting SET value = ? WHERE name = 'summed_up'", (str(int(time.time() - 2 * 86400) * 1000),))
+    c.close()
+    d.start()
+    said = "report: in 24 hours 1 copy judged: 1 passed, 0 held, 0 refused by rules; " \
+           "enforce mode would have held 0 further copies and 1 first copy; "
+    assert until(lambda: said in d.log()), d.log()
+    assert "every message is accounted for" in d.log()
+    assert until(lambda: summed_up() > (time.time() - 60) * 1000)
+    time.sleep(1.2)
+    assert d.stop() == 0 and d.log().count("report:") == 1
