@@ -346,6 +346,12 @@ static void opened(struct session *s, int code)
     }
 }
 
+/* 3xx is a word only in AUTH. Relayed, it would tell the client that its data are waited for. */
+static bool strange(const struct session *s, int code)
+{
+    return s->turns && code / 100 == 3 && (s->turn[s->first].kind != TURN_AUTH || code != 334);
+}
+
 static void on_downstream(void *arg, int code, struct span text)
 {
     struct session *s = arg;
@@ -356,7 +362,7 @@ static void on_downstream(void *arg, int code, struct span text)
         opened(s, code);
     else if (s->stage == STAGE_DELIVER)
         smtp_delivery_reply(s, code, text);
-    else if (code == 0)
+    else if (code == 0 || strange(s, code))
         lost(s);
     else if (s->turns)
         replied(s, code, text);

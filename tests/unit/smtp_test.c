@@ -751,8 +751,8 @@ static void nobody_behind(void **state)
 static void nonsense_from_behind(void **state)
 {
     (void)state;
-    static const char *const says[] = {"hello\r\n", "25\r\n", "250_x\r\n", "650 x\r\n",
-                                       "250 ok\r\n250 too much\r\n"};
+    static const char *const says[] = {"hello\r\n", "25\r\n",        "250_x\r\n",
+                                       "650 x\r\n", "354 go on\r\n", "250 ok\r\n250 too much\r\n"};
     for (size_t i = 0; i < sizeof says / sizeof *says; i++) {
         mta_fresh(&world.mta);
         world.mta.play[0] = (struct line_of_play){"MAIL", 1, says[i], 0};
@@ -760,7 +760,7 @@ static void nonsense_from_behind(void **state)
         client_say(&client, M);
         codes_are("220 250 250"); /* said again, or the first of two */
         client_say(&client, "RCPT TO:<c@d>\r\n");
-        codes_are(i == 4 ? "220 250 250 451" : "220 250 250 250");
+        codes_are(i == 5 ? "220 250 250 451" : "220 250 250 250");
         client_close(&client);
     }
 }
