@@ -405,6 +405,17 @@ void smtp_command_read(struct smtp_command *c, struct span line, const struct sm
 
 /* ---- replies ---- */
 
+/* All its lines say what the last one says, for there are readers who look at the first only (RFC
+ * 5321 4.2.1). The text is a copy of ours in the arena. */
+static void agree(struct smtp_reply *r, struct span last)
+{
+    uint8_t *text = (uint8_t *)r->text.p;
+    for (size_t at = 0; at < r->text.n;) {
+        memcpy(text + at, last.p, 3);
+        at += span_find(span_from(r->text, at), '\n') + 1;
+    }
+}
+
 bool smtp_reply_line(struct smtp_reply *r, struct arena *arena, struct span line)
 {
     bool digits = line.n >= 3 && line.p[0] >= '2' && line.p[0] <= '5' && byte_digit(line.p[1]) &&
@@ -424,6 +435,7 @@ bool smtp_reply_line(struct smtp_reply *r, struct arena *arena, struct span line
     if (more)
         return false;
     r->code = code;
+    agree(r, line);
     return true;
 }
 

@@ -72,7 +72,8 @@ struct smtp_reply {
     int code; /* 0: not complete yet; -1: this is no SMTP */
     bool enhanced;
     unsigned lines;
-    struct span text; /* all lines as received with CRLF, in the arena given, to be relayed */
+    struct span text; /* all lines with CRLF, in the arena given, to be relayed; as received, but
+                         for control bytes, and codes that differ from the last */
 };
 /* One line without CRLF; true when the reply is complete (or broken). */
 bool smtp_reply_line(struct smtp_reply *, struct arena *, struct span line);

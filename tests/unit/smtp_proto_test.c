@@ -171,6 +171,8 @@ static const struct conversation replies[] = {
     {{"150 x"}, -1, NULL},
     {{"600 x"}, -1, NULL},
     {{"250x"}, -1, NULL},
+    {{"250-a", "251-b", "550 c"}, 550, "550-a\r\n550-b\r\n550 c\r\n"},
+    {{"550-a", "250"}, 250, "250-a\r\n250\r\n"},
     {{"250-a", ""}, -1, NULL},
 };
 
