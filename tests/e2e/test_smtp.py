@@ -268,6 +268,25 @@ def test_a_stop_while_the_server_has_the_rest_leaves_nothing_held(exchange, door
     assert d.held() == sorted(set(some) - {late})
 
 
+def test_what_people_read_holds_nothing_that_speaks_to_a_terminal(exchange, door):
+    # A100: ^Z, ^D, ESC and RIGHT-TO-LEFT OVERRIDE, wherever a stranger can put them.
+    e = exchange(offers=["PIPELINING", "SMTPUTF8", "8BITMIME"])
+    d = door(e.address, level="debug", upstreams=False)
+    evil = "\x1a\x04\x1b[2J\u202e"
+    data = f"From: {evil} <x@y.example>\r\nSubject: {evil}\r\nMessage-ID: <{evil}@x>\r\n\r\nx\r\n".encode()
+    with d.client(None) as c:
+        assert c.do("MAIL FROM:<\x1b[2J@x.example>")[0] == 501
+        c.do("MAIL FROM:<x\u202ey@x.example> SMTPUTF8", 250)
+        c.do("RCPT TO:<held-\u202ez@x.example>", 250)
+        c.do("RCPT TO:<\u202ez@x.example>", 250)
+        assert c.text(data)[0] == 250
+    until(lambda: d.json("explain", "--from", "x\u202ey@x.example"))
+    shown = d.log() + "".join(d.ctl(*words) for words in (
+        ["held"], ["storms"], ["status"], ["explain", "--from", "x\u202ey@x.example"], ["show", d.json("held")[0]["id"]]))
+    assert "held-" in shown
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f\u202a-\u202e]", shown), "it speaks to the terminal"
+
+
 def test_what_was_held_is_released_through_the_door_byte_for_byte(exchange, door):
     e = exchange(per_connection=3)
     d = door(e.address)
