@@ -97,6 +97,14 @@ check-smtp: deps ## the suites of the SMTP door alone
 	@$(PYTHON) tests/run.py $(CHECK_SMTP:%=unit:build/unit/%_test) $(CHECK_SMTP:%=unit:build/asan/unit/%_test) \
 		$(patsubst %,pytest:%,$(wildcard tests/e2e/test_smtp*.py))
 
+CHECK_POLICY = expr fact policy lint linediff versions rules guard figures ledger entries backtest
+POLICY_UNIT = $(patsubst tests/unit/%.c,%,$(filter $(CHECK_POLICY:%=tests/unit/%_test.c),$(wildcard tests/unit/*_test.c)))
+check-policy: deps ## the suites of rules, versions and the guard alone
+	@$(MAKE) --no-print-directory -s -j2 all tools $(POLICY_UNIT:%=$(BUILD)/unit/%)
+	@$(MAKE) --no-print-directory -s -j2 BUILD=build/asan $(ASAN) $(POLICY_UNIT:%=build/asan/unit/%)
+	@$(PYTHON) tests/run.py $(POLICY_UNIT:%=unit:build/unit/%) $(POLICY_UNIT:%=unit:build/asan/unit/%) \
+		$(patsubst %,pytest:%,$(wildcard tests/e2e/test_policy*.py tests/e2e/test_guard*.py))
+
 check-long: deps ## the long proofs: hundreds of crashes, without SIMD, ThreadSanitizer, fuzzing
 	@REPEAT=300 $(MAKE) --no-print-directory check-built
 	@$(MAKE) --no-print-directory -s -j2 BUILD=build/plain EXTRA=-DBREAKWATER_PLAIN unit
@@ -176,7 +184,7 @@ clean: ## remove build/
 	rm -rf build
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1 - \2/p' Makefile | sort
-.PHONY: all unit tools bench deps demo check check-built check-smtp check-long asan tsan fuzz \
+.PHONY: all unit tools bench deps demo check check-built check-smtp check-policy check-long asan tsan fuzz \
 	storm-report bench-engine bench-journal bench-memory bench-milter lint format install clean help \
 	bench-smtp demo-postfix
 .SECONDARY:

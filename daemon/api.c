@@ -16,6 +16,7 @@
 #include "api_figures.h"
 #include "api_guard.h"
 #include "api_ledger.h"
+#include "api_policy.h"
 #include "api_relays.h"
 #include "api_undo.h"
 #include "change.h"
@@ -905,6 +906,11 @@ static void post_entry_end(struct api *api, struct http_request *r, const char *
     api_entry_end(api->pipeline->rules, api->pipeline->keeper, api->home, r, id);
 }
 
+static void any_policy(struct api *api, struct http_request *r, const char *arg)
+{
+    api_policy(api->pipeline->versions, api->view, api->home, r, arg);
+}
+
 /* ---- routes ---- */
 
 static const char root[] = "/api/v1/";
@@ -945,6 +951,12 @@ static const struct route {
     {HTTP_POST, "undo", post_undo, {NULL}},
     {HTTP_POST, "undo-rule", post_undo_rule, {NULL}},
     {HTTP_POST, "mode", post_mode, {NULL}},
+    {HTTP_GET, "policy", any_policy, {NULL}},
+    {HTTP_GET, "policy/versions", any_policy, {"limit", "before", NULL}},
+    {HTTP_GET, "policy/versions/*", any_policy, {NULL}},
+    {HTTP_POST, "policy/apply", any_policy, {NULL}},
+    {HTTP_POST, "policy/confirm", any_policy, {NULL}},
+    {HTTP_POST, "policy/rollback", any_policy, {NULL}},
 };
 
 /* Does path fit the pattern? Fills arg with what the star stands for: letters and digits only. */

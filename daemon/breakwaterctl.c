@@ -34,6 +34,7 @@ enum uses {
     USES_LEARNED = 1 << 18, /* --keep-learned */
     USES_RELAY = 1 << 19,
     USES_FOR = 1 << 20,
+    USES_POLICY = 1 << 21, /* --strict, --confirm-within */
 };
 
 /* ---- the table ---- */
@@ -96,6 +97,13 @@ static const struct command {
      USES_JSON | USES_DRY | USES_ONLY, 0, 1},
     {"guard", "", "what makes the guard step back, how near that is, and when it did", ctl_guard,
      USES_JSON, 0, 0},
+    {"policy",
+     "[check FILE [--strict] | diff [FILE | A [B]] |\n"
+     "         apply FILE --reason TEXT [--only node=N|listener=L|domain=D]... "
+     "[--confirm-within 10m] |\n"
+     "         confirm [VERSION] | rollback [VERSION] --reason TEXT | history | show [VERSION]]",
+     "the rules in force and their versions; new ones are reverted unless confirmed", ctl_policy,
+     USES_JSON | USES_DRY | USES_ONLY | USES_LIMIT | USES_POLICY, 0, 3},
     {"relays", "[--all] | said-fixed RELAY --reason TEXT | not-fixed RELAY --reason TEXT",
      "relays that misbehave or did; RELAY: host[address], or what of it names one only", ctl_relays,
      USES_JSON | USES_DRY | USES_ALL, 0, 2},
@@ -185,6 +193,8 @@ enum {
     OPT_ONLY,
     OPT_RELAY,
     OPT_FOR,
+    OPT_STRICT,
+    OPT_WITHIN,
     OPT_RULE,
     OPT_FIRST,
     OPT_KEEP_LEARNED,
@@ -216,6 +226,8 @@ static const struct option options[] = {
     {"only", required_argument, NULL, OPT_ONLY},
     {"relay", required_argument, NULL, OPT_RELAY},
     {"for", required_argument, NULL, OPT_FOR},
+    {"strict", no_argument, NULL, OPT_STRICT},
+    {"confirm-within", required_argument, NULL, OPT_WITHIN},
     {"rule", required_argument, NULL, OPT_RULE},
     {"first", no_argument, NULL, OPT_FIRST},
     {"keep-learned", no_argument, NULL, OPT_KEEP_LEARNED},
@@ -259,6 +271,8 @@ static bool put_option(struct ctl *ctl, int o, unsigned *used)
         {OPT_RULE, USES_RULE, &ctl->rule, NULL},
         {OPT_FIRST, USES_FIRST, NULL, &ctl->first},
         {OPT_KEEP_LEARNED, USES_LEARNED, NULL, &ctl->keep_learned},
+        {OPT_STRICT, USES_POLICY, NULL, &ctl->strict},
+        {OPT_WITHIN, USES_POLICY, &ctl->within, NULL},
         {OPT_UNDO, USES_SETUP, NULL, &ctl->undo},
         {OPT_CONFIG_DIR, USES_SETUP, &ctl->config_dir, NULL},
     };

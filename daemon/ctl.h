@@ -17,9 +17,10 @@ enum { CTL_ONLY = 32 };
 struct ctl {
     struct arena *arena;
     const char *socket, *conf;
-    bool json, dry, yes, one_each, all, headers, text, message, undo, first, keep_learned, colour;
+    bool json, dry, yes, one_each, all, headers, text, message, undo, first, keep_learned, colour,
+        strict;
     const char *reason, *storm, *rcpt, *sender, *state, *from, *after, *since, *limit, *config_dir,
-        *rule, *relay, *lasts;
+        *rule, *relay, *lasts, *within;
     const char *only[CTL_ONLY]; /* --only, in order */
     size_t nonly;
     size_t nargs;
@@ -48,6 +49,7 @@ const char *ctl_time(const struct ctl *, const json_t *, const char *name);
 /* The commands; each returns the exit status. */
 typedef int ctl_run_fn(const struct ctl *);
 ctl_run_fn ctl_status, ctl_storms, ctl_show, ctl_held, ctl_explain, ctl_mode_now; /* ctl_read.c */
+ctl_run_fn ctl_policy;                                                            /* ctl_policy.c */
 ctl_run_fn ctl_relays;                                                            /* ctl_relays.c */
 ctl_run_fn ctl_guard;                                                             /* ctl_guard.c */
 ctl_run_fn ctl_release, ctl_discard, ctl_undo, ctl_undo_rule, ctl_mode;           /* ctl_change.c */

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #include "deed.h"
-#include "lint.h"
 #include "setfile.h"
 
 static char *copy_str(const char *s)
@@ -102,14 +101,14 @@ int deed_policy(struct hold *hold, uint64_t number, struct policy **out, char wh
     return rc < 0 ? -1 : 0;
 }
 
-static void add_finding(json_t *list, const struct lint_finding *f)
+json_t *deed_finding_json(const struct lint_finding *f)
 {
     json_t *j = json_object();
     json_object_set_new(j, "fault", json_boolean(f->fault));
     json_object_set_new(j, "line", json_integer((json_int_t)f->line));
     json_object_set_new(j, "rule", json_text_of(f->rule));
     json_object_set_new(j, "detail", json_text_of(f->detail));
-    json_array_append_new(list, j);
+    return j;
 }
 
 /* What is odd about the deed's rules; a fault refuses them, unless forced. */
@@ -120,7 +119,7 @@ void deed_look_over(struct deed *d)
     lint_policy(a, d->policy, span_str(d->domain ? d->domain : ""), &lint);
     d->findings = json_array();
     for (size_t i = 0; i < lint.n; i++)
-        add_finding(d->findings, &lint.found[i]);
+        json_array_append_new(d->findings, deed_finding_json(&lint.found[i]));
     if (lint.faults && !d->force)
         deed_refuse(d, 409, "%u:1: rule %s: %s.", lint.found[0].line, lint.found[0].rule,
                     lint.found[0].detail);
@@ -327,7 +326,7 @@ static int run_apply(struct hold *hold, struct arena *a, struct deed *d)
     struct policies_live live;
     if (hold_policy_live(hold, &live) < 0)
         return -1;
-    d->in_force = live.whole;
+    d->in_force = d->base = live.whole;
     int rc = already(hold, a, d, &live);
     if (rc < 0)
         return -1;

@@ -12,6 +12,7 @@
 #include "hold_policy.h"
 #include "json.h"
 #include "keeper.h"
+#include "lint.h"
 #include "rules.h"
 
 enum {
@@ -68,6 +69,7 @@ struct deed {
     bool changed;                /* false: it was so already, or dry */
     uint64_t number;             /* the version this was about; 0: it would get one */
     uint64_t in_force;           /* everywhere, when it is done (or would be) */
+    uint64_t base;               /* apply: the version it changes; 0: none */
     int64_t deadline;            /* of `number`, wall clock, ms; 0: needs no confirmation */
     void (*done)(struct deed *); /* in home's loop; the deed is the caller's again */
     struct mailbox *home;        /* NULL: the keeper's thread */
@@ -101,6 +103,9 @@ __attribute__((format(printf, 3, 4))) void deed_refuse(struct deed *, int status
 void deed_read_parts(struct deed *, const struct deed_place *);
 void deed_compile(struct deed *);
 void deed_look_over(struct deed *);
+
+/* {"fault","line","rule","detail"} */
+json_t *deed_finding_json(const struct lint_finding *);
 
 /* The rest is on the keeper thread, in its transaction: a job's run. */
 int deed_run(struct hold *, struct job *);

@@ -326,6 +326,8 @@ static bool open_for_people(struct desk *d, struct workers *workers, char error[
     if (d->pipeline->alarm)
         alarm_join(d->pipeline->alarm, d->base, d->mailbox);
     d->http = http_open(d->base, c->control_socket, c->control_mode, api_handle, &d->api, error);
+    if (d->http)
+        http_large(d->http, "/api/v1/policy/apply");
     return d->http;
 }
 

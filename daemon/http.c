@@ -33,6 +33,7 @@ struct http {
     char *path;
     http_handler_fn *handler;
     void *arg;
+    const char *large; /* path to which large bodies may be sent */
 };
 
 struct http_request {
@@ -233,15 +234,16 @@ static const char *query_fault(struct http_request *r)
 }
 
 /* Reads the body, if there is one. false: it has been refused. */
-static bool read_body(struct http_request *r)
+static bool read_body(const struct http *http, struct http_request *r)
 {
     struct evbuffer *b = evhttp_request_get_input_buffer(r->ev);
     size_t n = evbuffer_get_length(b);
     json_error_t error;
     if (n == 0)
         return true;
-    if (n > BODY_MAX) { /* chunked: evhttp looks at each chunk only */
-        http_problem(r, 413, "The body is larger than %d bytes.", BODY_MAX);
+    size_t most = http->large && strcmp(r->path, http->large) == 0 ? HTTP_LARGE : BODY_MAX;
+    if (n > most) { /* chunked: evhttp looks at each chunk only */
+        http_problem(r, 413, "The body is larger than %zu bytes.", most);
         return false;
     }
     const char *text = (const char *)evbuffer_pullup(b, -1);
@@ -264,7 +266,7 @@ static void arrived(struct evhttp_request *ev, void *arg)
         fault = query_fault(r);
     if (fault)
         http_problem(r, 400, "%s", fault);
-    else if (read_body(r))
+    else if (read_body(http, r))
         http->handler(http->arg, r);
 }
 
@@ -308,6 +310,12 @@ struct http *http_open(struct event_base *base, const char *path, int mode,
     evhttp_set_timeout(http->server, TIMEOUT_S);
     evhttp_set_gencb(http->server, arrived, http);
     return http;
+}
+
+void http_large(struct http *http, const char *path)
+{
+    http->large = path;
+    evhttp_set_max_body_size(http->server, HTTP_LARGE);
 }
 
 void http_close(struct http **http)

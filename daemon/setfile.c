@@ -28,6 +28,31 @@ static int read_all(struct arena *arena, int fd, size_t most, struct span *text)
     return got < 0 ? errno : 0;
 }
 
+/* A file of at most `most` bytes of UTF-8. */
+static bool read_file(struct arena *arena, const char *path, size_t most, struct span *text,
+                      char why[WHY])
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int rc = fd < 0 ? errno : read_all(arena, fd, most, text);
+    if (fd >= 0)
+        close(fd);
+    if (rc == 0 && json_is_utf8(*text))
+        return true;
+    if (rc == EFBIG)
+        snprintf(why, WHY, "cannot read %.80s: there may be %d KB at most, in all sets together",
+                 path, SETFILES_BYTES >> 10);
+    else if (rc == EINVAL)
+        snprintf(why, WHY, "cannot read %.120s: it is no regular file", path);
+    else
+        snprintf(why, WHY, "cannot read %.120s: %s", path, rc ? strerror(rc) : "it is not UTF-8");
+    return false;
+}
+
+bool setfile_text(struct arena *arena, const char *path, struct span *text, char why[WHY])
+{
+    return read_file(arena, path, SETFILES_BYTES, text, why);
+}
+
 static bool from_disk(const struct setfiles *f, struct arena *arena, struct span path,
                       struct span *text, char why[WHY])
 {
@@ -35,23 +60,9 @@ static bool from_disk(const struct setfiles *f, struct arena *arena, struct span
     bool absolute = path.n && path.p[0] == '/';
     int n = snprintf(full, sizeof full, "%s%s%.*s", absolute ? "" : f->directory,
                      absolute ? "" : "/", SPAN_ARG(path));
-    if (n < 0 || (size_t)n >= sizeof full) {
-        snprintf(why, WHY, "this path is too long");
-        return false;
-    }
-    int fd = open(full, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    int rc = fd < 0 ? errno : read_all(arena, fd, SETFILES_BYTES - f->bytes, text);
-    if (fd >= 0)
-        close(fd);
-    if (rc == 0 && json_is_utf8(*text))
-        return true;
-    if (rc == EFBIG)
-        snprintf(why, WHY, "cannot read %.80s: all sets together have more than %d KB", full,
-                 SETFILES_BYTES >> 10);
-    else if (rc == EINVAL)
-        snprintf(why, WHY, "cannot read %.120s: it is no regular file", full);
-    else
-        snprintf(why, WHY, "cannot read %.120s: %s", full, rc ? strerror(rc) : "it is not UTF-8");
+    if (n >= 0 && (size_t)n < sizeof full)
+        return read_file(arena, full, SETFILES_BYTES - f->bytes, text, why);
+    snprintf(why, WHY, "this path is too long");
     return false;
 }
 

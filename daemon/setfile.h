@@ -19,6 +19,9 @@ struct setfiles {
 
 /* A source for policy_load that keeps book in the struct; both must live until it is done. */
 struct policy_source setfiles_source(struct setfiles *);
+/* A policy's own text from a file, at most as large as all sets; UTF-8. false: a sentence in why.
+ */
+bool setfile_text(struct arena *, const char *path, struct span *text, char why[200]);
 /* Forgets what was read. */
 void setfiles_clear(struct setfiles *);
 

@@ -185,9 +185,14 @@ static void look_at_samples(struct arena *arena, const struct policy *p, const s
         if (policy_rule_does(p, i) < DISP_THROTTLE || !names)
             continue;
         find(arena, p, i, fault,
-             arena_printf(arena, "%s, first copies that nothing is odd about: %s would be %s",
-                          fault ? "This would stop everybody's mail" : "This catches too much",
-                          names, done_to_it(policy_rule_does(p, i))),
+             fault ? arena_printf(arena,
+                                  "This would stop everybody's mail: the first copy of an ordinary "
+                                  "letter, which nothing is odd about, would be %s",
+                                  done_to_it(policy_rule_does(p, i)))
+                   : arena_printf(arena,
+                                  "This catches first copies that nothing is odd about: %s would "
+                                  "be %s",
+                                  names, done_to_it(policy_rule_does(p, i))),
              out);
     }
 }
