@@ -76,8 +76,8 @@ static void read_aside(struct facts *f, const struct journal_row *r)
 {
     put_text(f, FACT_ENVELOPE_FROM, r->from);
     put_text(f, FACT_RECIPIENT_ADDRESS, r->rcpt);
-    put_text(f, FACT_RECIPIENT_DOMAIN, span_from(r->rcpt, span_rfind(r->rcpt, '@') + 1));
     put_text(f, FACT_RELAY_ADDRESS, r->client);
+    put_text(f, FACT_RELAY_LISTENER, r->door);
     put_text(f, FACT_REPLICATION_RELATION, span_str(relation_name((enum relation)r->relation)));
     f->value[FACT_REPLICATION_COPIES] =
         (struct fact_value){.type = TYPE_NUMBER, .number = r->copies};
@@ -259,6 +259,7 @@ int backtest_run(const struct backtest_asks *asks, struct backtest *out)
     begin(asks, out);
     run->asks = asks;
     run->out = out;
+    run->facts.site = asks->site;
     run->wanted = policy_facts(asks->policy);
     struct journal_filter filter = {.since = asks->since,
                                     .until = asks->until,

@@ -36,7 +36,7 @@ enum backtest_kind {
 struct backtest_asks {
     const char *dir; /* hold.path */
     const struct policy *policy;
-    const struct site *site;       /* who is exempt today; NULL: as recorded */
+    const struct site *site;       /* who is exempt, ours, trusted today; NULL: nobody */
     int64_t since, until;          /* ms; 0: open */
     size_t examples;               /* of each kind */
     journal_progress_fn *progress; /* NULL: none */

@@ -39,7 +39,7 @@ struct journal_row {
      * was known again under another name */
     struct span blamed, conviction, joined;
     uint8_t facts; /* enum journal_facts; with JOURNAL_FACTS there are packs (fact_pack.h), whose
-                    * facts kept aside are from, rcpt, client, relation and copies */
+                    * facts kept aside are from, rcpt, client, door, relation and copies */
     struct span of_message, of_copy;
     const struct fact_map *map; /* reading: what they mean */
 };

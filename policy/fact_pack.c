@@ -15,6 +15,7 @@ static const struct usual usuals[FACT_COUNT] = {
     [FACT_ENVELOPE_RECIPIENTS] = {.number = 1},
     [FACT_LOOP_VISITS] = {.number = 1},
     [FACT_LOOP_EDGES] = {.number = 1},
+    [FACT_REPLICATION_TOTAL] = {.number = 1},
     [FACT_REPLICATION_ADVICE] = {.text = "pass"},
     [FACT_REPLICATION_RULE] = {.text = "R1"},
     [FACT_REPLICATION_JOIN] = {.text = "own"},

@@ -25,8 +25,8 @@ enum {
 };
 
 /* Not in a pack: evidence (sentences, made from the other facts), domains of addresses, and what
- * whoever keeps the pack knows already: the envelope's addresses, and how often this recipient had
- * the message. */
+ * whoever keeps the pack knows already: the envelope's addresses, the listener, and how often this
+ * recipient had the message. */
 #define FACTS_NOT_PACKED                                                                           \
     (UINT64_C(1) << FACT_LOOP_EVIDENCE | UINT64_C(1) << FACT_REPLYALL_EVIDENCE |                   \
      UINT64_C(1) << FACT_PINGPONG_EVIDENCE | UINT64_C(1) << FACT_FLOOD_EVIDENCE |                  \
@@ -34,8 +34,8 @@ enum {
 #define FACTS_KEPT_ASIDE                                                                           \
     (UINT64_C(1) << FACT_ENVELOPE_FROM | UINT64_C(1) << FACT_ENVELOPE_FROM_DOMAIN |                \
      UINT64_C(1) << FACT_RECIPIENT_ADDRESS | UINT64_C(1) << FACT_RECIPIENT_DOMAIN |                \
-     UINT64_C(1) << FACT_RELAY_ADDRESS | UINT64_C(1) << FACT_REPLICATION_RELATION |                \
-     UINT64_C(1) << FACT_REPLICATION_COPIES)
+     UINT64_C(1) << FACT_RELAY_ADDRESS | UINT64_C(1) << FACT_RELAY_LISTENER |                      \
+     UINT64_C(1) << FACT_REPLICATION_RELATION | UINT64_C(1) << FACT_REPLICATION_COPIES)
 
 /* What facts_of_message() must read to have all that is packed. */
 #define FACTS_PACKED (UINT64_MAX & ~FACTS_NOT_PACKED)

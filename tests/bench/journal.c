@@ -77,6 +77,8 @@ static void next_message(struct bench *b, unsigned long n)
     b->signals.flood.rate = (double)(who % 60) / 5;
     b->signals.flood.baseline = 3.25;
     b->signals.flood.hour = (double)(who % 500);
+    b->signals.flood.learned = true;
+    b->signals.flood.one_content = 0.013;
     if (!again)
         return;
     b->copy = (struct copy_signal){.rule = 6,
@@ -85,6 +87,7 @@ static void next_message(struct bench *b, unsigned long n)
                                    .copies = (unsigned)n / 100,
                                    .passed = 1};
     r->storm = true;
+    r->copies = n;
     r->convicted = r->duplicates = 1;
     r->blamed = SPAN("sbs.company.example[203.0.113.7]");
     r->rested = 1200;
@@ -196,6 +199,7 @@ int main(int argc, char **argv)
     b.subject.arena = b.arena;
     b.subject.site = &b.site;
     b.subject.envelope = &b.envelope;
+    b.subject.listener = SPAN("mail");
     double tick = clock_cost();
     for (int with = 0; with < 2; with++) {
         segments(dir, true);

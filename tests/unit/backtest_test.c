@@ -78,11 +78,12 @@ static void record(struct fixture *f, const struct copy *c, enum journal_facts k
     uint8_t of_message[FACT_PACK_MESSAGE], of_copy[FACT_PACK_COPY];
     struct recipient rcpt = {.address = span_str(c->rcpt)};
     struct envelope e = {.recipients = &rcpt, .nrecipients = 1, .reversepath = SPAN("a@a.example")};
-    struct subject s = {.envelope = &e, .site = &f->site};
+    struct subject s = {.envelope = &e, .site = &f->site, .listener = SPAN("in")};
     struct copy_signal copy = {
         .relation = c->relation, .copies = c->copies, .passed = c->passed, .rule = 1};
     struct signals signals = {.replication = {.copy = &copy}};
     struct facts facts;
+    s.fp.from = e.reversepath;
     s.fp.subject = span_str(c->subject);
     facts_of_message(&facts, &s, &signals, FACTS_PACKED);
     facts_of_recipient(&facts, &s, &signals, 0);
@@ -99,6 +100,7 @@ static void record(struct fixture *f, const struct copy *c, enum journal_facts k
         .from = e.reversepath,
         .rcpt = rcpt.address,
         .client = SPAN("192.0.2.7"),
+        .door = SPAN("in"),
         .rule = span_str(c->rule),
         .facts = (uint8_t)kind,
         .of_message = span_of(of_message, m),
@@ -195,6 +197,18 @@ static void each_kind_of_change_is_told_apart(void **state)
          {"b@b.example", "hi", 1, 1, REL_DETOUR, DISP_HOLD, "duplicate", 1, true},
          "rule never { when message.subject == \"ho\" do hold }",
          DISP_PASS,
+         BACKTEST_OTHER},
+        {"networks, domains and listeners are known",
+         {"b@b.example", "hi", 0, 0, REL_FIRST, DISP_PASS, "", 1, true},
+         "rule net { when relay.address in 192.0.2.0/24 and envelope.from_domain == \"a.example\" "
+         "and message.from_domain == \"a.example\" and recipient.domain == \"b.example\" "
+         "and relay.listener == \"in\" do tag }",
+         DISP_TAG,
+         BACKTEST_OTHER},
+        {"so are the sets of the configuration",
+         {"postmaster@b.example", "hi", 0, 0, REL_FIRST, DISP_PASS, "", 1, true},
+         "rule postmasters { when recipient.address in @exempt do tag }",
+         DISP_TAG,
          BACKTEST_OTHER},
         {"the Subject decides",
          {"b@b.example", "hi", 1, 1, REL_DETOUR, DISP_HOLD, "duplicate", 1, true},

@@ -22,7 +22,7 @@ static void usual(struct facts *f)
     struct envelope e = {0};
     struct recipient r = {.address = SPAN("b@b.example")};
     struct site site = {0};
-    struct signals signals = {.loop = {.visits = 1, .edges = 1}};
+    struct signals signals = {.loop = {.visits = 1, .edges = 1}, .replication = {.copies = 1}};
     e.recipients = &r;
     e.nrecipients = 1;
     s.envelope = &e;
