@@ -27,6 +27,7 @@ enum {
     MAIL_DEADLINE = 120 * 1000,
     MAIL_TRIES = 12,
     LINE_MAX_BYTES = 900,
+    SUBJECT_MAX = 300,
     FACTS_MAX = 32
 };
 
@@ -104,7 +105,8 @@ static struct note *note_new(const struct config *c, const char *subject, const 
         abort();
     snprintf(at, sizeof at, "%lld", (long long)now / 1000);
     n->at = now;
-    n->subject = text_copy(subject);
+    if (!(n->subject = strndup(subject, SUBJECT_MAX)))
+        abort();
     n->text = text_copy(text);
     n->env[e++] = text_copy("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     n->env[e++] = env_of("SUBJECT", subject);
@@ -346,6 +348,14 @@ void alarm_tick(struct alarm *a, int64_t mono)
 
 /* ---- the mail: desk thread ---- */
 
+/* One line of printable ASCII, for a header. */
+static void write_line(FILE *f, const char *text)
+{
+    for (; *text; text++)
+        fputc(*text >= 0x20 && *text < 0x7f ? *text : '?', f);
+    fputs("\r\n", f);
+}
+
 /* Printable ASCII, a line at most LINE_MAX_BYTES long: RFC 5322 2.1.1, no MIME needed. */
 static void write_text(FILE *f, const char *text)
 {
@@ -380,7 +390,7 @@ static void make_message(struct alarm *a, const struct config *c, const struct n
     id_print(id_next(c->node_number, clock_now()), id);
     fprintf(f, "From: breakwater <breakwater@%s>\r\nTo: <%s>\r\nSubject: [breakwater %.60s] ", node,
             c->guard_mail_to, node);
-    write_text(f, n->subject);
+    write_line(f, n->subject);
     fprintf(f, "Date: %s\r\nMessage-ID: <%s@%s>\r\nAuto-Submitted: auto-generated\r\n\r\n", date,
             id, node);
     write_text(f, n->text);
