@@ -13,7 +13,7 @@
  */
 #include "../unit/smtp_peer.h"
 
-#include "../unit/smtp_notes.h"
+#include "../unit/tx_notes.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -279,7 +279,7 @@ static void what_passes_gets_downstreams_reply(void **state)
     begin("in");
     client_say(&client, TEXT);
     assert_non_null(strstr(client.said, "250 2.0.0 queued behind\r\n"));
-    assert_non_null(strstr(story, "to(<c@d.example>|) to(<e@f.example>|) judge commit end\n"));
+    assert_non_null(strstr(story, "to(<c@d.example>|) to(<e@f.example>|) judge() commit end\n"));
     client_close(&client);
 }
 
@@ -462,6 +462,7 @@ static void a_tag_and_a_stamp_are_put_in_front(void **state)
 {
     (void)state;
     verdict.tag = "rule=x";
+    verdict.stamp = "v=1; k=0";
     begin("in");
     client_say(&client, TEXT);
     codes_are(OPENED " 250");
@@ -572,7 +573,7 @@ static void at_the_end_of_a_stop_what_is_not_through_is_taken_back(void **state)
         codes_are(OPENED " x");
         assert_int_equal(commits, 0);
         assert_int_equal(refusals, 1);
-        assert_non_null(strstr(story, "judge refused(0) end\n"));
+        assert_non_null(strstr(story, "judge() refused(0) end\n"));
         client_close(&client);
     }
 }

@@ -10,7 +10,7 @@
 
 #include "smtp_peer.h"
 
-#include "smtp_notes.h"
+#include "tx_notes.h"
 
 static struct world world;
 static struct client client;
