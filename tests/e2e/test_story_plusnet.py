@@ -1,6 +1,7 @@
 """PlusNet, August 2007: a change of the rules, made in good faith, takes every message for part of a storm; legitimate mail is lost for
 hours, and nobody can say which. Here the change is caught by each of the nets on its own: by a look at yesterday's mail before it is
-applied (backtest), and by the guard when it is in force. And no mail is lost: each letter reaches the MTA behind or is held.
+applied (backtest), by a look at the rules themselves (policy check), by itself if nobody confirms it, and by the guard when it is in
+force. And no mail is lost: each letter reaches the MTA behind or is held.
 """
 import json
 import os
@@ -10,7 +11,7 @@ import threading
 
 import pytest
 
-from daemon import ROOT
+from daemon import BUILD, ROOT
 from smtp_door import Door
 from test_release import Sink, until
 
@@ -99,6 +100,17 @@ def house(tmp_path):
     h.stop()
 
 
+def test_a_look_at_the_rules_tells(tmp_path):
+    path = tmp_path / "new.conf"
+    path.write_text(RIGHT)
+    check = [f"{BUILD}/breakwaterctl", "policy", "check", str(path)]
+    assert subprocess.run(check, stdin=subprocess.DEVNULL, capture_output=True).returncode == 0
+    path.write_text("# sooner\n" + WRONG + RIGHT)
+    p = subprocess.run(check, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert p.returncode == 1
+    assert f"{path}:2" in p.stdout.decode() and "wrong-duplicate" in p.stdout.decode()
+
+
 def backtest(house, text, *args):
     """(exit status, the object of --json)"""
     status, out = house.ctl("--json", "backtest", "--conf", house.door.conf, "--policy", house.file(text), *args, check=False)
@@ -156,6 +168,27 @@ def test_the_journal_is_for_those_who_may_read_it(house):
     if b"breakwaterctl" not in p.stderr and p.returncode in (126, 127):
         pytest.skip("nobody may not run what was built here")
     assert p.returncode == 1 and b"ask as the user breakwaterd runs as, or as root" in p.stderr
+
+
+def test_without_a_confirmation_it_is_taken_back(house):
+    """The guard is off. The one who applies it says that he knows better, and goes home."""
+    until(lambda: len(house.delivered()) == 60)
+    new = house.file(WRONG + RIGHT)
+    status, said = house.ctl("policy", "apply", new, "--reason", "hold further copies sooner", check=False)
+    assert status == 1 and "wrong-duplicate" in said  # what stops everybody's mail is refused, if nobody insists
+    house.mail(range(61, 66))
+    assert house.door.held() == []
+    house.ctl("policy", "apply", new, "-y", "--confirm-within", "5s", "--reason", "hold further copies sooner")
+    house.mail(range(66, 86))
+    held = house.door.held()
+    assert len(held) >= 10
+    until(lambda: house.door.json("policy", "history", "--limit", "1")[0]["state"] == "reverted")
+    house.mail(range(86, 106))
+    assert house.door.held() == held  # and no more
+    house.nothing_is_lost()
+    assert house.door.json("mode")[0]["mode"] == "enforce"
+    house.ctl("release", "--rule", "wrong-duplicate", "-y", "--reason", "first copies")
+    house.all_is_delivered()
 
 
 def test_the_guard_stops_it_within_200_messages_and_one_command_takes_it_back(tmp_path):
