@@ -173,9 +173,9 @@ static bool read_domain(struct entry *e, struct span domain)
     bool under = span_starts(domain, SPAN(".")) || span_starts(domain, SPAN("*."));
     if (under)
         domain = span_from(domain, domain.p[0] == '.' ? 1 : 2);
-    if (!is_host(domain))
+    if (under ? !is_parent(domain) : !is_host(domain))
         return false;
-    set_key(e, under ? FORM_UNDER : FORM_DOMAIN, domain);
+    set_text(e, under ? FORM_UNDER : FORM_DOMAIN, domain);
     say_what(e, under ? "@." : "@");
     return true;
 }
