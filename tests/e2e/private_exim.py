@@ -6,12 +6,12 @@ Mail is delivered into maildirs below DIR/mail: DIR/mail/DOMAIN/USER/new/*.
 """
 import glob
 import os
-import signal
 import socket
 import subprocess
 import time
 
 from daemon import ROOT, free_port
+from private_mta import Mta
 
 UNPACKED = os.path.join(ROOT, "build", "exim")
 PLACES = ("/usr/sbin/exim4", f"{UNPACKED}/usr/sbin/exim4")
@@ -93,7 +93,7 @@ def reason_missing():
     return None
 
 
-class Exim:
+class Exim(Mta):
     def __init__(self, directory, addresses, proxy=True):
         self.dir, self.port = directory, free_port()
         for d in ("conf", "spool", "log", "mail"):
@@ -139,25 +139,9 @@ class Exim:
         except FileNotFoundError:
             return ""
 
-    def mailbox(self, address):
-        """The messages in one mailbox, as bytes."""
-        user, _, domain = address.partition("@")
-        return [open(p, "rb").read() for p in sorted(glob.glob(f"{self.dir}/mail/{domain}/{user}/new/*"))]
-
-    def wait_idle(self, seconds=60):
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if not glob.glob(f"{self.dir}/spool/input/*"):
-                return True
-            time.sleep(0.03)
-        return False
+    def queued(self):
+        return len(glob.glob(f"{self.dir}/spool/input/*"))
 
     def stop(self):
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        super().stop()
         self.errors.close()

@@ -4,16 +4,16 @@ ended by the pid that was started. Needs root (Postfix's master does); reason_mi
 It completes nobody's header fields, as it would those of clients with its own address: released mail has to arrive as
 it came. Mail is delivered into maildirs below DIR/mail: DIR/mail/DOMAIN/USER/new/*.
 """
-import glob
 import grp
 import os
 import pwd
 import random
-import signal
 import smtplib
 import socket
 import subprocess
 import time
+
+from private_mta import Mta
 
 LIBEXEC = "/usr/lib/postfix/sbin"
 
@@ -105,7 +105,7 @@ def free_port():
                 pass
 
 
-class Postfix:
+class Postfix(Mta):
     """port: smtpd with the milter, or the proxy filter, in front; plain_port: smtpd without. Only `addresses` have mailboxes.
     plain: settings of the second alone."""
 
@@ -173,11 +173,6 @@ class Postfix:
         except FileNotFoundError:
             return ""
 
-    def mailbox(self, address):
-        """The messages in one mailbox, as bytes."""
-        user, _, domain = address.partition("@")
-        return [open(p, "rb").read() for p in sorted(glob.glob(f"{self.dir}/mail/{domain}/{user}/new/*"))]
-
     def delivered(self):
         """address -> number of messages in its mailbox"""
         out = {}
@@ -190,23 +185,6 @@ class Postfix:
     def queued(self):
         return sum(len(files) for d in ("incoming", "active", "deferred")
                    for _, _, files in os.walk(f"{self.dir}/spool/{d}"))
-
-    def wait_idle(self, seconds=60):
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if self.queued() == 0:
-                return True
-            time.sleep(0.03)
-        return False
-
-    def stop(self):
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
 
 
 class PostfixSession:
