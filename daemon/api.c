@@ -149,6 +149,7 @@ static void get_status(struct api *api, struct http_request *r, const char *arg)
     set(j, "now", json_time(clock_now()));
     set(j, "started", json_time(api->started));
     set(j, "mode", mode_json(api));
+    set(j, "policy", api_policy_brief(p->versions));
     set(j, "guard", api_guard_brief(p->watch));
     set(j, "doors", doors_json(api));
     set_num(j, "sessions", api->workers ? workers_sessions(api->workers) : 0);

@@ -60,6 +60,25 @@ static json_t *version_json(struct hold *view, uint64_t number)
     return j;
 }
 
+static json_t *seconds_left(const struct versions_figures *f)
+{
+    return f->unconfirmed ? json_integer((json_int_t)(f->left / 1000)) : json_null();
+}
+
+json_t *api_policy_brief(struct versions *v)
+{
+    struct versions_figures f;
+    if (!v)
+        return json_null();
+    versions_figures(v, &f);
+    json_t *j = json_object();
+    set(j, "version", number_or_null(f.judging));
+    set(j, "trial", number_or_null(f.judging_part));
+    set(j, "unconfirmed", number_or_null(f.unconfirmed));
+    set(j, "seconds_left", seconds_left(&f));
+    return j;
+}
+
 static void get_state(struct versions *v, struct hold *view, struct http_request *r)
 {
     struct policies_live live;
@@ -73,7 +92,7 @@ static void get_state(struct versions *v, struct hold *view, struct http_request
     set(j, "in_force", whole ? whole : json_null());
     set(j, "trial", part ? part : json_null());
     set(j, "unconfirmed", number_or_null(f.unconfirmed));
-    set(j, "seconds_left", f.unconfirmed ? json_integer((json_int_t)(f.left / 1000)) : json_null());
+    set(j, "seconds_left", seconds_left(&f));
     set(j, "judging", number_or_null(f.judging));
     set(j, "judging_trial", number_or_null(f.judging_part));
     set(j, "confirm", json_integer((json_int_t)(f.confirm / 1000)));

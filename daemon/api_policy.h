@@ -17,6 +17,8 @@
 #include "http.h"
 #include "versions.h"
 
+/* For status: {"version","trial","unconfirmed","seconds_left"}; null without versions. */
+json_t *api_policy_brief(struct versions *);
 /* Any of them; arg: N. versions NULL: there are none (tests). */
 void api_policy(struct versions *, struct hold *view, struct mailbox *home, struct http_request *,
                 const char *arg);

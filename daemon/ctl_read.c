@@ -84,6 +84,23 @@ static void print_balance(const struct ctl *ctl, const json_t *counters)
                print_paint(ctl->arena, ctl->colour, PAINT_ALARM, "ALARM"), (long long)n);
 }
 
+static void print_policy(const struct ctl *ctl, const json_t *p)
+{
+    uint64_t version = json_get_num(p, "version"), part = json_get_num(p, "trial");
+    if (!json_is_object(p))
+        return;
+    printf("Rules: %s", version
+                            ? arena_printf(ctl->arena, "version %llu", (unsigned long long)version)
+                            : "not a stored version");
+    if (part)
+        printf(", on a part of the mail version %llu", (unsigned long long)part);
+    if (json_get_num(p, "unconfirmed"))
+        printf("; version %s is reverted in %s unless somebody confirms it",
+               ctl_count(ctl, p, "unconfirmed"),
+               print_span_of_time(ctl->arena, (int64_t)json_get_num(p, "seconds_left") * 1000));
+    puts(".");
+}
+
 static void print_safety(const struct ctl *ctl, const json_t *s)
 {
     const json_t *b = json_object_get(s, "counters"), *h = json_object_get(s, "hold");
@@ -211,6 +228,7 @@ int ctl_status(const struct ctl *ctl)
         printf("breakwaterd %s, up %s\n", ctl_text(ctl, r.json, "version", 32),
                print_span_of_time(ctl->arena, up));
         print_mode(ctl, json_object_get(r.json, "mode"));
+        print_policy(ctl, json_object_get(r.json, "policy"));
         print_safety(ctl, r.json);
         print_doors(ctl, r.json);
         print_engine(ctl, r.json);

@@ -188,6 +188,7 @@ def test_apply_and_confirm(house):
     assert "Version 2 is in force everywhere. In 10 min it is reverted" in out
     assert house.judge() == "two" and house.states() == ["replaced", "unconfirmed"]
     assert "waits to be confirmed" in house.ctl("policy")
+    assert "Rules: version 2; version 2 is reverted in 9 min unless" in house.ctl("status").replace("10 min", "9 min")
     assert "says just that" in house.apply("two")
     assert "would be confirmed" in house.ctl("policy", "confirm", "-n")
     assert house.ctl("policy", "confirm", "3", check=False)[0] == 1

@@ -2,9 +2,11 @@
 #include <ftw.h>
 #include <semaphore.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -490,6 +492,44 @@ static void without_confirmation(void **state)
     IS("three", "reverted,replaced,unconfirmed");
 }
 
+/* The disk takes nothing, or everything again. */
+static void disk_full(bool full)
+{
+    struct rlimit r;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &r), 0);
+    signal(SIGXFSZ, SIG_IGN);
+    r.rlim_cur = full ? 1 : r.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &r), 0);
+}
+
+static void it_is_reverted_though_the_disk_is_full(void **state)
+{
+    struct house *h = *state;
+    assert_int_equal(apply(h, "anna", TAG("two"), NULL), 200);
+    disk_full(true);
+    assert_int_equal(apply(h, "anna", TAG("three"), NULL), 409); /* that is only read */
+    versions_tick(h->versions, clock_mono() + 11 * MINUTE);
+    assert_int_equal(confirm(h, "anna"), 503);
+    disk_full(false);
+    IS("one", "replaced,unconfirmed");
+    versions_tick(h->versions, clock_mono() + 12 * MINUTE); /* the disk is asked again */
+    barrier(h);
+    IS("one", "in force,reverted");
+}
+
+static void it_is_confirmed_after_all(void **state)
+{
+    struct house *h = *state;
+    assert_int_equal(apply(h, "anna", TAG("two"), NULL), 200);
+    disk_full(true);
+    versions_tick(h->versions, clock_mono() + 11 * MINUTE);
+    assert_int_equal(rollback(h, 0), 503);
+    disk_full(false);
+    assert_string_equal(judges(h), "one");
+    assert_int_equal(confirm(h, "anna"), 200); /* what is written down decides */
+    IS("two", "replaced,in force");
+}
+
 /* ---- on a part of the mail ---- */
 
 static const struct policy *ruling(struct house *h, const char *listener, const char *domain)
@@ -672,6 +712,50 @@ static void a_version_of_another_program(void **state)
     assert_int_equal(rollback(h, 2), 409);
 }
 
+/* Long enough for pages of its own. */
+static char *padded(const char *text)
+{
+    enum { MORE = 100000 };
+    char *out = malloc(strlen(text) + MORE + 1);
+    assert_non_null(out);
+    size_t n = (size_t)sprintf(out, "%s", text);
+    for (size_t i = 0; i < MORE; i++)
+        out[n + i] = i % 80 ? '#' : '\n';
+    out[n + MORE] = '\0';
+    return out;
+}
+
+static void versions_outlive_a_damaged_database(void **state)
+{
+    struct house *h = *state;
+    struct keeper_figures f;
+    char path[64], *text = padded(TAG("two"));
+    assert_int_equal(apply(h, "anna", text, NULL), 200);
+    assert_int_equal(confirm(h, "anna"), 200);
+    assert_int_equal(apply(h, "anna", TAG("three"), "listener=main"), 200);
+    stop(h);
+    snprintf(path, sizeof path, "%s/hold.db", h->dir);
+    FILE *file = fopen(path, "r+");
+    assert_non_null(file);
+    fseek(file, 100, SEEK_SET); /* where the names of the tables stand */
+    for (int i = 0; i < 200; i++)
+        fputc(0xff, file);
+    fclose(file);
+    start(h);
+    keeper_figures(h->keeper, &f);
+    assert_true(f.damaged);
+    IS("two/three", "replaced,in force,unconfirmed");
+    struct deed *d = run(h, apply_deed("anna", text, "listener=main"));
+    assert_int_equal(d->status, 409);
+    deed_free(&d);
+    assert_int_equal(rollback(h, 0), 200);
+    d = run(h, apply_deed("anna", text, NULL));
+    assert_false(d->changed); /* byte for byte what is in force */
+    assert_int_equal(d->number, 2);
+    deed_free(&d);
+    free(text);
+}
+
 static void built_in_rules_of_a_new_program(void **state)
 {
     struct house *h = *state;
@@ -698,6 +782,8 @@ int main(void)
         TEST(past_an_unconfirmed_one),
         TEST(a_second_person),
         TEST(without_confirmation),
+        TEST(it_is_reverted_though_the_disk_is_full),
+        TEST(it_is_confirmed_after_all),
         TEST(first_on_one_listener),
         TEST(first_for_one_domain),
         TEST(another_part_takes_its_place),
@@ -707,6 +793,7 @@ int main(void)
         TEST(what_people_applied_is_not_taken_again),
         TEST(without_its_file),
         TEST(a_version_of_another_program),
+        TEST(versions_outlive_a_damaged_database),
         TEST(built_in_rules_of_a_new_program),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
