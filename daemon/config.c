@@ -399,8 +399,10 @@ static int compile_policy(struct loading *l, struct span text)
     c->policy_sets = sets.read;
     if (c->policy)
         return 0;
-    l->file = c->policy_file ? c->policy_file : "built-in policy";
-    return loading_refuse(l, e.line, "column %u: %s", e.column, e.text);
+    if (!*l->error)
+        policy_error_print(&e, c->policy_file ? c->policy_file : "built-in policy", l->error,
+                           CONFIG_ERROR);
+    return -1;
 }
 
 static int load_policy(struct loading *l, unsigned line)

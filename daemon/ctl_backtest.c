@@ -324,15 +324,18 @@ static struct policy *load_policy(struct arena *a, const char *path)
     }
     size_t n = fread(text, 1, MOST, f), slash = span_rfind(span_str(path), '/');
     fclose(f);
+    char said[1000];
     struct policy_error error;
     struct setfiles files = {
         .directory = slash < strlen(path) ? arena_str(a, span_of(path, slash + 1)) : "."};
     struct policy_source source = setfiles_source(&files);
     struct policy *p = policy_load(span_of(text, n), &source, &error);
     setfiles_clear(&files);
-    if (!p)
-        fprintf(stderr, "%s:%u:%u: %s\n", path, error.line, error.column, error.text);
-    return p;
+    if (p)
+        return p;
+    policy_error_print(&error, path, said, sizeof said);
+    fprintf(stderr, "%s\n", said);
+    return NULL;
 }
 
 static int ask(struct arena *a, const struct question *q, const struct config *c,

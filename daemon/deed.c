@@ -96,7 +96,7 @@ int deed_policy(struct hold *hold, uint64_t number, struct policy **out, char wh
     if (rc == 0)
         snprintf(why, 400, "it is not stored any more");
     else if (rc == 1 && !*out)
-        snprintf(why, 400, "line %u, column %u: %s", e.line, e.column, e.text);
+        policy_error_print(&e, "the rules", why, 400);
     arena_free(&a);
     return rc < 0 ? -1 : 0;
 }
@@ -134,7 +134,9 @@ void deed_compile(struct deed *d)
     d->policy = policy_load(span_str(d->text), &source, &e);
     d->files_text = sets.read ? json_line(sets.read) : copy_str("{}");
     setfiles_clear(&sets);
-    if (!d->policy)
+    if (!d->policy && *e.file)
+        deed_refuse(d, 400, "%s:%u: %s.", e.file, e.line, e.text);
+    else if (!d->policy)
         deed_refuse(d, 400, "%u:%u: %s.", e.line, e.column, e.text);
     else
         deed_look_over(d);

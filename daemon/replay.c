@@ -10,6 +10,7 @@
 
 #include "outcome.h"
 #include "replay.h"
+#include "setfile.h"
 #include "tracefile.h"
 #include "tx.h"
 
@@ -229,14 +230,19 @@ static int use_policy(struct config *config, const char *path)
         fprintf(stderr, "breakwaterctl: %s: cannot be opened\n", path);
         return -1;
     }
-    static char text[1 << 20];
-    size_t n = fread(text, 1, sizeof text, f);
+    static char text[1 << 20], said[1000];
+    size_t n = fread(text, 1, sizeof text, f), slash = span_rfind(span_str(path), '/');
     fclose(f);
     struct policy_error error;
-    struct policy *policy = policy_load(span_of(text, n), NULL, &error);
+    struct setfiles sets = {.directory = slash < strlen(path)
+                                             ? arena_str(config->arena, span_of(path, slash + 1))
+                                             : "."};
+    struct policy_source source = setfiles_source(&sets);
+    struct policy *policy = policy_load(span_of(text, n), &source, &error);
+    setfiles_clear(&sets);
     if (!policy) {
-        fprintf(stderr, "breakwaterctl: %s:%u: column %u: %s\n", path, error.line, error.column,
-                error.text);
+        policy_error_print(&error, path, said, sizeof said);
+        fprintf(stderr, "%s\n", said);
         return -1;
     }
     policy_free(&config->policy);

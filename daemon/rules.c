@@ -153,6 +153,7 @@ void rules_ruling(const struct rules *r, const char *listener, struct ruling *ou
     for (size_t i = 0; i < r->nlisteners; i++)
         if (strcmp(r->listeners[i], listener) == 0) {
             out->policy = r->trial;
+            out->on_trial = true;
             return;
         }
     out->trial = r->trial;

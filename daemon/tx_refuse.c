@@ -141,18 +141,25 @@ static void relent(struct tx *tx, const struct past *p)
         tx_place(tx);
 }
 
+/* What the first copy with this disposition is answered. */
+static const char *reply_of(const struct verdict *v, enum disposition d, const char *otherwise)
+{
+    for (size_t i = 0; i < v->n; i++)
+        if (v->copy[i].disposition == d)
+            return v->copy[i].reply ? v->copy[i].reply : otherwise;
+    return otherwise;
+}
+
 static enum tx_state refuse_answered(struct tx *tx)
 {
     const struct past p = past_refusals(tx);
-    const struct copy_verdict *c = &tx->verdict.copy[0];
     unsigned most = tx->config->policy_refusals ? tx->config->policy_refusals : UINT_MAX;
     if (spent(tx, &p, most, tx->config->policy_defer_max)) {
         relent(tx, &p);
         return carry_out(tx);
     }
     count_refusal(tx, p.first != 0);
-    tx->reply =
-        arena_printf(tx->arena, "451 4.7.0 %s", c->reason ? c->reason : "refused by policy");
+    tx->reply = reply_of(&tx->verdict, DISP_THROTTLE, "451 4.7.0 refused by policy");
     return tx_finish(tx);
 }
 
@@ -168,7 +175,6 @@ enum tx_state tx_agree(struct tx *tx)
 {
     const struct verdict *v = &tx->verdict;
     uint32_t refused = v->count[DISP_THROTTLE] + v->count[DISP_REJECT];
-    const char *reason = v->n && v->copy[0].reason ? v->copy[0].reason : "refused by policy";
     if (refused == 0)
         return carry_out(tx);
     if (refused < v->n) {
@@ -176,7 +182,7 @@ enum tx_state tx_agree(struct tx *tx)
         return carry_out(tx);
     }
     if (v->count[DISP_REJECT] == v->n) {
-        tx->reply = arena_printf(tx->arena, "550 5.4.6 %s", reason);
+        tx->reply = reply_of(v, DISP_REJECT, "550 5.4.6 refused by policy");
         return tx_finish(tx);
     }
     if (ask_refusals(tx, refuse_asked) == STORE_WAIT)

@@ -400,15 +400,17 @@ static int find_part(struct hold *hold, uint64_t number, struct rules *rules)
     struct arena *a = arena_new();
     struct policy_row row;
     struct policy_error e;
+    char said[400];
     int rc = number ? hold_policy_row(hold, a, number, &row) : 0;
     struct policy *policy = rc == 1 ? deed_policy_of_row(a, &row, &e) : NULL;
     if (policy)
         deed_set_trial(rules, policy, number, row.part);
-    else if (rc == 1)
+    else if (rc == 1) {
+        policy_error_print(&e, "the rules", said, sizeof said);
         log_say(LOG_LEVEL_ERROR,
-                "policy version %llu, on trial, cannot be used by this program: line %u, column "
-                "%u: %s; it is left out",
-                (unsigned long long)number, e.line, e.column, e.text);
+                "policy version %llu, on trial, cannot be used by this program: %s; it is left out",
+                (unsigned long long)number, said);
+    }
     arena_free(&a);
     return rc < 0 ? -1 : 0;
 }

@@ -1,5 +1,6 @@
 /*
- * policy.c - reads policy.conf and asks its rules, in order, about every recipient.
+ * policy.c - reads policy.conf, rules and the sets they ask, and asks the rules, in order, about
+ * every recipient.
  *
  * A rule that asks nothing about the recipient is asked once per message, however many recipients
  * there are; the costly facts are read only if some rule asks for them.
@@ -9,7 +10,9 @@
 
 #include "policy.h"
 
-enum { RULES_MAX = 256, NAME_BYTES = 64, REASON_BYTES = 1000, TEXT_BYTES = 256 << 10 };
+enum { RULES_MAX = 256, SETS_MAX = 100, NAME_BYTES = 64, TEXT_BYTES = 256 << 10 };
+enum { REASON_BYTES = 1000, REPLY_BYTES = 400 }; /* as written */
+enum { REPLY_LINE = 480 };  /* of a reply with its code: a line has 512 (RFC 5321 4.5.3.1.5) */
 enum { SHOWN_BYTES = 200 }; /* of one fact in a reason */
 
 const char policy_default[] =
@@ -75,17 +78,31 @@ const char policy_default[] =
     "    do tag\n"
     "    reason \"Two addresses answer each other often, {pingpong.flips} times each in the "
     "last hour; passed on.\"\n"
+    "}\n"
+    "rule visible {\n"
+    "    when message.visible > 100\n"
+    "    do tag\n"
+    "    reason \"Passed on, but it shows {message.visible} addresses in To and Cc to everybody "
+    "who gets it: answers to all of them are how storms begin. Bcc or a mailing list would "
+    "not.\"\n"
     "}\n";
+
+/* A text with placeholders, as written. */
+struct words {
+    const char *text; /* NULL: none */
+    uint64_t facts;
+    bool per_recipient; /* differs between recipients */
+};
 
 struct rule {
     const char *name;
     const struct expr *when;
-    bool per_recipient;        /* `when` must be asked for each */
-    bool reason_per_recipient; /* the reason differs between recipients */
+    bool per_recipient; /* `when` must be asked for each */
     bool has_do;
     enum disposition disposition;
-    const char *reason; /* as written; never NULL in a loaded policy */
-    uint64_t reason_facts;
+    const char *code;    /* "451 4.7.0": of throttle and reject */
+    struct words reason; /* there is one in a loaded policy */
+    struct words reply;
     size_t at; /* of its name in the text */
     unsigned line;
 };
@@ -96,15 +113,19 @@ struct policy {
     struct rule rules[RULES_MAX];
     size_t n;
     uint64_t facts; /* all `when` ask for */
+    struct set *set[SETS_MAX];
+    size_t nsets;
 };
 
 /* ---- reading ---- */
 
 struct reader {
     struct policy *policy;
+    const struct policy_source *source; /* NULL: no file can be read */
     struct span text;
     size_t at;
     struct expr_error error;
+    struct span file; /* the set file the mistake is in; empty: none */
 };
 
 #define REFUSE(r, at, ...) (expr_error_at(&(r)->error, (r)->text, (at), __VA_ARGS__), false)
@@ -168,8 +189,9 @@ static bool read_when(struct reader *r, struct rule *rule)
     skip_blank(r);
     size_t used;
     struct expr_error error;
+    const struct sets sets = {.set = r->policy->set, .n = r->policy->nsets};
     const struct expr *when =
-        expr_compile(r->policy->arena, NULL, span_from(r->text, r->at), &used, &error);
+        expr_compile(r->policy->arena, &sets, span_from(r->text, r->at), &used, &error);
     if (!when) {
         expr_error_at(&r->error, r->text, r->at, "%s", error.text);
         r->error.column = error.line == 1 ? r->error.column + error.column - 1 : error.column;
@@ -183,6 +205,60 @@ static bool read_when(struct reader *r, struct rule *rule)
     return true;
 }
 
+static size_t digits(struct span s)
+{
+    size_t n = 0;
+    while (n < s.n && byte_digit(s.p[n]))
+        n++;
+    return n;
+}
+
+/* How long "4.7.1" of this class is (RFC 3463 2); 0: it is none. */
+static size_t enhanced_code(struct span s, uint8_t class)
+{
+    if (s.n < 2 || s.p[0] != class || s.p[1] != '.')
+        return 0;
+    size_t subject = digits(span_from(s, 2)), dot = 2 + subject;
+    size_t detail = dot < s.n && s.p[dot] == '.' ? digits(span_from(s, dot + 1)) : 0;
+    bool good = subject >= 1 && subject <= 3 && detail >= 1 && detail <= 3;
+    return good ? dot + 1 + detail : 0;
+}
+
+/* "code 451 4.7.1" (RFC 5321 4.2.1). 421 would end the connection, and with it other people's mail.
+ */
+static bool read_code(struct reader *r, struct rule *rule)
+{
+    bool later = rule->disposition == DISP_THROTTLE;
+    uint8_t class = later ? '4' : '5';
+    if (!rule->code)
+        return REFUSE(r, r->at, "only throttle and reject have a code");
+    r->at += strlen("code");
+    skip_blank(r);
+    struct span code = span_head(span_from(r->text, r->at), 3);
+    size_t at = r->at;
+    bool good = digits(code) == 3 && code.p[0] == class && code.p[1] <= '5';
+    if (good && span_eq(code, SPAN("421")))
+        return REFUSE(r, at, "421 would end the connection: use another code, such as 451");
+    r->at += good ? 3 : 0;
+    size_t gap = expr_blank(span_from(r->text, r->at));
+    struct span more = span_from(r->text, r->at + gap);
+    size_t n = good && gap ? enhanced_code(more, class) : 0;
+    struct span rest = span_from(more, n);
+    if (n == 0 || (rest.n && (word_byte(rest.p[0]) || rest.p[0] == '.')))
+        return REFUSE(r, at, "%s needs codes as: %s", disposition_name(rule->disposition),
+                      later ? "code 451 4.7.1" : "code 550 5.7.1");
+    r->at += gap + n;
+    rule->code =
+        arena_printf(r->policy->arena, "%.*s %.*s", SPAN_ARG(code), SPAN_ARG(span_head(more, n)));
+    return true;
+}
+
+/* What is said without `code`. */
+static const char *usual_code(enum disposition d)
+{
+    return d == DISP_THROTTLE ? "451 4.7.0" : d == DISP_REJECT ? "550 5.4.6" : NULL;
+}
+
 static bool read_do(struct reader *r, struct rule *rule)
 {
     const char *names[DISP_COUNT + 1] = {NULL};
@@ -192,8 +268,10 @@ static bool read_do(struct reader *r, struct rule *rule)
         if (span_eq(word, span_str(names[i]))) {
             rule->has_do = true;
             rule->disposition = (enum disposition)i;
+            rule->code = usual_code(rule->disposition);
             r->at += word.n;
-            return true;
+            word = peek_word(r);
+            return !span_eq(word, SPAN("code")) || read_code(r, rule);
         }
     }
     return unexpected(r, "pass, tag, throttle, hold or reject", names);
@@ -208,63 +286,87 @@ static enum fact placeholder(struct span text, size_t *n)
     return close == text.n ? FACT_COUNT : fact_find(span_of(text.p + 1, close - 1));
 }
 
-static bool check_placeholder(struct reader *r, size_t at, struct span text)
+static bool check_placeholder(struct reader *r, size_t at, const char *what, struct span text)
 {
     size_t n;
     if (placeholder(text, &n) != FACT_COUNT)
         return true;
     if (n > text.n)
-        return REFUSE(r, at,
-                      "the reason has a '{' without '}': braces stand around names of facts");
+        return REFUSE(r, at, "the %s has a '{' without '}': braces stand around names of facts",
+                      what);
     struct span name = span_of(text.p + 1, n - 2);
     struct nearest near = {.word = name};
     for (size_t i = 0; i < FACT_COUNT; i++)
         nearest_try(&near, fact_table[i].name);
-    return REFUSE(r, at, "the reason asks for {%.*s}, and there is no such fact%s%s%s",
+    return REFUSE(r, at, "the %s asks for {%.*s}, and there is no such fact%s%s%s", what,
                   SPAN_ARG(span_head(name, 60)), near.name ? ": did you mean {" : "",
                   near.name ? near.name : "", near.name ? "}?" : "");
 }
 
-/* A reason goes into replies and header fields: printable ASCII on one line. */
-static bool check_reason(struct reader *r, size_t at, struct span text, struct rule *rule)
+/* It goes into replies and header fields: printable ASCII on one line. */
+static bool check_words(struct reader *r, size_t at, const char *what, size_t most,
+                        struct span text, struct words *words)
 {
-    if (text.n > REASON_BYTES)
-        return REFUSE(r, at, "this reason is longer than %d bytes", REASON_BYTES);
+    if (text.n > most)
+        return REFUSE(r, at, "this %s is longer than %zu bytes", what, most);
     for (size_t i = 0; i < text.n; i++) {
         if (text.p[i] < 0x20 || text.p[i] > 0x7e)
-            return REFUSE(r, at, "a reason is printable ASCII: byte %zu of it is 0x%02x", i + 1,
+            return REFUSE(r, at, "a %s is printable ASCII: byte %zu of it is 0x%02x", what, i + 1,
                           text.p[i]);
         if (text.p[i] != '{')
             continue;
         size_t n;
-        if (!check_placeholder(r, at, span_from(text, i)))
+        if (!check_placeholder(r, at, what, span_from(text, i)))
             return false;
         enum fact fact = placeholder(span_from(text, i), &n);
-        rule->reason_facts |= UINT64_C(1) << fact;
-        rule->reason_per_recipient |= fact_table[fact].per_recipient;
+        words->facts |= UINT64_C(1) << fact;
+        words->per_recipient |= fact_table[fact].per_recipient;
     }
+    return true;
+}
+
+/* A quoted text; 0: refused. */
+static size_t read_text(struct reader *r, struct span *text)
+{
+    skip_blank(r);
+    if (r->at == r->text.n || r->text.p[r->at] != '"')
+        return unexpected(r, "a quoted text", NULL);
+    return expr_string(r->policy->arena, r->text, r->at, text, &r->error);
+}
+
+static bool read_words(struct reader *r, const char *what, size_t most, struct words *words)
+{
+    struct span text;
+    size_t n = read_text(r, &text);
+    if (n == 0 || !check_words(r, r->at, what, most, text, words))
+        return false;
+    words->text = arena_str(r->policy->arena, text);
+    r->at += n;
     return true;
 }
 
 static bool read_reason(struct reader *r, struct rule *rule)
 {
-    skip_blank(r);
-    if (r->at == r->text.n || r->text.p[r->at] != '"')
-        return unexpected(r, "a quoted text", NULL);
-    struct span text;
-    size_t n = expr_string(r->policy->arena, r->text, r->at, &text, &r->error);
-    if (n == 0 || !check_reason(r, r->at, text, rule))
+    return read_words(r, "reason", REASON_BYTES, &rule->reason);
+}
+
+static bool read_reply(struct reader *r, struct rule *rule)
+{
+    size_t at = (skip_blank(r), r->at);
+    if (!read_words(r, "reply", REPLY_BYTES, &rule->reply))
         return false;
-    rule->reason = arena_str(r->policy->arena, text);
-    r->at += n;
+    if (*rule->reply.text == '\0')
+        return REFUSE(r, at, "this reply says nothing");
     return true;
 }
 
 static bool read_clause(struct reader *r, struct rule *rule)
 {
-    static const char *const names[] = {"when", "do", "reason", NULL};
-    bool (*const read[])(struct reader *, struct rule *) = {read_when, read_do, read_reason};
-    const bool given[] = {rule->when != NULL, rule->has_do, rule->reason != NULL};
+    static const char *const names[] = {"when", "do", "reason", "reply", NULL};
+    bool (*const read[])(struct reader *, struct rule *) = {read_when, read_do, read_reason,
+                                                            read_reply};
+    const bool given[] = {rule->when != NULL, rule->has_do, rule->reason.text != NULL,
+                          rule->reply.text != NULL};
     struct span word = peek_word(r);
     for (size_t i = 0; names[i]; i++) {
         if (!span_eq(word, span_str(names[i])))
@@ -275,8 +377,8 @@ static bool read_clause(struct reader *r, struct rule *rule)
         return read[i](r, rule);
     }
     if (rule->when && !rule->has_do)
-        return unexpected(r, "'and', 'or', 'do', 'reason' or '}'", names);
-    return unexpected(r, "'when', 'do', 'reason' or '}'", names);
+        return unexpected(r, "'and', 'or', 'do', 'reason', 'reply' or '}'", names);
+    return unexpected(r, "'when', 'do', 'reason', 'reply' or '}'", names);
 }
 
 static bool read_name(struct reader *r, struct rule *rule)
@@ -301,11 +403,8 @@ static bool read_name(struct reader *r, struct rule *rule)
 
 static bool read_rule(struct reader *r)
 {
-    static const char *const names[] = {"rule", NULL};
     struct rule rule = {0};
     struct span word = peek_word(r);
-    if (!span_eq(word, SPAN("rule")))
-        return unexpected(r, "'rule'", names);
     if (r->policy->n == RULES_MAX)
         return REFUSE(r, r->at, "more than %d rules", RULES_MAX);
     r->at += word.n;
@@ -321,20 +420,146 @@ static bool read_rule(struct reader *r)
     if (!rule.has_do)
         return REFUSE(r, rule.at, "rule %s has no 'do': pass, tag, throttle, hold or reject",
                       rule.name);
-    if (!rule.reason)
-        rule.reason = arena_printf(r->policy->arena, "Rule %s.", rule.name);
+    if (rule.reply.text && !rule.code)
+        return REFUSE(r, rule.at, "rule %s has a reply, and only throttle and reject give one",
+                      rule.name);
+    if (!rule.reason.text)
+        rule.reason.text = arena_printf(r->policy->arena, "Rule %s.", rule.name);
     r->policy->rules[r->policy->n++] = rule;
     return true;
 }
 
+/* ---- reading sets ---- */
+
+/* Its name, new; NULL: refused. */
+static const char *read_set_name(struct reader *r)
+{
+    struct span name = peek_word(r);
+    const char *text = NULL;
+    if (name.n == 0)
+        unexpected(r, "the set's name", NULL);
+    else if (name.n > NAME_BYTES)
+        (void)REFUSE(r, r->at, "this name is longer than %d letters", NAME_BYTES);
+    else if (expr_site_set(name))
+        (void)REFUSE(r, r->at, "@%.*s is what breakwater.conf says: choose another name",
+                     SPAN_ARG(name));
+    else
+        text = arena_str(r->policy->arena, name);
+    for (size_t i = 0; text && i < r->policy->nsets; i++)
+        if (span_case_eq(name, span_str(set_label(r->policy->set[i])))) {
+            (void)REFUSE(r, r->at, "there is a set %s already: names must differ", text);
+            text = NULL;
+        }
+    r->at += text ? name.n : 0;
+    return text;
+}
+
+static bool read_entry(struct reader *r, struct set *set)
+{
+    char why[SET_WHY];
+    skip_blank(r);
+    struct span entry = expr_network(span_from(r->text, r->at));
+    size_t n = entry.n, at = r->at;
+    if (n == 0 && (r->at == r->text.n || r->text.p[r->at] != '"'))
+        return unexpected(r, "a quoted text or a network", NULL);
+    if (n == 0 && (n = read_text(r, &entry)) == 0)
+        return false;
+    r->at += n;
+    return set_add(set, entry, why) || REFUSE(r, at, "%s", why);
+}
+
+static bool read_entries(struct reader *r, struct set *set)
+{
+    do
+        if (!read_entry(r, set))
+            return false;
+    while (take_byte(r, ','));
+    return take_byte(r, ')') || unexpected(r, "',' or ')'", NULL);
+}
+
+/* What the file holds, as of now. */
+static bool read_set_file(struct reader *r, struct set *set)
+{
+    struct span path, text;
+    char why[SET_WHY] = "";
+    size_t n = read_text(r, &path), at = r->at;
+    if (n == 0)
+        return false;
+    r->at += n;
+    if (path.n == 0)
+        return REFUSE(r, at, "this file has no name");
+    if (!r->source)
+        return REFUSE(r, at, "files of sets cannot be read here");
+    struct arena *arena = arena_new(); /* the set keeps a copy */
+    bool read = r->source->read(r->source->arg, arena, path, &text, why);
+    unsigned line = read ? set_read(set, text, why) : 0;
+    arena_free(&arena);
+    if (read && line == 0)
+        return true;
+    (void)REFUSE(r, at, "%s", why);
+    if (line) {
+        r->file = path;
+        r->error.line = line;
+        r->error.column = 0;
+    }
+    return false;
+}
+
+static bool read_set(struct reader *r)
+{
+    static const char *const names[] = {"file", NULL};
+    struct policy *p = r->policy;
+    if (p->nsets == SETS_MAX)
+        return REFUSE(r, r->at, "more than %d sets", SETS_MAX);
+    r->at += peek_word(r).n;
+    const char *name = read_set_name(r);
+    if (!name)
+        return false;
+    struct set *set = set_new(p->arena, name);
+    bool file = span_eq(peek_word(r), SPAN("file"));
+    if (!file && !take_byte(r, '('))
+        return unexpected(r, "'(' or 'file' after the set's name", names);
+    r->at += file ? strlen("file") : 0;
+    if (!(file ? read_set_file(r, set) : read_entries(r, set)))
+        return false;
+    set_seal(set);
+    p->set[p->nsets++] = set;
+    return true;
+}
+
+/* ---- the whole ---- */
+
 static bool read_rules(struct reader *r)
 {
+    static const char *const names[] = {"rule", "set", NULL};
     if (r->text.n > TEXT_BYTES)
         return REFUSE(r, 0, "the policy is larger than %d KB", TEXT_BYTES >> 10);
-    for (skip_blank(r); r->at < r->text.n; skip_blank(r))
-        if (!read_rule(r))
+    for (skip_blank(r); r->at < r->text.n; skip_blank(r)) {
+        struct span word = peek_word(r);
+        bool set = span_eq(word, SPAN("set"));
+        if (!set && !span_eq(word, SPAN("rule")))
+            return unexpected(r, "'rule' or 'set'", names);
+        if (!(set ? read_set(r) : read_rule(r)))
             return false;
+    }
     return true;
+}
+
+static void put_error(const struct reader *r, struct policy_error *error)
+{
+    *error = (struct policy_error){.line = r->error.line, .column = r->error.column};
+    snprintf(error->text, sizeof error->text, "%s", r->error.text);
+    span_show(r->file, error->file, sizeof error->file);
+}
+
+void policy_error_print(const struct policy_error *e, const char *file, char *out, size_t size)
+{
+    if (*e->file)
+        file = e->file;
+    if (e->column)
+        snprintf(out, size, "%s:%u:%u: %s", file, e->line, e->column, e->text);
+    else
+        snprintf(out, size, "%s:%u: %s", file, e->line, e->text);
 }
 
 struct policy *policy_load(struct span text, const struct policy_source *source,
@@ -344,16 +569,14 @@ struct policy *policy_load(struct span text, const struct policy_source *source,
     struct policy *policy = arena_zero(arena, sizeof *policy);
     policy->arena = arena;
     atomic_init(&policy->references, 1);
-    (void)source; /* no rule can name a file yet */
-    struct reader r = {.policy = policy, .text = text};
+    struct reader r = {.policy = policy, .source = source, .text = text};
     if (read_rules(&r) && policy->n)
         return policy;
     if (!r.error.line)
         expr_error_at(
             &r.error, text, 0,
             "there is no rule; to let all mail pass, write: rule all { when true do pass }");
-    *error = (struct policy_error){.line = r.error.line, .column = r.error.column};
-    snprintf(error->text, sizeof error->text, "%s", r.error.text);
+    put_error(&r, error); /* what it names lies in the policy's arena */
     policy_free(&policy);
     return NULL;
 }
@@ -430,6 +653,8 @@ static int show_number(char *out, size_t size, enum unit unit, double n)
                             units[i].name);
     if (unit == UNIT_TIME)
         return snprintf(out, size, "%.15g ms", n);
+    if (unit == UNIT_SHARE)
+        return snprintf(out, size, "%.0f %%", n * 100);
     if (n >= 10 && n < 1e15)
         n = (double)(int64_t)(n + 0.5);
     return snprintf(out, size, n < 10 ? "%.2g" : "%.15g", n);
@@ -491,6 +716,7 @@ char *reason_expand(struct arena *arena, const char *text, const struct facts *f
 struct asked {
     bool known, yes;    /* the answer of a rule that does not ask about the recipient */
     const char *reason; /* likewise */
+    const char *reply;
 };
 
 struct judge {
@@ -515,21 +741,35 @@ static bool rule_matches(struct judge *j, size_t i)
     return asked->yes;
 }
 
-/* The reason of rule i for recipient r. */
-static const char *rule_reason(struct judge *j, size_t i, size_t r)
+/* A text of a rule for recipient r; *known: the same for all of the message, once it is. */
+static const char *say(struct judge *j, size_t r, const struct words *words, const char **known)
 {
-    const struct rule *rule = &j->policy->rules[i];
-    if (j->asked[i].reason)
-        return j->asked[i].reason;
-    if (rule->reason_facts & ~j->have & FACTS_COSTLY) {
-        j->have |= rule->reason_facts;
+    if (*known)
+        return *known;
+    if (words->facts & ~j->have & FACTS_COSTLY) {
+        j->have |= words->facts;
         facts_of_message(j->facts, j->subject, j->signals, j->have);
         facts_of_recipient(j->facts, j->subject, j->signals, r);
     }
-    const char *reason = reason_expand(j->subject->arena, rule->reason, j->facts);
-    if (!rule->reason_per_recipient)
-        j->asked[i].reason = reason;
-    return reason;
+    const char *text = reason_expand(j->subject->arena, words->text, j->facts);
+    if (!words->per_recipient)
+        *known = text;
+    return text;
+}
+
+/* "451 4.7.0 text", the text being the reason where there is no other. */
+static const char *say_reply(struct judge *j, size_t r, size_t i, const char *reason)
+{
+    const struct rule *rule = &j->policy->rules[i];
+    const char *own = NULL, **known = &j->asked[i].reply;
+    const struct words *words = rule->reply.text ? &rule->reply : &rule->reason;
+    if (*known)
+        return *known;
+    const char *text = rule->reply.text ? say(j, r, words, &own) : reason;
+    text = arena_printf(j->subject->arena, "%s %.*s", rule->code, REPLY_LINE - 12, text);
+    if (!words->per_recipient)
+        *known = text;
+    return text;
 }
 
 /* A first copy is FIRST to the replication detector whoever gets it: so the list is asked too. */
@@ -547,10 +787,13 @@ static void judge_copy(struct judge *j, size_t r, struct copy_verdict *out)
     for (size_t i = 0; i < j->policy->n; i++) {
         if (!rule_matches(j, i))
             continue;
-        out->advised = j->policy->rules[i].disposition;
+        const struct rule *rule = &j->policy->rules[i];
+        out->advised = rule->disposition;
         out->rule = (uint16_t)(i + 1);
-        out->rule_name = j->policy->rules[i].name;
-        out->reason = rule_reason(j, i, r);
+        out->rule_name = rule->name;
+        out->reason = say(j, r, &rule->reason, &j->asked[i].reason);
+        if (rule->code)
+            out->reply = say_reply(j, r, i, out->reason);
         break;
     }
     if (out->advised > DISP_TAG && policy_exempt(j->subject, j->signals, r))
@@ -614,6 +857,8 @@ void policy_judge(const struct ruling *ruling, const struct subject *subject,
     out->copy = arena_zero(subject->arena, n * sizeof *out->copy);
     if (ruling->policy && ruling->mode != MODE_BYPASS)
         judge_all(ruling->policy, subject, signals, out);
+    for (size_t r = 0; ruling->on_trial && r < n; r++)
+        out->copy[r].trial = true;
     if (ruling->trial && ruling->mode != MODE_BYPASS)
         judge_trial(ruling, subject, signals, out);
     for (size_t r = 0; r < n; r++) {
@@ -641,7 +886,7 @@ void policy_judge_facts(const struct policy *policy, const struct facts *facts,
 const char *policy_reason(const struct policy *policy, size_t i, struct arena *arena,
                           const struct facts *facts)
 {
-    return reason_expand(arena, policy->rules[i].reason, facts);
+    return reason_expand(arena, policy->rules[i].reason.text, facts);
 }
 
 uint64_t policy_facts(const struct policy *p)

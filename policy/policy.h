@@ -2,12 +2,16 @@
  * policy.h - rules that people can read, and the verdict they give each recipient.
  *
  *   # comment
+ *   set NAME ("@example.org", "anna@a.example")     or networks: (192.0.2.0/24, 2001:db8::7)
+ *   set NAME file "path"                            one entry a line
  *   rule NAME {
- *       when EXPR
- *       do hold            # pass | tag | throttle | hold | reject
+ *       when EXPR                       # ... recipient.address in @NAME
+ *       do hold                         # pass | tag | throttle | hold | reject
  *       reason "text with {replication.copies} placeholders"
  *   }
- * First match wins, per recipient; no match: pass.
+ *   rule NAME { when EXPR  do throttle code 451 4.7.1  reply "what the sender reads" }
+ *
+ * First match wins, per recipient; no match: pass. A set stands before the rules that use it.
  */
 #ifndef POLICY_H
 #define POLICY_H
@@ -17,9 +21,12 @@
 struct policy; /* immutable, counted */
 
 struct policy_error {
-    unsigned line, column;
+    unsigned line, column; /* column 0: of a set file, only the line is known */
     char text[240];
+    char file[200]; /* the set file the mistake is in; empty: the policy itself */
 };
+/* "FILE:LINE:COL: sentence"; file: what the policy is called. */
+void policy_error_print(const struct policy_error *, const char *file, char *out, size_t size);
 
 /* Where the files a policy names (sets) come from: the daemon reads the disk, a stored version
  * brings what they held. false: a sentence in why. The text need live during the call only. */
@@ -49,6 +56,7 @@ struct entries;
 struct ruling {
     enum mode mode;
     const struct policy *policy; /* NULL: all pass */
+    bool on_trial;               /* it is a version on trial, for all of this listener */
     const struct policy *trial;  /* a version on trial for some recipients; NULL: none */
     const struct span *domains;  /* of those recipients; lower case */
     size_t ndomains;
@@ -66,6 +74,7 @@ struct copy_verdict {
     const struct entry *entry;    /* a person's, which decided instead of a rule; NULL: none */
     const char *rule_name;        /* lives as long as the policy or entry; NULL: no rule matched */
     const char *reason;           /* expanded, in the arena; NULL if no rule */
+    const char *reply;            /* throttle, reject: "451 4.7.0 text"; NULL: none */
 };
 struct verdict {
     struct copy_verdict *copy; /* one per recipient */

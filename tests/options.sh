@@ -44,6 +44,17 @@ sed -n 's/^    {"\([a-z_]*\.[a-z_]*\)".*/\1/p' policy/fact.c >"$tmp/facts"
 sed -n 's/^\.It Va //p' policy/policy.conf.5 >"$tmp/factmanual"
 differ "policy.conf(5)" "$tmp/facts" "$tmp/factmanual"
 
+# So are the sets of breakwater.conf, what a rule can do, and its clauses.
+sed -n 's/^    \[SET_[A-Z_]*\] = {"\([a-z_]*\)".*/\.It Ic @\1/p' policy/expr.c >"$tmp/words"
+sed -n '/^const char \*disposition_name/,/^}/p' policy/fact.c | grep -o '"[a-z]*"' | tr -d '"' |
+	sed '/unknown/d; s/^/\.It Ic /' >>"$tmp/words"
+sed -n '/^static bool read_clause/,/^}/s/.*names\[\] = {\(.*\), NULL};/\1/p' policy/policy.c |
+	tr -d '", ' | sed 's/when/    when\n/; s/do/    do\n/; s/reason/    reason\n/; s/reply/    reply/' >>"$tmp/words"
+[ "$(wc -l <"$tmp/words")" = 14 ] || { echo "options.sh: found other words than 14 for policy.conf(5)"; exit 1; }
+while IFS= read -r word; do
+	grep -q "^$word\( \|$\)" policy/policy.conf.5 || { echo "policy.conf(5): missing: $word"; bad=1; }
+done <"$tmp/words"
+
 # What breakwater-detectors(7) sets as a variable is a key, with its section or without, or a fact;
 # a number in brackets behind one is its default.
 { cat "$tmp/keys" "$tmp/facts"; sed 's/.*\.//' "$tmp/keys"; } | sort -u >"$tmp/known"

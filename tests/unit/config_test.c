@@ -222,7 +222,7 @@ static void a_mistake_in_the_policy_names_the_policy(void **state)
     (void)state;
     char error[512], place[300];
     assert_null(parse("policy { file = bad.policy }" REST, error));
-    snprintf(place, sizeof place, "%s:2: column 8: ", path("bad.policy"));
+    snprintf(place, sizeof place, "%s:2:8: ", path("bad.policy"));
     if (strncmp(error, place, strlen(place)) != 0)
         fail_msg("%s", error);
 }
@@ -338,7 +338,7 @@ static void defaults_are_those_of_the_detectors(void **state)
         assert_int_equal(both[i]->journal_keep, INT64_C(30) * 86400 * 1000);
         assert_true(both[i]->release_token);
         assert_null(both[i]->release_to);
-        assert_int_equal(policy_rules(both[i]->policy), 10);
+        assert_int_equal(policy_rules(both[i]->policy), 11);
     }
     assert_int_equal(builtin->nlisteners, 0);
     assert_null(builtin->file);

@@ -1,4 +1,5 @@
 /* policy_test.c - rules are read whole or not at all, and the first that matches decides. */
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -42,6 +43,47 @@ static void mistakes_are_refused_with_their_place(void **state)
         {"rul a { when true do tag }", 1, 1, "did you mean 'rule'"},
         {"}", 1, 1, "found '}'"},
         {"rule a { when true do tag } x", 1, 29, "found 'x'"},
+        /* codes and replies */
+        {"rule a { when true do hold code 450 4.7.1 }", 1, 28,
+         "only throttle and reject have a code"},
+        {"rule a { when true do throttle code 550 5.7.1 }", 1, 37, "code 451 4.7.1"},
+        {"rule a { when true do reject code 451 4.7.1 }", 1, 35, "code 550 5.7.1"},
+        {"rule a { when true do throttle code 451 5.7.1 }", 1, 37, "throttle needs codes"},
+        {"rule a { when true do throttle code 451 }", 1, 37, "throttle needs codes"},
+        {"rule a { when true do throttle code 4510 4.7.1 }", 1, 37, "throttle needs codes"},
+        {"rule a { when true do throttle code 461 4.7.1 }", 1, 37, "throttle needs codes"},
+        {"rule a { when true do throttle code 451 4.7.1.2 }", 1, 37, "throttle needs codes"},
+        {"rule a { when true do throttle code 451 4.7.1234 }", 1, 37, "throttle needs codes"},
+        {"rule a { when true do throttle code 451 4..1 }", 1, 37, "throttle needs codes"},
+        {"rule a { when true do throttle code 451 4.7 }", 1, 37, "throttle needs codes"},
+        {"rule a { when true do throttle code 421 4.7.1 }", 1, 37, "421 would end the connection"},
+        {"rule a { when true do throttle code }", 1, 37, "throttle needs codes"},
+        {"rule a { when true do throttle code", 1, 36, "throttle needs codes"},
+        {"rule a { when true do hold reply \"x\" }", 1, 6, "only throttle and reject give one"},
+        {"rule a { when true do reject reply \"\" }", 1, 36, "says nothing"},
+        {"rule a { when true do reject reply \"\r\" }", 1, 36, "a reply is printable ASCII"},
+        {"rule a { when true do reject reply \"{x}\" }", 1, 36, "the reply asks for {x}"},
+        {"rule a { when true do reject reply \"a\" reply \"b\" }", 1, 40, "second 'reply'"},
+        {"rule a { when true do reject rply \"a\" }", 1, 30, "did you mean 'reply'"},
+        /* sets */
+        {"sett a (\"x\")", 1, 1, "did you mean 'set'"},
+        {"set a (\"x\")", 1, 1, "there is no rule"},
+        {"set (\"x\")", 1, 5, "the set's name"},
+        {"set ours (\"x\")", 1, 5, "@ours is what breakwater.conf says"},
+        {"set a (\"x\")\nset A (\"x\")", 2, 5, "there is a set A already"},
+        {"set a \"x\"", 1, 7, "'(' or 'file' after the set's name"},
+        {"set a fiel \"x\"", 1, 7, "did you mean 'file'"},
+        {"set a ()", 1, 8, "a quoted text or a network"},
+        {"set a (x)", 1, 8, "a quoted text or a network"},
+        {"set a (\"x\" \"y\")", 1, 12, "',' or ')'"},
+        {"set a (\"x\", 192.0.2.1)", 1, 13, "is one of networks, and the set began with texts"},
+        {"set a (192.0.2.0/33)", 1, 8, "is no network"},
+        {"set a (\"\")", 1, 8, "empty text"},
+        {"set a (\"x", 1, 8, "no closing quote"},
+        {"set a file x", 1, 12, "a quoted text"},
+        {"set a file \"\"", 1, 12, "has no name"},
+        {"set a file \"b\"", 1, 12, "cannot be read here"},
+        {"rule a { when relay.helo in @b do tag } set b (\"x\")", 1, 29, "there is no set '@b'"},
     };
     for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
         struct policy_error error = {0};
@@ -60,6 +102,52 @@ static struct policy *load(const char *text)
     if (!p)
         fail_msg("%u:%u: %s", error.line, error.column, error.text);
     return p;
+}
+
+/* The files of this test: one that is good, one that is not, and a missing one. */
+static bool read_file(void *arg, struct arena *arena, struct span path, struct span *text,
+                      char why[200])
+{
+    (void)arg;
+    if (span_eq(path, SPAN("good")))
+        *text = arena_span(arena, SPAN("# partners\nanna@a.example\n@b.example # all of b\n"));
+    else if (span_eq(path, SPAN("sets/bad\x01")))
+        *text = arena_span(arena, SPAN("# partners\nanna@a.example\n192.0.2.7\xff\n"));
+    else if (span_eq(path, SPAN("none")))
+        *text = SPAN("");
+    else
+        snprintf(why, 200, "cannot read /etc/%.*s: it is away", SPAN_ARG(path));
+    return text->p != NULL;
+}
+
+static void sets_come_from_files(void **state)
+{
+    (void)state;
+    static const struct policy_source source = {.read = read_file};
+    static const struct {
+        const char *text, *says; /* NULL: taken */
+    } t[] = {
+        {"set a file \"good\" rule r { when recipient.address in @a do tag }", NULL},
+        {"set a file \"none\" rule r { when recipient.address in @a do tag }", NULL},
+        {"set a file \"none\" rule r { when relay.address in @a do tag }", NULL},
+        {"set a file \"good\" rule r { when relay.address in @a do tag }",
+         "policy.conf:1:50: relay.address is a network address, and @a has mail addresses"},
+        {"\n set a file \"away\"", "policy.conf:2:13: cannot read /etc/away: it is away"},
+        {"\n set a file \"sets/bad\x01\"",
+         "sets/bad?:3: '192.0.2.7?' is one of texts, and the set began with mail addresses"},
+    };
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+        struct policy_error error = {0};
+        char said[500];
+        struct policy *p = policy_load(span_str(t[i].text), &source, &error);
+        if ((p == NULL) != (t[i].says != NULL))
+            fail_msg("'%s': %s", t[i].text, error.text);
+        if (!p) {
+            policy_error_print(&error, "policy.conf", said, sizeof said);
+            assert_string_equal(said, t[i].says);
+        }
+        policy_free(&p);
+    }
 }
 
 static void rules_are_read_in_order(void **state)
@@ -397,6 +485,131 @@ static void recorded_facts_are_judged_alike(void **state)
     policy_free(&p);
 }
 
+static void senders_are_told_what_the_rule_says(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *rule, *reply[2]; /* of r0 and r1; NULL: none */
+    } t[] = {
+        {"do throttle reason \"Busy.\"", {"451 4.7.0 Busy.", "451 4.7.0 Busy."}},
+        {"do throttle", {"451 4.7.0 Rule a.", "451 4.7.0 Rule a."}},
+        {"do reject reason \"No.\"", {"550 5.4.6 No.", "550 5.4.6 No."}},
+        {"do reject code 554 5.7.1 reason \"No.\"", {"554 5.7.1 No.", "554 5.7.1 No."}},
+        {"do throttle code 450 4.2.100 reply \"Wait.\" reason \"Busy.\"",
+         {"450 4.2.100 Wait.", "450 4.2.100 Wait."}},
+        {"do throttle reply \"{recipient.address} from {relay.address}, 5%\"",
+         {"451 4.7.0 r0@a.example from 192.0.2.7, 5%",
+          "451 4.7.0 r1@a.example from 192.0.2.7, 5%"}},
+        {"do throttle code # why\n 451\n 4.7.1 reason \"{recipient.address}\"",
+         {"451 4.7.1 r0@a.example", "451 4.7.1 r1@a.example"}},
+        {"do throttle reply \"{message.subject}\"", {"451 4.7.0 x?Y: z", "451 4.7.0 x?Y: z"}},
+        {"do hold", {NULL, NULL}},
+        {"do tag", {NULL, NULL}},
+    };
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+        char text[300];
+        struct world w;
+        struct verdict v;
+        snprintf(text, sizeof text, "rule a { when true %s }", t[i].rule);
+        struct policy *p = load(text);
+        world_open(&w, 2);
+        w.subject.fp.subject = SPAN("x\nY: z");
+        policy_judge(&(struct ruling){.mode = MODE_ENFORCE, .policy = p}, &w.subject, &w.signals,
+                     &v);
+        for (size_t r = 0; r < 2; r++) {
+            assert_int_equal(v.copy[r].reply == NULL, t[i].reply[r] == NULL);
+            if (v.copy[r].reply)
+                assert_string_equal(v.copy[r].reply, t[i].reply[r]);
+        }
+        arena_free(&w.arena);
+        policy_free(&p);
+    }
+}
+
+static void a_reply_fits_its_line(void **state)
+{
+    (void)state;
+    static char big[1000];
+    memset(big, 'a', sizeof big - 1);
+    struct policy *p =
+        load("rule a { when true do reject code 550 5.123.123 reply "
+             "\"{message.subject}{message.subject}{message.subject}{message.subject}\" }");
+    struct world w;
+    struct verdict v;
+    world_open(&w, 1);
+    w.subject.fp.subject = span_str(big);
+    policy_judge(&(struct ruling){.mode = MODE_ENFORCE, .policy = p}, &w.subject, &w.signals, &v);
+    assert_true(strlen(v.copy[0].reply) > 470 && strlen(v.copy[0].reply) < 490);
+    arena_free(&w.arena);
+    policy_free(&p);
+}
+
+static void what_a_trial_judged_says_so(void **state)
+{
+    (void)state;
+    static const struct {
+        bool listener, domain, trial[2]; /* a.example is the domain of r0 */
+    } t[] = {
+        {false, false, {false, false}},
+        {true, false, {true, true}},
+        {false, true, {true, false}},
+    };
+    struct span domain = SPAN("a.example");
+    struct policy *p = load("rule a { when true do tag }");
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+        struct world w;
+        struct verdict v;
+        world_open(&w, 2);
+        w.envelope.recipients[1].address = SPAN("r1@b.example");
+        struct ruling ruling = {.mode = MODE_MONITOR,
+                                .policy = p,
+                                .on_trial = t[i].listener,
+                                .trial = t[i].domain ? p : NULL,
+                                .domains = &domain,
+                                .ndomains = 1};
+        policy_judge(&ruling, &w.subject, &w.signals, &v);
+        assert_int_equal(v.copy[0].trial, t[i].trial[0]);
+        assert_int_equal(v.copy[1].trial, t[i].trial[1]);
+        arena_free(&w.arena);
+    }
+    policy_free(&p);
+}
+
+/* What a set or the site says is asked of the message at hand, and of facts that were recorded. */
+static void sets_are_asked(void **state)
+{
+    (void)state;
+    struct policy *p = load("set people (\"r1@a.example\", \"@b.example\")\n"
+                            "set nets (192.0.2.0/29, 2001:db8::/32)\n"
+                            "rule one { when recipient.address in @people do tag }"
+                            "rule two { when relay.address in @nets and recipient.domain in @ours "
+                            "do tag }");
+    struct span ours = SPAN("a.example");
+    struct world w;
+    struct verdict v;
+    struct facts facts;
+    struct copy_verdict c;
+    world_open(&w, 2);
+    for (int mine = 0; mine < 2; mine++) {
+        w.site.own_domains = &ours;
+        w.site.nown_domains = (size_t)mine;
+        policy_judge(&(struct ruling){.mode = MODE_ENFORCE, .policy = p}, &w.subject, &w.signals,
+                     &v);
+        assert_int_equal(v.copy[0].rule, mine ? 2 : 0);
+        assert_int_equal(v.copy[1].rule, 1);
+        facts_of_message(&facts, &w.subject, &w.signals, UINT64_MAX);
+        struct mallinfo2 before = mallinfo2();
+        for (size_t i = 0; i < 200; i++) {
+            facts_of_recipient(&facts, &w.subject, &w.signals, i % 2);
+            policy_judge_facts(p, &facts, &c);
+            assert_int_equal(c.rule, v.copy[i % 2].rule);
+        }
+        assert_int_equal(before.uordblks, mallinfo2().uordblks); /* it takes no memory */
+    }
+    arena_free(&w.arena);
+    policy_free(&p);
+}
+
 static void an_exempt_recipient_gets_the_copy_whatever_rules_say(void **state)
 {
     (void)state;
@@ -542,6 +755,7 @@ static void the_sample_is_the_default(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sets_come_from_files),
         cmocka_unit_test(rules_are_read_in_order),
         cmocka_unit_test(mistakes_are_refused_with_their_place),
         cmocka_unit_test(the_default_rules_decide),
@@ -550,6 +764,10 @@ int main(void)
         cmocka_unit_test(each_mode_does_what_it_says),
         cmocka_unit_test(recipients_are_judged_one_by_one),
         cmocka_unit_test(recorded_facts_are_judged_alike),
+        cmocka_unit_test(senders_are_told_what_the_rule_says),
+        cmocka_unit_test(a_reply_fits_its_line),
+        cmocka_unit_test(what_a_trial_judged_says_so),
+        cmocka_unit_test(sets_are_asked),
         cmocka_unit_test(an_exempt_recipient_gets_the_copy_whatever_rules_say),
         cmocka_unit_test(an_exempt_recipient_gets_first_copies_too),
         cmocka_unit_test(signals_may_be_missing),
