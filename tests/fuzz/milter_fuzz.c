@@ -16,7 +16,7 @@ static void start(void)
     worker.config = config_builtin();
     pipeline.store = store_none_open();
     pipeline.figures = figures_new(worker.config);
-    atomic_store(&pipeline.mode, MODE_ENFORCE);
+    pipeline.mode = MODE_ENFORCE;
     worker.pipeline = &pipeline;
     worker.base = event_base_new();
     worker.mailbox = mailbox_new(worker.base);

@@ -4,7 +4,6 @@
  */
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -97,7 +96,7 @@ static void transact(enum door door, enum mode mode, const char *from, const cha
 {
     struct house *h = &house;
     bool done = false;
-    atomic_store(&h->pipeline.mode, mode);
+    h->pipeline.mode = mode;
     struct tx *tx = tx_begin(&h->pipeline, h->config, &h->keys, h->home, "in");
     if (door == HANDS_ON)
         tx_keep(tx);
