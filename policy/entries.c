@@ -107,7 +107,7 @@ static void cut_address(uint8_t out[16], const struct ipaddr *a, unsigned n)
 {
     for (unsigned i = 0; i < 16; i++) {
         unsigned left = n > 8 * i ? n - 8 * i : 0;
-        out[i] = left >= 8 ? a->byte[i] : (uint8_t)(a->byte[i] & ~(0xffu >> left));
+        out[i] = left >= 8 ? a->byte[i] : (uint8_t)(a->byte[i] & 0xff00u >> left);
     }
 }
 
@@ -246,13 +246,27 @@ static bool read_what(struct entry *e, struct span s, char error[200])
 
 /* ---- an entry ---- */
 
-/* FNV-1a: who asks cannot choose what is in the table. */
+/* FNV-1a from the last byte to the first, so that one pass hashes all domains above a name; who
+ * asks cannot choose what is in the table. */
+#define HASH_BEGIN UINT64_C(0xcbf29ce484222325)
+
+static uint64_t hash_byte(uint64_t h, uint8_t byte)
+{
+    return (h ^ byte) * UINT64_C(0x100000001b3);
+}
+
+static uint64_t hash_end(uint64_t h, enum form form, unsigned bits)
+{
+    h = hash_byte(hash_byte(h, (uint8_t)form), (uint8_t)bits);
+    return h ^ h >> 29;
+}
+
 static uint64_t hash_of(enum form form, unsigned bits, struct span s)
 {
-    uint64_t h = (UINT64_C(0xcbf29ce484222325) ^ form ^ bits << 8) * UINT64_C(0x100000001b3);
-    for (size_t i = 0; i < s.n; i++)
-        h = (h ^ s.p[i]) * UINT64_C(0x100000001b3);
-    return h ^ h >> 29;
+    uint64_t h = HASH_BEGIN;
+    for (size_t i = s.n; i > 0; i--)
+        h = hash_byte(h, s.p[i - 1]);
+    return hash_end(h, form, bits);
 }
 
 /* "2026-11-28 10:00" (Howard Hinnant's civil_from_days). */
@@ -456,10 +470,10 @@ struct hunt {
     bool claim; /* what is looked up is only a claim: it lets nothing pass */
 };
 
-static void look_up(struct hunt *h, enum form form, unsigned bits, struct span key)
+static void look_at(struct hunt *h, uint64_t hash, enum form form, unsigned bits, struct span key)
 {
     const struct entries *t = h->t;
-    size_t i = t->slot[slot_of(t, hash_of(form, bits, key), form, bits, key)];
+    size_t i = t->slot[slot_of(t, hash, form, bits, key)];
     for (; i && i <= h->at; i = t->next[i - 1]) {
         struct entry *e = t->entry[i - 1];
         if (e->until <= h->now || (h->claim && !e->hold))
@@ -470,6 +484,11 @@ static void look_up(struct hunt *h, enum form form, unsigned bits, struct span k
     }
 }
 
+static void look_up(struct hunt *h, enum form form, unsigned bits, struct span key)
+{
+    look_at(h, hash_of(form, bits, key), form, bits, key);
+}
+
 static struct span lower(uint8_t out[NAME], struct span s)
 {
     for (size_t i = 0; i < s.n; i++)
@@ -477,12 +496,14 @@ static struct span lower(uint8_t out[NAME], struct span s)
     return span_of(out, s.n);
 }
 
-/* The domains above a name: of "mx.b.a.example" b.a.example, a.example, example. */
+/* The domains above a name: of "mx.b.a.example" example, a.example, b.a.example. */
 static void look_above(struct hunt *h, enum form form, struct span name)
 {
-    for (size_t dot = span_find(name, '.'); dot < name.n; dot = span_find(name, '.')) {
-        name = span_from(name, dot + 1);
-        look_up(h, form, 0, name);
+    uint64_t hash = HASH_BEGIN;
+    for (size_t i = name.n; i > 0; i--) {
+        if (name.p[i - 1] == '.')
+            look_at(h, hash_end(hash, form, 0), form, 0, span_from(name, i));
+        hash = hash_byte(hash, name.p[i - 1]);
     }
 }
 
@@ -511,6 +532,8 @@ static void look_up_relay(struct hunt *h, const struct entry_question *q)
     if (!t->count[FORM_HOST] && !t->count[FORM_BELOW])
         return;
     look_up_host(h, q->client_name);
+    if (span_case_eq(q->helo, q->client_name))
+        return;
     h->claim = true;
     look_up_host(h, q->helo);
     h->claim = false;
