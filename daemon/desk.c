@@ -34,6 +34,7 @@ struct desk {
     struct api api;
     _Atomic int64_t daily; /* config's log.daily */
     int64_t summed;        /* ms: when the last summary was made; 0: not known */
+    bool noted;            /* the next life of the daemon will know */
 };
 
 /* When the last summary was made, for the next life of the daemon. */
@@ -68,14 +69,14 @@ static void count(struct desk *d, int64_t now)
 
 /* ---- the daily summary ---- */
 
-static void note_summary(struct desk *d, int64_t now)
+static void note_summary(struct desk *d)
 {
-    d->summed = now;
+    d->noted = true;
     struct setting_job *s = calloc(1, sizeof *s);
     if (!s)
         abort();
     s->job = (struct job){.run = setting_run, .done = setting_done, .home = d->mailbox};
-    snprintf(s->value, sizeof s->value, "%lld", (long long)now);
+    snprintf(s->value, sizeof s->value, "%lld", (long long)d->summed);
     keeper_submit(d->pipeline->keeper, &s->job);
 }
 
@@ -105,20 +106,22 @@ static void send_summary(struct desk *d, int64_t now)
     json_decref(guard);
 }
 
-/* The first day of an installation has none to sum up. */
+/* The first day of an installation has none to sum up; when it began is noted at its end. */
 static void sum_up(struct desk *d, int64_t now)
 {
     char text[32];
     int64_t daily = atomic_load(&d->daily);
     if (!d->pipeline->days || daily >= SUMMARY_NEVER)
         return;
-    if (!d->summed && hold_setting_get(d->view, "summed_up", text, sizeof text) == 0)
-        d->summed = strtoll(text, NULL, 10);
-    if (!d->summed || now >= summary_next(d->summed, daily)) {
-        if (d->summed)
-            send_summary(d, now);
-        note_summary(d, now);
+    if (!d->summed) {
+        d->noted = hold_setting_get(d->view, "summed_up", text, sizeof text) == 0;
+        d->summed = d->noted ? strtoll(text, NULL, 10) : now;
     }
+    if (now < summary_next(d->summed, daily))
+        return;
+    send_summary(d, now);
+    d->summed = now;
+    note_summary(d);
 }
 
 static void each_second(evutil_socket_t fd, short what, void *arg)
@@ -231,6 +234,8 @@ static void send_barrier(struct barrier *b)
         decisions_save(p->rules, p->keeper, b->desk->mailbox);
     if (p->days)
         days_save(p->days, p->keeper, b->desk->mailbox, clock_now(), true);
+    if (b->desk->summed && !b->desk->noted)
+        note_summary(b->desk);
     b->job = (struct job){.run = barrier_run, .done = barrier_back, .home = b->desk->mailbox};
     b->rounds--;
     keeper_submit(p->keeper, &b->job);
