@@ -46,6 +46,53 @@ void site_defaults(struct site *s)
     };
 }
 
+/* FNV-1a, by words. No stranger chooses any of these numbers: it needs no key. */
+static uint64_t mixed(uint64_t hash, uint64_t v)
+{
+    hash = (hash ^ v) * UINT64_C(0x100000001b3);
+    return hash ^ hash >> 29;
+}
+
+static uint64_t mixed_real(uint64_t hash, double v)
+{
+    uint64_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    return mixed(hash, bits);
+}
+
+/* Left out is what one node may have its own way: whose hosts are its own, whom it exempts, how
+ * much it remembers for how long. */
+uint64_t site_parameters_hash(const struct site *s)
+{
+    const uint64_t whole[] = {
+        s->a_extra,
+        s->a_same,
+        s->a_resend,
+        s->a_list,
+        s->a_internal,
+        s->quick_rcpts,
+        s->quick_domains,
+        s->storm_dups,
+        (uint64_t)s->ttl_plain,
+        (uint64_t)s->ttl_dup,
+        (uint64_t)s->ttl_storm,
+        (uint64_t)s->known_server,
+        s->name_min_detours,
+        s->replyall_audience,
+        (uint64_t)s->replyall_lasts,
+        s->pingpong_marked,
+        s->pingpong_same,
+        s->pingpong_plain,
+    };
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
+        hash = mixed(hash, whole[i]);
+    hash = mixed_real(hash, s->quick_visible);
+    hash = mixed_real(hash, s->name_min_score);
+    hash = mixed_real(hash, s->name_margin);
+    return hash ? hash : 1;
+}
+
 /* ---- hosts ---- */
 
 static bool host_in(struct span host, const struct span *list, size_t n)

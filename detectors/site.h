@@ -50,6 +50,8 @@ struct site {
     unsigned pingpong_plain;  /* neither: the mail is tagged */
 };
 
+/* Of the parameters by which nodes that share one past have to judge alike; 0 is no hash. */
+uint64_t site_parameters_hash(const struct site *);
 /* Fills in the defaults of detection.md 12; lists empty but exempt = postmaster@*, abuse@*: a
  * constant list, to be replaced, never grown or freed. */
 void site_defaults(struct site *);

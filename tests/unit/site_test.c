@@ -295,13 +295,62 @@ static void own_networks_are_trusted(void **state)
     assert_false(site_trusts_addr(&s, &ip));
 }
 
+/* Each parameter that a fold reads changes the hash; what a node may have its own way does not. */
+static void parameters_that_must_agree(void **state)
+{
+    (void)state;
+    struct site a, b;
+    site_defaults(&a);
+    site_defaults(&b);
+    uint64_t usual = site_parameters_hash(&a);
+    assert_true(usual != 0);
+    assert_true(site_parameters_hash(&b) == usual);
+#define DIFFERS(member)                                                                            \
+    do {                                                                                           \
+        site_defaults(&b);                                                                         \
+        b.member += 1;                                                                             \
+        assert_true(site_parameters_hash(&b) != usual);                                            \
+    } while (0)
+    DIFFERS(a_extra);
+    DIFFERS(a_same);
+    DIFFERS(a_resend);
+    DIFFERS(a_list);
+    DIFFERS(a_internal);
+    DIFFERS(quick_rcpts);
+    DIFFERS(quick_domains);
+    DIFFERS(quick_visible);
+    DIFFERS(storm_dups);
+    DIFFERS(ttl_plain);
+    DIFFERS(ttl_dup);
+    DIFFERS(ttl_storm);
+    DIFFERS(known_server);
+    DIFFERS(name_min_detours);
+    DIFFERS(name_min_score);
+    DIFFERS(name_margin);
+    DIFFERS(replyall_audience);
+    DIFFERS(replyall_lasts);
+    DIFFERS(pingpong_marked);
+    DIFFERS(pingpong_same);
+    DIFFERS(pingpong_plain);
+    site_defaults(&b);
+    b.nexempt = 0;
+    b.bloom_days = 4;
+    b.node = SPAN("another");
+    assert_true(site_parameters_hash(&b) == usual);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(organisations), cmocka_unit_test(a_long_name_is_itself),
-        cmocka_unit_test(trust),         cmocka_unit_test(exempt_recipients),
-        cmocka_unit_test(addresses),     cmocka_unit_test(private_addresses),
-        cmocka_unit_test(networks),      cmocka_unit_test(own_networks_are_trusted),
+        cmocka_unit_test(organisations),
+        cmocka_unit_test(a_long_name_is_itself),
+        cmocka_unit_test(trust),
+        cmocka_unit_test(exempt_recipients),
+        cmocka_unit_test(addresses),
+        cmocka_unit_test(private_addresses),
+        cmocka_unit_test(networks),
+        cmocka_unit_test(own_networks_are_trusted),
+        cmocka_unit_test(parameters_that_must_agree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
