@@ -12,7 +12,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "hold.h"
+#include "hold_entry.h"
+#include "hold_refusal.h"
 
 enum { MAILS = 240, COPIES = 3, GONE = 240, LATE = 20, PAGES = 2048 };
 /* Those that will have gone lie between the others, so that their pages are merged. */
@@ -175,6 +176,12 @@ static int make(void **state)
                          0);
     assert_int_equal(hold_save_relay(h, "mail.faulty.example", NOW, "{\"name\":1}"), 0);
     assert_int_equal(hold_save_relay(h, "mail.other.example", NOW, "{}"), 0);
+    const struct entry_row entry = {
+        .id = 77,
+        .terms = {.kind = ENTRY_SENDER, .what = "a@b.example", .at = NOW, .until = NOW + 1}};
+    const struct refusal_row refusal = {.id = 78, .key = 9, .first = NOW, .last = NOW, .times = 2};
+    assert_int_equal(hold_entry_add(h, &entry), 0);
+    assert_int_equal(hold_refusal_put(h, &refusal), 0);
     for (int n = MAILS; n < MAILS + GONE; n++)
         put(h, n);
     assert_int_equal(hold_commit(h), 0);
@@ -234,13 +241,13 @@ static bool set_aside(void)
     return found;
 }
 
-struct tally {
+struct found {
     int copies, good, lost; /* rows; with exact bytes; whose bytes are said to be lost */
     int nameless, revived;  /* without their recipient, rule or incident; that had gone */
     bool mode;              /* the setting is there */
 };
 
-static void look_at_bytes(struct hold *h, const struct copy_row *row, int n, struct tally *t)
+static void look_at_bytes(struct hold *h, const struct copy_row *row, int n, struct found *t)
 {
     char head[512], body[512];
     uint8_t *bytes, sha[32];
@@ -260,7 +267,7 @@ static void look_at_bytes(struct hold *h, const struct copy_row *row, int n, str
 
 struct look {
     struct hold *h;
-    struct tally *t;
+    struct found *t;
 };
 
 static int look_at_copy(void *arg, const struct copy_row *row)
@@ -287,7 +294,7 @@ static int look_at_copy(void *arg, const struct copy_row *row)
     return 0;
 }
 
-static void look_at(struct hold *h, struct tally *t)
+static void look_at(struct hold *h, struct found *t)
 {
     char mode[16];
     struct look l = {h, t};
@@ -297,10 +304,10 @@ static void look_at(struct hold *h, struct tally *t)
 }
 
 /* Opens what is there, damaged or not; it works afterwards. */
-static struct tally open_and_look(bool *damaged, const char *what)
+static struct found open_and_look(bool *damaged, const char *what)
 {
     char error[512] = "", problem[512];
-    struct tally t = {0};
+    struct found t = {0};
     struct hold *h = hold_open(dir, true, damaged, error);
     if (!h)
         fail_msg("%s: %s", what, error);
@@ -332,12 +339,12 @@ static void test_sound(void **state)
     (void)state;
     bool damaged;
     write_file("hold.db", image, image_size);
-    struct tally t = open_and_look(&damaged, "sound");
+    struct found t = open_and_look(&damaged, "sound");
     assert_false(damaged);
     assert_int_equal(t.good, MAILS * COPIES);
 }
 
-static void complain(const char *what, const struct tally *t)
+static void complain(const char *what, const struct found *t)
 {
     fail_msg("%s: %d copies, %d whole, %d lost, %d nameless, %d revived", what, t->copies, t->good,
              t->lost, t->nameless, t->revived);
@@ -359,7 +366,7 @@ static void test_each_page(void **state)
         memcpy(p, image, image_size);
         memset(p + (n - 1) * 4096, 0xA5, 4096);
         write_file("hold.db", p, image_size);
-        struct tally t = open_and_look(&damaged, what);
+        struct found t = open_and_look(&damaged, what);
         assert_true(damaged);
         bool bytes = of_page(n, "content") || of_page(n, "mail");
         if (t.copies != MAILS * COPIES - copies_on(n) || t.good + t.lost != t.copies || t.revived ||
@@ -386,7 +393,7 @@ static void test_no_way_to_the_leaves(void **state)
         if (pages[n].type == 'i' && strncmp(pages[n].name, "sqlite_autoindex", 16) != 0)
             memset(p + (n - 1) * 4096, 0, 4096);
     write_file("hold.db", p, image_size);
-    struct tally t = open_and_look(&damaged, "no interior pages");
+    struct found t = open_and_look(&damaged, "no interior pages");
     assert_true(damaged);
     if (t.good != MAILS * COPIES || t.nameless || t.revived)
         complain("no interior pages", &t);
@@ -417,7 +424,7 @@ static void test_flips(void **state)
         snprintf(what, sizeof(what), "round %d: bit of byte %zu", i, at);
         p[at] ^= (uint8_t)(1u << draw() % 8);
         write_file("hold.db", p, image_size);
-        struct tally t = open_and_look(&damaged, what);
+        struct found t = open_and_look(&damaged, what);
         size_t n = at / 4096 + 1;
         if (t.copies < MAILS * COPIES - copies_on(n) || t.good + t.lost != t.copies || t.revived)
             complain(what, &t);
@@ -446,7 +453,7 @@ static void test_truncation(void **state)
         size_t n = i == 0 ? 4096 : 4097 + draw() % (image_size - 4097);
         snprintf(what, sizeof(what), "cut at %zu", n);
         write_file("hold.db", image, n);
-        struct tally t = open_and_look(&damaged, what);
+        struct found t = open_and_look(&damaged, what);
         if (!damaged && !nothing_from(n))
             fail_msg("%s: not noticed", what);
         int left = 0;
@@ -468,7 +475,7 @@ static void test_log(void **state)
     memset(p, 0xA5, 4096);
     write_file("hold.db", p, older_size);
     write_file("hold.db-wal", wal, wal_size);
-    struct tally t = open_and_look(&damaged, "the first page is in the log only");
+    struct found t = open_and_look(&damaged, "the first page is in the log only");
     if (t.good != MAILS * COPIES || t.nameless || t.revived)
         complain("the first page is in the log only", &t);
     write_file("hold.db", p, older_size);
@@ -504,6 +511,34 @@ static int count_relay(void *arg, const char *name, const char *json)
     return 0;
 }
 
+static int count_entry(void *arg, const struct entry_row *row)
+{
+    assert_int_equal(row->id, 77);
+    assert_string_equal(row->terms.what, "a@b.example");
+    assert_int_equal(row->terms.until, NOW + 1);
+    ++*(unsigned *)arg;
+    return 0;
+}
+
+static int count_refusal(void *arg, const struct refusal_row *row)
+{
+    assert_int_equal(row->id, 78);
+    assert_int_equal(row->times, 2);
+    ++*(unsigned *)arg;
+    return 0;
+}
+
+/* What people decided and who was refused are carried over with every page but their own. */
+static void others_are_there(struct hold *h, size_t lost)
+{
+    unsigned entries = 0, refusals = 0;
+    assert_int_equal(hold_each_entry(h, 0, 100, count_entry, &entries), 0);
+    assert_int_equal(hold_each_refusal(h, &(struct refusal_filter){0}, count_refusal, &refusals),
+                     0);
+    assert_int_equal(entries, of_page(lost, "entry") ? 0 : 1);
+    assert_int_equal(refusals, of_page(lost, "refusal") ? 0 : 1);
+}
+
 /* What is remembered of storms and relays is carried over like the rest. */
 static void test_memory_and_relays(void **state)
 {
@@ -513,7 +548,8 @@ static void test_memory_and_relays(void **state)
     unsigned whole = 0, pages_lost = 0;
     for (size_t n = 3; n <= image_size / 4096; n++) {
         bool mine = of_page(n, "memory"), relay = of_page(n, "relay");
-        if (!mine && !relay && !copies_on(n))
+        bool other = of_page(n, "entry") || of_page(n, "refusal");
+        if (!mine && !relay && !other && !copies_on(n))
             continue;
         char error[512];
         bool damaged;
@@ -534,6 +570,7 @@ static void test_memory_and_relays(void **state)
             assert_true(storms < STORMS || pages[n].type != 'l');
         if (!relay)
             assert_int_equal(relays, 2);
+        others_are_there(h, n);
         whole += storms == STORMS;
         pages_lost += storms < STORMS;
         hold_close(&h);
@@ -553,7 +590,7 @@ static void test_reader_follows(void **state)
     struct hold *view = hold_open(dir, false, NULL, error);
     if (!view)
         fail_msg("%s", error);
-    struct tally t = {0};
+    struct found t = {0};
     look_at(view, &t);
     assert_int_equal(t.good, MAILS * COPIES);
     path_of(path, "hold.db");
@@ -574,7 +611,7 @@ static void test_reader_follows(void **state)
     struct hold_figures figures;
     assert_int_equal(hold_figures(view, NULL, &figures), 0);
     assert_int_equal(figures.copies[COPY_DISCARDED], 2);
-    t = (struct tally){0};
+    t = (struct found){0};
     look_at(view, &t);
     assert_int_equal(t.good, MAILS * COPIES);
     hold_close(&view);
