@@ -185,7 +185,7 @@ static void note_copy(struct run *run, const struct journal_row *r, const struct
     bool new_mail = is_new(run, r);
     struct backtest_rule *rule = &b->rules[v->rule ? v->rule - 1u : b->nrules - 1];
     b->copies++;
-    b->messages += r->tx != run->tx;
+    b->transactions += r->tx != run->tx;
     run->tx = r->tx;
     b->first = b->first && b->first < r->time ? b->first : r->time;
     b->last = b->last > r->time ? b->last : r->time;

@@ -73,10 +73,10 @@ struct backtest_rule {
 /* Lies in an arena of its own; rule names lie in the policy. */
 struct backtest {
     struct arena *arena;
-    uint64_t copies, messages; /* compared */
-    uint64_t gap[GAP_COUNT];   /* copies that were not */
-    uint64_t unknown;          /* GAP_FACTS: which facts, bits 1 << FACT_X */
-    int64_t first, last;       /* ms, of what was compared; 0: nothing was */
+    uint64_t copies, transactions; /* compared */
+    uint64_t gap[GAP_COUNT];       /* copies that were not */
+    uint64_t unknown;              /* GAP_FACTS: which facts, bits 1 << FACT_X */
+    int64_t first, last;           /* ms, of what was compared; 0: nothing was */
     uint64_t then[DISP_COUNT], now[DISP_COUNT];
     uint64_t changed;
     uint64_t held_again, held_messages; /* copies whose recipients have one; of so many messages */

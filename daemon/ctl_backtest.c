@@ -184,10 +184,10 @@ static void answer_words(struct arena *a, const struct backtest *b, const struct
     else
         puts(backtest_sentence(b, a));
     if (b->copies)
-        printf("Compared: %s of %s, recorded from %s to %s.\n",
+        printf("Compared: %s in %s, recorded from %s to %s.\n",
                print_some(a, b->copies, "copy", "copies"),
-               print_some(a, b->messages, "message", "messages"), print_time(a, b->first),
-               print_time(a, b->last));
+               print_some(a, b->transactions, "transaction", "transactions"),
+               print_time(a, b->first), print_time(a, b->last));
     print_gaps(a, b);
     if (!b->copies)
         return;
@@ -291,7 +291,7 @@ static void answer_json(struct arena *a, const struct backtest *b, const struct 
     json_object_set_new(j, "sentence", json_text_of(backtest_sentence(b, a)));
     json_object_set_new(j, "hurts", json_boolean(backtest_hurts(b)));
     set_num(j, "copies", b->copies);
-    set_num(j, "messages", b->messages);
+    set_num(j, "transactions", b->transactions);
     json_object_set_new(j, "first", json_time(b->first));
     json_object_set_new(j, "last", json_time(b->last));
     json_object_set_new(j, "then", dispositions(b->then));

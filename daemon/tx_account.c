@@ -59,7 +59,7 @@ static bool aborted(const struct tx *tx, size_t i)
 static void row_end(const struct tx *tx, size_t i, struct journal_row *row)
 {
     const struct copy_verdict *c = i < tx->verdict.n ? &tx->verdict.copy[i] : NULL;
-    bool gone = aborted(tx, i);
+    bool gone = !c || aborted(tx, i);
     row->disposition = gone ? JOURNAL_ABORTED : (uint8_t)c->disposition;
     row->advised = c ? (uint8_t)c->advised : JOURNAL_ABORTED;
     row->rule = gone           ? SPAN("gone before the reply")

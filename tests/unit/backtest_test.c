@@ -250,7 +250,7 @@ static void a_storm_is_summed_up_in_a_sentence(void **state)
                         "held 0");
     assert_false(backtest_hurts(b));
     assert_int_equal(b->copies, 8 * 301);
-    assert_int_equal(b->messages, 7 * 8);
+    assert_int_equal(b->transactions, 7 * 8);
     assert_int_equal(b->changed, 1204);
     assert_int_equal(b->nchanges, 1);
     assert_string_equal(b->changes[0].now.rule, "again");
