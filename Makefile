@@ -97,7 +97,7 @@ check-smtp: deps ## the suites of the SMTP door alone
 	@$(PYTHON) tests/run.py $(CHECK_SMTP:%=unit:build/unit/%_test) $(CHECK_SMTP:%=unit:build/asan/unit/%_test) \
 		$(patsubst %,pytest:%,$(wildcard tests/e2e/test_smtp*.py))
 
-CHECK_POLICY = expr fact fact_pack policy lint linediff versions rules guard figures ledger entries journal backtest
+CHECK_POLICY = expr fact fact_pack policy rules_shipped set lint linediff versions rules guard figures ledger entries journal backtest
 POLICY_UNIT = $(patsubst tests/unit/%.c,%,$(filter $(CHECK_POLICY:%=tests/unit/%_test.c),$(wildcard tests/unit/*_test.c)))
 check-policy: deps ## the suites of rules, versions and the guard alone
 	@$(MAKE) --no-print-directory -s -j2 all tools $(POLICY_UNIT:%=$(BUILD)/unit/%)
@@ -166,13 +166,14 @@ format: ## clang-format decides white space
 
 install: all ## into DESTDIR and PREFIX
 	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/man/man5 \
-		$(DESTDIR)$(PREFIX)/share/man/man7 $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/doc/breakwater \
+		$(DESTDIR)$(PREFIX)/share/man/man7 $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/doc/breakwater/rules \
 		$(DESTDIR)$(SYSCONFDIR)/breakwater
 	install -m 755 $(BUILD)/breakwaterd $(BUILD)/breakwaterctl $(DESTDIR)$(PREFIX)/sbin/
 	install -m 644 $(filter %.5,$(MANUALS)) $(DESTDIR)$(PREFIX)/share/man/man5/
 	install -m 644 $(filter %.7,$(MANUALS)) $(DESTDIR)$(PREFIX)/share/man/man7/
 	install -m 644 $(filter %.8,$(MANUALS)) $(DESTDIR)$(PREFIX)/share/man/man8/
 	install -m 644 README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/breakwater/
+	install -m 644 contrib/rules/*.conf $(DESTDIR)$(PREFIX)/share/doc/breakwater/rules/
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	sed 's|/usr/local/sbin|$(PREFIX)/sbin|' contrib/systemd/breakwaterd.service \
 		>$(DESTDIR)$(PREFIX)/lib/systemd/system/breakwaterd.service
