@@ -9,6 +9,7 @@ from milter_peer import Peer
 from scripted_exchange import Exchange
 from smtp_door import Door
 from test_postfix import copies
+from test_relays import send as storm
 
 RULES = 'rule busy { when envelope.from matches "busy*@*" do throttle reason "try again later" }\n' \
         'rule no { when envelope.from == "no@sender.example" do reject reason "not here" }\n'
@@ -270,6 +271,22 @@ def test_an_entry_outlives_a_restart_and_is_ended_by_a_person(door):
     assert status == 1 and "No such entry is in force" in said
     row = d.daemon.json("entries", "--all")[0]
     assert row["ended_why"] == "solved" and row["used"] == 3 and "ended by" in d.daemon.ctl("entries", "--all")
+
+
+def test_a_storm_is_held_or_let_pass_as_a_whole(tmp_path):
+    d = Daemon(str(tmp_path))
+    try:
+        for n in range(9):
+            storm(d, "one", n)
+        assert storm(d, "one", 10, ["new1@x.example"]) in "ac"  # a first copy
+        incident = d.json("storms")[0]["id"]
+        d.json("hold", "--storm", incident, "--for", "60d", "--reason", "no more of it")
+        assert storm(d, "one", 11, ["new2@x.example"]) == "d"
+        d.json("allow", "--storm", incident.lower(), "--reason", "they want it")
+        assert storm(d, "one", 12, ["new2@x.example"]) in "ac"
+        assert storm(d, "one", 13, ["r1@x.example"]) in "ac"
+    finally:
+        assert d.stop() == 0
 
 
 def test_the_latest_entry_wins(tmp_path):
