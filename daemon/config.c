@@ -145,6 +145,19 @@ static int check_release(struct loading *l, unsigned line)
     return good ? 0 : loading_refuse(l, line, "release.ca: %s", why);
 }
 
+/* Who is told when the guard steps back must be there now, not only then. */
+static int check_guard(struct loading *l, unsigned command, unsigned mail)
+{
+    const struct config *c = l->config;
+    if (c->guard_mail_to && !c->release_to)
+        return loading_refuse(l, mail,
+                              "guard.mail_to is mailed through release.to, which is not set");
+    if (c->guard_alarm && l->use != CONFIG_READ && access(c->guard_alarm, X_OK) < 0)
+        return loading_refuse(l, command, "guard.alarm: cannot run %s: %s", c->guard_alarm,
+                              strerror(errno));
+    return 0;
+}
+
 /* What an SMTP door needs besides its socket. */
 static int check_smtp(struct loading *l, unsigned line, const struct listener *door)
 {
@@ -499,6 +512,7 @@ struct config *config_parse(const char *file, struct span text, enum config_use 
     if (load_policy(&l, line_of(&l, "policy", "file")) < 0 && !forgive_policy(&l))
         goto fail;
     if (check_release(&l, line_of(&l, "release", c->release_ca ? "ca" : "name")) < 0 ||
+        check_guard(&l, line_of(&l, "guard", "alarm"), line_of(&l, "guard", "mail_to")) < 0 ||
         check_hold_path(&l, line_of(&l, "hold", "path")) < 0 ||
         load_key(&l, line_of(&l, "node", "site_key")) < 0 ||
         check_place(&l, line_of(&l, "control", "socket"), "control.socket", c->control_socket) < 0)

@@ -29,7 +29,7 @@
 #include "versions.h"
 #include "watch.h"
 
-enum { DRAIN_MS = 10000, LOOK_MS = 250, SILENT_MS = 5000 };
+enum { DRAIN_MS = 10000, LOOK_MS = 250, READ_MS = 950, SILENT_MS = 5000 };
 
 struct daemon {
     const char *file;
@@ -42,6 +42,8 @@ struct daemon {
     int64_t watchdog; /* ms the service manager waits for a sign of life; 0: it does not */
     int64_t alive;    /* monotonic: when the last was sent */
     bool silent;      /* a mail thread does not answer */
+    struct guard_reading reading;
+    int64_t read; /* monotonic: when */
 };
 
 static void usage(FILE *to)
@@ -146,9 +148,11 @@ static void begin_watch(struct daemon *d)
 static void look_around(struct daemon *d)
 {
     int64_t mono = clock_mono();
-    struct guard_reading reading = {0};
-    figures_read(d->pipeline.figures, clock_now(), &reading);
-    watch_tick(d->pipeline.watch, &reading, clock_now(), mono);
+    if (!d->read || mono - d->read >= READ_MS) {
+        figures_read(d->pipeline.figures, clock_now(), &d->reading);
+        d->read = mono;
+    }
+    watch_tick(d->pipeline.watch, &d->reading, clock_now(), mono);
     alarm_tick(d->pipeline.alarm, mono);
     sign_of_life(d, mono);
 }

@@ -307,7 +307,8 @@ static void note_trip(struct watch *w, const struct guard_action *a, enum mode f
     w->saved = 0; /* at once */
 }
 
-/* The rank of the mode we left: at the last look, or in the life before this one. */
+/* The rank of the mode we left: at the last look, or in the life before this one. Only this thread
+ * changes it. */
 static int left_at(const struct watch *w)
 {
     enum mode to = MODE_ENFORCE;
@@ -349,8 +350,9 @@ static void tell(const struct watch *w, const struct guard_action *a, enum mode 
         : a->lower == MODE_BYPASS
             ? "Mail passes unjudged. Held copies stay where they are. When the cause is gone: "
               "breakwaterctl mode monitor --reason \"...\"."
-            : "Nothing more is held or refused. Held copies stay where they are. When the cause "
-              "is gone: breakwaterctl mode enforce --reason \"...\".");
+            : "Nothing more is held or refused. Held copies stay where they are; breakwaterctl "
+              "undo-rule NAME --since 1h releases what a wrong rule held. When the cause is gone: "
+              "breakwaterctl mode enforce --reason \"...\".");
     if (w->hands.alarm)
         w->hands.alarm(w->hands.arg, subject, text, a, now_in_force);
     else
@@ -415,7 +417,8 @@ void watch_tick(struct watch *w, const struct guard_reading *r, int64_t now, int
     enum mode mode = highest(w->hands.rules);
     if (look_at_stop(w, now, mono))
         mode = highest(w->hands.rules);
-    if (w->looked && mono - w->looked < LOOK_EVERY) {
+    bool raised = guard_rank(mode) > left_at(w); /* not made to wait for a second */
+    if (!raised && w->looked && mono - w->looked < LOOK_EVERY) {
         save(w, now, mono);
         return;
     }
@@ -423,7 +426,6 @@ void watch_tick(struct watch *w, const struct guard_reading *r, int64_t now, int
     pthread_mutex_lock(&w->lock);
     w->looked = mono;
     w->reading = *r;
-    bool raised = guard_rank(mode) > left_at(w);
     if (raised)
         forgive(w, now);
     read_purses(w, mono);

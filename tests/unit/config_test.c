@@ -177,6 +177,13 @@ static void mistakes_are_one_sentence_with_the_line(void **state)
         {"release { tls = must\nca = ca.pem }" REST, 2, "CA certificates cannot be read"},
         {"limits { idle = 300 }" REST, 1, "limits.idle"},
         {"limits { recipients = 10 }" REST, 1, "at least 100"},
+        {"guard { holds = -1 }" REST, 1, "guard.holds"},
+        {"guard { own_reply = 0 }" REST, 1, "a time with its unit"},
+        {"guard { hold_share = 101% }" REST, 1, "at most 1"},
+        {"guard { mail_to = postmaster }" REST, 1, "an address"},
+        {"guard { mail_to = \"*@a.example\" }" REST, 1, "an address"},
+        {"guard {\nmail_to = a@a.example\n}" REST, 2, "release.to, which is not set"},
+        {"guard {\nalarm = missing\n}" REST, 2, "guard.alarm: cannot run"},
         /* shape */
         {"", 0, "is empty"},
         {"# nothing\n\n", 0, "is empty"},
