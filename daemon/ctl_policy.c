@@ -51,8 +51,10 @@ static void close_file(struct file *f)
 
 static void complain_of(const struct file *f)
 {
+    char said[1000];
+    policy_error_print(&f->error, f->name, said, sizeof said);
     if (f->error.line)
-        fprintf(stderr, "%s:%u:%u: %s\n", f->name, f->error.line, f->error.column, f->error.text);
+        fprintf(stderr, "%s\n", said);
     else
         fprintf(stderr, "breakwaterctl: %s\n", f->error.text);
 }
@@ -83,6 +85,8 @@ static void check_json(const struct file *f, const struct lint *l, bool good)
     json_object_set_new(j, "good", json_boolean(good));
     json_object_set_new(j, "rules", json_integer((json_int_t)policy_rules(f->policy)));
     if (!f->policy) {
+        json_object_set_new(j, "set_file",
+                            *f->error.file ? json_text_of(f->error.file) : json_null());
         json_object_set_new(j, "line", json_integer((json_int_t)f->error.line));
         json_object_set_new(j, "column", json_integer((json_int_t)f->error.column));
         json_object_set_new(j, "detail", json_text_of(f->error.text));

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "deed.h"
+#include "log.h"
 #include "setfile.h"
 
 static char *copy_str(const char *s)
@@ -68,20 +69,47 @@ static const char *directory_of(struct arena *a, const char *path)
 }
 
 /* With what is on the disk now; where that is no good, with what was stored. */
+/* directory NULL: exactly as it was stored. */
+static struct policy *compile_with(struct span text, const char *directory, const json_t *stored,
+                                   struct policy_error *e)
+{
+    struct setfiles sets = {.directory = directory, .stored = stored};
+    struct policy_source source = setfiles_source(&sets);
+    struct policy *p = policy_load(text, &source, e);
+    setfiles_clear(&sets);
+    return p;
+}
+
+static bool lets_letters_pass(const struct policy *p)
+{
+    struct arena *a = arena_new();
+    struct lint lint;
+    lint_policy(a, p, span_of(NULL, 0), &lint);
+    arena_free(&a);
+    return lint.faults == 0;
+}
+
 struct policy *deed_policy_of_row(struct arena *a, const struct policy_row *row,
                                   struct policy_error *e)
 {
     json_t *stored = json_loads(row->files, 0, NULL);
-    struct setfiles sets = {.directory = directory_of(a, row->origin), .stored = stored};
-    struct policy_source source = setfiles_source(&sets);
-    struct policy *p = policy_load(row->text, &source, e);
-    setfiles_clear(&sets);
-    if (!p && sets.directory) {
-        sets.directory = NULL;
-        p = policy_load(row->text, &source, e);
-        setfiles_clear(&sets);
-    }
+    const char *directory = json_object_size(stored) ? directory_of(a, row->origin) : NULL;
+    struct policy_error now;
+    struct policy *p = compile_with(row->text, NULL, stored, e);
+    struct policy *fresh = directory ? compile_with(row->text, directory, stored, &now) : NULL;
     json_decref(stored);
+    if (!directory || (!p && !fresh))
+        return p;
+    if (fresh && (!p || lets_letters_pass(fresh) || !lets_letters_pass(p))) {
+        policy_free(&p);
+        return fresh;
+    }
+    log_say(LOG_LEVEL_ERROR,
+            "policy version %llu keeps its sets as they were stored: with the files as they are "
+            "now it %s%.400s",
+            (unsigned long long)row->number,
+            fresh ? "would stop everybody's mail" : "is broken: ", fresh ? "" : now.text);
+    policy_free(&fresh);
     return p;
 }
 

@@ -117,8 +117,8 @@ int deed_take_back(struct hold *, struct deed *, const struct policy_row *,
 /* Notes the policy file's digest, if the deed has one. */
 int deed_look_at_file(struct hold *, const struct deed *) MUSTCHECK;
 
-/* A stored policy with the sets that are on the disk now; where these are no good, with what was
- * stored. NULL and *error. */
+/* A stored policy with the sets that are on the disk now; where these cannot be used, or would stop
+ * everybody's mail, with what was stored. NULL and *error. */
 struct policy *deed_policy_of_row(struct arena *, const struct policy_row *, struct policy_error *);
 /* -1: the database cannot be read; else *out, NULL after a sentence in why. */
 int deed_policy(struct hold *, uint64_t number, struct policy **out, char why[400]) MUSTCHECK;

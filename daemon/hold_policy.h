@@ -12,7 +12,7 @@
 
 #include "hold.h"
 
-enum { HOLD_POLICIES = 1000 };
+enum { HOLD_POLICIES = 200 };
 
 enum policy_state {
     POLICY_NONE,

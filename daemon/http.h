@@ -30,7 +30,7 @@ struct http *http_open(struct event_base *, const char *path, int mode, http_han
 /* Closes connections, removes the socket. Requests not yet answered may still be, in vain. */
 void http_close(struct http **);
 /* Bodies sent to this path may have HTTP_LARGE bytes instead of 64 KiB; path lives as long. One. */
-enum { HTTP_LARGE = 2 << 20 };
+enum { HTTP_LARGE = 6 << 20 };
 void http_large(struct http *, const char *path);
 
 enum http_method http_method(const struct http_request *);

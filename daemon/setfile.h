@@ -8,7 +8,7 @@
 #include "json.h"
 #include "policy.h"
 
-enum { SETFILES_BYTES = 900 << 10 }; /* of all files of one policy */
+enum { SETFILES_BYTES = 4 << 20 }; /* of all files of one policy */
 
 struct setfiles {
     const char *directory; /* relative paths start here; NULL: nothing is read from the disk */

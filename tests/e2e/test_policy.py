@@ -407,6 +407,54 @@ def test_the_first_start_wants_a_good_file(tmp_path):
         make(tmp_path, text="rule {")
 
 
+# ---- sets from files ----
+
+
+SET = 'set some file "some.txt"\nrule some { when recipient.address in @some do tag }\n' + rules("other")
+
+
+def test_a_version_brings_its_sets(house):
+    some = house.put(house.dir, "some.txt", "a@x.example\n")
+    out = house.apply("some", text=SET)
+    assert "is in force" in out
+    assert house.judge(rcpt="a@x.example") == "some" and house.judge(rcpt="b@x.example") == "other"
+    house.ctl("policy", "confirm")
+    assert house.json("policy", "show")[0]["files"] == {"some.txt": "a@x.example\n"}
+    house.put(house.dir, "some.txt", "b@x.example\n")
+    house.hup("configuration read again")  # the same rules, the sets as they are now
+    assert wait_for(lambda: house.judge(rcpt="b@x.example") == "some") and house.judge(rcpt="a@x.example") == "other"
+    assert len(house.states()) == 2
+    os.unlink(some)
+    house.stop()
+    house.start()  # what was stored takes its place
+    assert house.judge(rcpt="a@x.example") == "some"
+    house.ctl("policy", "rollback", "1", "--reason", "x")
+    house.ctl("policy", "rollback", "2", "--reason", "x")
+    assert house.judge(rcpt="a@x.example") == "some"
+    os.mkfifo(some)  # nobody waits for it
+    house.ctl("policy", "rollback", "1", "--reason", "x")
+    house.ctl("policy", "rollback", "2", "--reason", "x")
+    assert house.judge(rcpt="a@x.example") == "some"
+
+
+def test_sets_that_would_stop_all_mail_are_not_read_again(house):
+    house.put(house.dir, "some.txt", "x@bad.example\n")
+    house.apply("bad", text='set bad file "some.txt"\nrule bad { when message.from in @bad do hold }\n' + rules("other"))
+    house.ctl("policy", "confirm")
+    house.put(house.dir, "some.txt", "x@bad.example\nanna@sender.example\n")  # lint's letter
+    house.hup("keeps its sets as they were stored")
+    assert house.states()[-1] == "in force" and house.judge() == "other"
+
+
+def test_mistakes_in_a_sets_file(house):
+    house.put(house.dir, "some.txt", "a@x.example\n\"quoted\"\n")
+    status, out = house.apply("some", text=SET, check=False)
+    assert status == 1 and re.match(r"\S*some.txt:2: ", out), out
+    os.unlink(f"{house.dir}/some.txt")
+    status, out = house.apply("some", text=SET, check=False)
+    assert status == 1 and re.match(r"\S*some.conf:1:15: .*No such file", out), out
+
+
 # ---- the API, abused ----
 
 
@@ -442,7 +490,7 @@ def test_the_api_bounds_bodies(house):
     assert post("policy/apply", 200 << 10) == 200
     house.ctl("policy", "rollback", "--reason", "x")
     assert post("policy/apply", 300 << 10) == 400  # larger than a policy may be
-    assert post("policy/apply", 3 << 20) == 413
+    assert post("policy/apply", 7 << 20) == 413
     assert post("policy/confirm", 100 << 10) == 413 and post("mode", 100 << 10) == 413
     assert house.states() == ["in force", "reverted"]
 

@@ -74,7 +74,7 @@ static void files_are_read_or_refused(void **state)
         {"empty", "", NULL},
         {"latin", NULL, "not UTF-8"},
         {"nul", NULL, "not UTF-8"},
-        {"more", NULL, "900 KB at most"},
+        {"more", NULL, "4096 KB at most"},
         {"pipe", NULL, "no regular file"},
         {"directory", NULL, "no regular file"},
         {"nothing", NULL, "No such file"},
