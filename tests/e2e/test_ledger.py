@@ -118,14 +118,14 @@ def test_a_message_is_refused_three_times_and_then_passes(door):
 
 
 def test_what_came_again_after_a_refusal_is_no_further_copy(door):
-    d = door()
-    said = [d.send(letter("once")) for _ in range(4)]
-    assert said[-1] == "accepted"
-    for _ in range(50):
-        rows = [r for r in d.daemon.json("explain", "--rcpt", "bob@rcpt.example") if "relation" in r]
-        if len(rows) == 4:
-            break
-        time.sleep(0.1)
+    d, rows = door(), []
+    for n in range(4):  # what has not been answered yet is still on its way: a retry comes later
+        assert d.send(letter("once")) == ("refused" if n < 3 else "accepted")
+        for _ in range(50):
+            rows = [r for r in d.daemon.json("explain", "--rcpt", "bob@rcpt.example") if "relation" in r]
+            if len(rows) > n:
+                break
+            time.sleep(0.1)
     assert [(r["relation"], r["copies"]) for r in rows] == [("first", 0)] * 4, rows
 
 
