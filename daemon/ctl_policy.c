@@ -81,7 +81,7 @@ static bool own_domain(const struct ctl *ctl, const char **domain)
 static void check_json(const struct file *f, const struct lint *l, bool good)
 {
     json_t *j = json_object(), *list = json_array();
-    json_object_set_new(j, "file", json_text_of(f->name));
+    json_object_set_new(j, "file", json_text_of(*f->error.file ? f->error.file : f->name));
     json_object_set_new(j, "good", json_boolean(good));
     json_object_set_new(j, "rules", json_integer((json_int_t)policy_rules(f->policy)));
     if (!f->policy) {
