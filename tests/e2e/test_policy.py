@@ -209,7 +209,7 @@ def test_apply_and_confirm(house):
 
 
 def test_nobody_confirms(house):
-    house.apply("two", "--confirm-within", "1s")
+    house.apply("two", "--confirm-within", "3s")
     assert house.judge() == "two"
     assert wait_for(lambda: house.judge() == "one")
     assert wait_for(lambda: house.states() == ["in force", "reverted"])
@@ -294,7 +294,7 @@ def test_first_on_one_listener(house):
     house.start()
     assert house.judge() == "one" and house.judge(house.second) == "two"
     house.ctl("policy", "confirm")
-    house.apply("two", "--confirm-within", "1s")
+    house.apply("two", "--confirm-within", "3s")
     assert house.judge() == "two" and house.states() == ["replaced", "replaced", "unconfirmed"]
     assert wait_for(lambda: house.judge() == "one")
     assert house.judge(house.second) == "two"
@@ -332,11 +332,11 @@ def test_mail_under_way_keeps_its_rules(house):
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_the_deadline_outlives_the_daemon(house, end):
-    house.apply("two", "--confirm-within", "4s")
+    house.apply("two", "--confirm-within", "6s")
     getattr(house, end)()
     house.start()
     left = house.version()["seconds_left"]
-    assert house.judge() == "two" and left <= 4
+    assert house.judge() == "two" and left <= 6
     assert wait_for(lambda: house.judge() == "one")
     house.apply("three", "--confirm-within", "1s")
     getattr(house, end)()
