@@ -97,7 +97,7 @@ check-smtp: deps ## the suites of the SMTP door alone
 	@$(PYTHON) tests/run.py $(CHECK_SMTP:%=unit:build/unit/%_test) $(CHECK_SMTP:%=unit:build/asan/unit/%_test) \
 		$(patsubst %,pytest:%,$(wildcard tests/e2e/test_smtp*.py))
 
-CHECK_POLICY = expr fact fact_pack policy rules_shipped set lint linediff versions rules guard watch alarm figures days summary ledger entries journal backtest
+CHECK_POLICY = expr fact fact_pack policy rules_shipped set lint linediff setfile versions rules guard watch alarm figures days summary ledger entries journal backtest
 POLICY_UNIT = $(patsubst tests/unit/%.c,%,$(filter $(CHECK_POLICY:%=tests/unit/%_test.c),$(wildcard tests/unit/*_test.c)))
 check-policy: deps ## the suites of rules, versions and the guard alone
 	@$(MAKE) --no-print-directory -s -j2 all tools $(POLICY_UNIT:%=$(BUILD)/unit/%)
