@@ -480,7 +480,7 @@ static bool read_entries(struct reader *r, struct set *set)
 /* What the file holds, as of now. */
 static bool read_set_file(struct reader *r, struct set *set)
 {
-    struct span path, text;
+    struct span path, text = {NULL, 0};
     char why[SET_WHY] = "";
     size_t n = read_text(r, &path), at = r->at;
     if (n == 0)
@@ -744,14 +744,15 @@ static bool rule_matches(struct judge *j, size_t i)
 /* A text of a rule for recipient r; *known: the same for all of the message, once it is. */
 static const char *say(struct judge *j, size_t r, const struct words *words, const char **known)
 {
-    if (*known)
-        return *known;
+    const char *text = *known;
+    if (text)
+        return text;
     if (words->facts & ~j->have & FACTS_COSTLY) {
         j->have |= words->facts;
         facts_of_message(j->facts, j->subject, j->signals, j->have);
         facts_of_recipient(j->facts, j->subject, j->signals, r);
     }
-    const char *text = reason_expand(j->subject->arena, words->text, j->facts);
+    text = reason_expand(j->subject->arena, words->text, j->facts);
     if (!words->per_recipient)
         *known = text;
     return text;
@@ -761,14 +762,14 @@ static const char *say(struct judge *j, size_t r, const struct words *words, con
 static const char *say_reply(struct judge *j, size_t r, size_t i, const char *reason)
 {
     const struct rule *rule = &j->policy->rules[i];
-    const char *own = NULL, **known = &j->asked[i].reply;
     const struct words *words = rule->reply.text ? &rule->reply : &rule->reason;
-    if (*known)
-        return *known;
-    const char *text = rule->reply.text ? say(j, r, words, &own) : reason;
+    const char *text = j->asked[i].reply, *own = NULL;
+    if (text)
+        return text;
+    text = rule->reply.text ? say(j, r, words, &own) : reason;
     text = arena_printf(j->subject->arena, "%s %.*s", rule->code, REPLY_LINE - 12, text);
     if (!words->per_recipient)
-        *known = text;
+        j->asked[i].reply = text;
     return text;
 }
 

@@ -80,9 +80,9 @@ static void put_network(struct set *set, const struct netmask *m)
     struct range r = {.family = m->addr.family};
     for (unsigned i = 0; i < 16; i++) {
         unsigned bits = m->bits <= 8 * i ? 0 : m->bits - 8 * i;
-        uint8_t free_bits = bits >= 8 ? 0 : (uint8_t)(0xff >> bits);
-        r.first[i] = m->addr.byte[i] & (uint8_t)~free_bits;
-        r.last[i] = m->addr.byte[i] | free_bits;
+        unsigned fixed = bits >= 8 ? 0xff : ~(0xffu >> bits) & 0xff;
+        r.first[i] = (uint8_t)(m->addr.byte[i] & fixed);
+        r.last[i] = (uint8_t)(m->addr.byte[i] | (~fixed & 0xff));
     }
     if (set->nranges == set->cap) {
         size_t cap = set->cap ? 2 * set->cap : 16;

@@ -25,6 +25,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 POLICY = """\
 rule held   { when recipient.address matches "held*@rcpt.example"  do hold      reason "by name" }
 rule busy   { when recipient.address == "busy@rcpt.example"        do throttle  reason "50% {message.subject}" }
+rule later  { when recipient.address == "later@rcpt.example"       do throttle  code 450 4.7.100  reason "x"
+              reply "100% of {recipient.address} waits" }
+rule no     { when recipient.address == "no@rcpt.example" and relay.address in (192.0.2.0/24, 127.0.0.1)
+              do reject code 554 5.7.1  reason "no, never" }
 rule never  { when recipient.address == "never@rcpt.example"       do reject    reason "no" }
 rule tagged { when recipient.address == "tagged@rcpt.example"      do tag       reason "by name" }
 """
@@ -154,6 +158,9 @@ def test_an_mta_that_cannot_remove_recipients_keeps_them_all(daemon):
 def test_throttle_and_reject_are_replies_with_a_code(daemon):
     assert ask(daemon, "busy") == [("y", b"451 4.7.0 50%% a question\0")]
     assert ask(daemon, "never") == [("y", b"550 5.4.6 no\0")]
+    assert ask(daemon, "later") == [("y", b"450 4.7.100 100%% of later@rcpt.example waits\0")]
+    assert ask(daemon, "no") == [("y", b"554 5.7.1 no, never\0")]
+    assert ask(daemon, "no", "later") == [("y", b"450 4.7.100 100%% of later@rcpt.example waits\0")]
 
 
 def test_what_should_wait_for_some_recipients_passes_and_what_is_refused_for_some_is_held(daemon):
