@@ -554,12 +554,14 @@ static void put_error(const struct reader *r, struct policy_error *error)
 
 void policy_error_print(const struct policy_error *e, const char *file, char *out, size_t size)
 {
-    if (*e->file)
-        file = e->file;
+    const char *slash = strrchr(file, '/');
+    bool beside = slash && *e->file && *e->file != '/';
+    int folder = beside ? (int)(slash - file) + 1 : 0;
     if (e->column)
         snprintf(out, size, "%s:%u:%u: %s", file, e->line, e->column, e->text);
     else
-        snprintf(out, size, "%s:%u: %s", file, e->line, e->text);
+        snprintf(out, size, "%.*s%s:%u: %s", folder, file, *e->file ? e->file : file, e->line,
+                 e->text);
 }
 
 struct policy *policy_load(struct span text, const struct policy_source *source,

@@ -25,7 +25,8 @@ struct policy_error {
     char text[240];
     char file[200]; /* the set file the mistake is in; empty: the policy itself */
 };
-/* "FILE:LINE:COL: sentence"; file: what the policy is called. */
+/* "FILE:LINE:COL: sentence"; file: what the policy is called. A set's file is said as it lies
+ * beside that one. */
 void policy_error_print(const struct policy_error *, const char *file, char *out, size_t size);
 
 /* Where the files a policy names (sets) come from: the daemon reads the disk, a stored version

@@ -44,6 +44,20 @@ sed -n 's/^    {"\([a-z_]*\.[a-z_]*\)".*/\1/p' policy/fact.c >"$tmp/facts"
 sed -n 's/^\.It Va //p' policy/policy.conf.5 >"$tmp/factmanual"
 differ "policy.conf(5)" "$tmp/facts" "$tmp/factmanual"
 
+# Their types are said as the table has them.
+awk '/^    \{"[a-z_]+\.[a-z_]+"/	{ split($0, part, "\""); name = part[2] }
+     name == ""			{ next }
+     /MESSAGE\(|EACH\(/	{ type = /TYPE_BOOL/ ? "true or false" : /TYPE_NUMBER/ ? "number" : \
+				  /TYPE_ADDRESS/ ? "network address" : "text"
+				  if (/UNIT_BYTES/) type = type ", in bytes"
+				  if (/UNIT_TIME/) type = type ", a time"
+				  if (/UNIT_SHARE/) type = type ", a share"
+				  if (/EACH\(/) type = type ", of each recipient"
+				  print name "\t" type; name = "" }' policy/fact.c >"$tmp/types"
+awk '/^\.It Va /	{ name = $3 }
+     /^Type: /	{ sub(/^Type: /, ""); sub(/\.$/, ""); print name "\t" $0 }' policy/policy.conf.5 >"$tmp/saidtypes"
+differ "policy.conf(5), types" "$tmp/types" "$tmp/saidtypes"
+
 # So are the sets of breakwater.conf, what a rule can do, and its clauses.
 sed -n 's/^    \[SET_[A-Z_]*\] = {"\([a-z_]*\)".*/\.It Ic @\1/p' policy/expr.c >"$tmp/words"
 sed -n '/^const char \*disposition_name/,/^}/p' policy/fact.c | grep -o '"[a-z]*"' | tr -d '"' |

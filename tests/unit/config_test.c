@@ -41,6 +41,11 @@ static int make_directory(void **state)
     put_file("short.key", "0011", 0600);
     put_file("odd.key", "zz112233445566778899aabbccddeeff00112233445566778899aabbccddeeff", 0600);
     put_file("good.policy", "rule x { when true do tag }", 0644);
+    put_file("sets.policy",
+             "set a file \"a.set\"\nset b file \"b.set\"\nrule x { when relay.name in @a do tag }",
+             0644);
+    put_file("a.set", "# ours\na.example\n.b.example\n", 0644);
+    put_file("b.set", "# theirs\n192.0.2.0/24\n192.0.2.0/33\n", 0644);
     put_file("bad.policy", "rule x {\n  when loop.vists > 3\n  do tag }", 0644);
     return 0;
 }
@@ -49,7 +54,8 @@ static int remove_directory(void **state)
 {
     (void)state;
     static const char *const names[] = {"good.key",    "open.key",   "short.key", "odd.key",
-                                        "good.policy", "bad.policy", "a.conf",    "new.key"};
+                                        "good.policy", "bad.policy", "a.conf",    "new.key",
+                                        "sets.policy", "a.set",      "b.set"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         unlink(path(names[i]));
     return rmdir(dir);
@@ -232,6 +238,15 @@ static void a_mistake_in_the_policy_names_the_policy(void **state)
     snprintf(place, sizeof place, "%s:2:8: ", path("bad.policy"));
     if (strncmp(error, place, strlen(place)) != 0)
         fail_msg("%s", error);
+    /* what a policy names lies beside it */
+    assert_null(parse("policy { file = sets.policy }" REST, error));
+    snprintf(place, sizeof place, "%s:3: '192.0.2.0/33' is no network", path("b.set"));
+    assert_string_equal(error, place);
+    put_file("b.set", "# theirs\n192.0.2.0/24\n", 0644);
+    struct config *c = parse("policy { file = sets.policy }" REST, error);
+    if (!c)
+        fail_msg("%s", error);
+    config_drop(&c);
 }
 
 static void values_arrive(void **state)

@@ -145,6 +145,8 @@ static void sets_come_from_files(void **state)
         if (!p) {
             policy_error_print(&error, "policy.conf", said, sizeof said);
             assert_string_equal(said, t[i].says);
+            policy_error_print(&error, "/etc/policy.conf", said, sizeof said);
+            assert_true(strncmp(said, "/etc/", 5) == 0 && strcmp(said + 5, t[i].says) == 0);
         }
         policy_free(&p);
     }
