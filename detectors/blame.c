@@ -57,12 +57,21 @@ struct scene *scene_new(struct record *r, const struct observation *o)
     struct scene *sc = arena_zero(s->arena, sizeof *sc);
     sc->o = o;
     sc->record = r;
+    if (o->witness) {
+        sc->peer_org = o->witness->peer_org;
+        return sc;
+    }
     sc->helo_label = label_hash(s, s->envelope->helo);
     sc->peer_org = (uint32_t)sip_hash(s->keys, SIP_HOST, s->client_org);
     sc->names = arena_zero(s->arena, s->path.n * sizeof *sc->names);
     if (s->visible.n > 1) /* mail to one address says nothing about "another addressee" */
         scene_read_labels(sc);
     return sc;
+}
+
+uint32_t scene_peer(const struct scene *sc)
+{
+    return sc->peer_org;
 }
 
 /* The first visible address of this label, or -1. */
@@ -79,9 +88,12 @@ static long scene_find(const struct scene *sc, uint32_t label)
     return low < sc->nlabels && sc->sorted[low].label == label ? (long)sc->sorted[low].at : -1;
 }
 
-uint32_t scene_label(const struct scene *sc, const struct recipient *rcpt)
+uint32_t scene_label(const struct scene *sc, size_t i)
 {
     const struct subject *s = sc->o->subject;
+    const struct recipient *rcpt = &s->envelope->recipients[i];
+    if (sc->o->witness)
+        return sc->o->witness->label[i];
     if (!sc->nlabels)
         return 0;
     long at = visible_find(&s->visible, rcpt->hash);
@@ -91,47 +103,18 @@ uint32_t scene_label(const struct scene *sc, const struct recipient *rcpt)
     return scene_find(sc, label) >= 0 ? label : 0;
 }
 
-static void names_add(const struct scene *sc, struct names *n, uint32_t label)
+/* Is it the label of a visible address? Then it is one of the clue's. */
+static bool clue_add(const struct scene *sc, struct clue *c, uint32_t label)
 {
     long at = scene_find(sc, label);
-    for (unsigned i = 0; i < n->n; i++)
-        if (n->label[i] == label)
-            return;
     if (at < 0)
-        return;
-    n->label[n->n] = label;
-    n->at[n->n++] = (uint32_t)at;
-}
-
-/* What node i is called: by itself, by the next hop's HELO, by our peer's HELO. */
-static const struct names *scene_names(const struct scene *sc, size_t i)
-{
-    const struct subject *s = sc->o->subject;
-    const struct path *p = &s->path;
-    struct names *n = &sc->names[i];
-    if (n->read)
-        return n;
-    n->read = true;
-    if (!sc->nlabels)
-        return n;
-    names_add(sc, n, label_hash(s, p->node[i].host));
-    if (i + 1 < p->n && p->node[i + 1].hop && !p->node[i + 1].hop->reinjected)
-        names_add(sc, n, label_hash(s, p->node[i + 1].hop->helo));
-    if (i + 1 == p->n)
-        names_add(sc, n, sc->helo_label);
-    return n;
-}
-
-/* ---- entering ---- */
-
-enum { RARE = 64 }; /* detours: of a server with fewer each one is worth entering */
-
-static int dossier_find(const struct record *r, uint32_t server)
-{
-    for (uint32_t i = 0; i < r->ndossiers; i++)
-        if (r->dossier[i].server == server)
-            return (int)i;
-    return NOBODY;
+        return false;
+    for (unsigned i = 0; i < c->n; i++)
+        if (c->label[i] == label)
+            return true;
+    c->label[c->n] = label;
+    c->at[c->n++] = (uint32_t)at;
+    return true;
 }
 
 /* A name of the Internet, rather than one that a network gave itself? */
@@ -147,28 +130,51 @@ static bool host_public(struct span host)
     return dot < host.n;
 }
 
-/* Does the machine at node i's address call itself after another addressee, and `by` is not his? It
- * wrote no line of its own, then: `by` is whoever handed it the message, and is not to be named for
- * it. Nor is who it says it is, which anybody may say. */
-static bool silent(const struct scene *sc, size_t i)
+/* What node i is called: by itself, by the next hop's HELO, by our peer's HELO. Does the machine at
+ * its address call itself after another addressee, and `by` is not his? It wrote no line of its
+ * own, then: `by` is whoever handed it the message, and is not to be named for it. Nor is who it
+ * says it is, which anybody may say. */
+const struct clue *scene_clue(const struct scene *sc, size_t i)
 {
+    if (sc->o->witness)
+        return &sc->o->witness->clue[i];
     const struct subject *s = sc->o->subject;
     const struct path *p = &s->path;
     const struct node *node = &p->node[i];
-    const struct hop *next = i + 1 < p->n ? p->node[i + 1].hop : NULL;
-    struct span helo = next ? next->helo : s->envelope->helo;
-    if (!node->hop || node->server.n == node->host.n || (next && next->reinjected) ||
-        !host_public(node->host))
-        return false;
-    return scene_find(sc, label_hash(s, helo)) >= 0 &&
-           scene_find(sc, label_hash(s, node->host)) < 0;
+    struct names *names = &sc->names[i];
+    struct clue *c = &names->clue;
+    if (names->read)
+        return c;
+    names->read = true;
+    if (!sc->nlabels)
+        return c;
+    bool by = clue_add(sc, c, label_hash(s, node->host)), helo = false;
+    if (i + 1 < p->n && p->node[i + 1].hop && !p->node[i + 1].hop->reinjected)
+        helo = clue_add(sc, c, label_hash(s, p->node[i + 1].hop->helo));
+    if (i + 1 == p->n)
+        helo = clue_add(sc, c, sc->helo_label);
+    c->silent =
+        helo && !by && node->hop && node->server.n != node->host.n && host_public(node->host);
+    return c;
+}
+
+/* ---- entering ---- */
+
+enum { RARE = 64 }; /* detours: of a server with fewer each one is worth entering */
+
+static int dossier_find(const struct record *r, uint32_t server)
+{
+    for (uint32_t i = 0; i < r->ndossiers; i++)
+        if (r->dossier[i].server == server)
+            return (int)i;
+    return NOBODY;
 }
 
 static void dossier_name(struct dossier *d, const struct scene *sc, size_t i)
 {
     const struct node *node = &sc->o->subject->path.node[i];
     size_t n = 0;
-    if (silent(sc, i))
+    if (scene_clue(sc, i)->silent)
         d->name[n++] = '?';
     span_show(n ? span_from(node->server, node->host.n) : node->server, d->name + n,
               sizeof d->name - n);
@@ -245,7 +251,7 @@ static long ended_for(const struct subject *s, size_t i, uint64_t r)
     return visible_find(&s->visible, here->for_hash);
 }
 
-static long other_label(const struct names *n, uint32_t rlabel)
+static long other_label(const struct clue *n, uint32_t rlabel)
 {
     for (unsigned i = 0; i < n->n; i++)
         if (n->label[i] != rlabel)
@@ -260,7 +266,7 @@ static bool branches(const struct record *r, const struct node *node)
 }
 
 /* Of two addresses in one domain, the one that the connector wrote says more. */
-static struct span addressee_shown(const struct visible *v, long at)
+struct span addressee_shown(const struct visible *v, long at)
 {
     bool same =
         v->connector.n && span_eq(address_domain(v->connector), address_domain(v->address[at]));
@@ -274,7 +280,7 @@ static void dossier_add(const struct scene *sc, struct dossier *d, size_t i, siz
     const struct subject *s = sc->o->subject;
     const struct path *p = &s->path;
     const struct hop *hop = p->node[i].hop;
-    long label = other_label(scene_names(sc, i), rlabel);
+    long label = other_label(scene_clue(sc, i), rlabel);
     long ended = ended_for(s, i, r);
     long example = label >= 0 ? label : ended;
     d->ordinary = sc->o->ordinary[i];
@@ -286,7 +292,7 @@ static void dossier_add(const struct scene *sc, struct dossier *d, size_t i, siz
         d->until = s->now;
     if (hop && hop->reinjected && (i || begins)) {
         d->reinjected++;
-        d->pickup |= span_case_starts(hop->line, SPAN("from mail pickup service"));
+        d->pickup |= hop_pickup(hop);
     }
     d->label += label >= 0;
     d->ended += ended >= 0;

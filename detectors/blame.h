@@ -21,16 +21,21 @@ struct scene {
         uint32_t label, at;
     } * sorted;
     size_t nlabels;
-    struct names { /* per node: labels of it that are also labels of an addressee */
-        uint32_t label[3];
-        uint32_t at[3]; /* the visible address */
-        uint8_t n;
+    struct names { /* per node */
+        struct clue clue;
         bool read;
     } * names;
 };
 struct scene *scene_new(struct record *, const struct observation *);
-/* The organisation label of a recipient if other visible addresses matter for it, else 0. */
-uint32_t scene_label(const struct scene *, const struct recipient *);
+/* The organisation label of a recipient (its index) if other visible addresses matter for it, else
+ * 0. */
+uint32_t scene_label(const struct scene *, size_t i);
+/* The keyed hash of our client's organisation. */
+uint32_t scene_peer(const struct scene *);
+/* What is known of node i. */
+const struct clue *scene_clue(const struct scene *, size_t i);
+/* How a visible address is shown to people who ask whose mail server this is. */
+struct span addressee_shown(const struct visible *, long at);
 
 /* Enters the servers of node[from..] in their dossiers for a copy to r, whose label is rlabel;
  * returns the index of the best-scored dossier, or NOBODY. begins: the message was sent anew or its

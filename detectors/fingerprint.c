@@ -335,7 +335,9 @@ static uint64_t f_end(struct sip s, size_t nwords, uint64_t *attachment, size_t 
 uint64_t fingerprint_f_of(const struct keys *k, const struct fingerprints *fp, unsigned n,
                           bool tail)
 {
-    const uint64_t *word = tail && n ? fp->word + (fp->nwords - n) : fp->word;
+    const uint64_t *word = fp->word;
+    if (tail && n)
+        word = (fp->words_end ? fp->words_end : fp->word + fp->nwords) - n;
     struct sip s;
     sip_begin(&s, k, SIP_TEXT);
     for (size_t i = 0; i < n; i++)

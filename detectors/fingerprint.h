@@ -34,6 +34,8 @@ struct fingerprints {
     uint32_t nwords;
     uint32_t nattachments;
     const uint64_t *word; /* keyed hashes of the words, nwords of them, for the tiny-body rule */
+    const uint64_t *words_end; /* behind the last one, where only the ends are kept (event.h); NULL:
+                                  all are */
     uint64_t body_bytes;
     struct span opening; /* the first bytes of the first text part that has words, decoded but for
                             its charset: OPENING_PLAIN, or OPENING_HTML of HTML in a reply */

@@ -71,6 +71,28 @@ size_t record_bytes(const struct record *r)
     return n;
 }
 
+bool record_empty(const struct record *r)
+{
+    return !r->nvariants && !r->naddressees && !r->copies;
+}
+
+void record_replace(struct record *r, struct record **with)
+{
+    struct record *from = *with, old = *r;
+    *r = *from;
+    if (from->addressee == &from->one)
+        r->addressee = &r->one;
+    if (from->variant == &from->only)
+        r->variant = &r->only;
+    r->changed = true;
+    *from = old;
+    if (old.addressee == &r->one)
+        from->addressee = &from->one;
+    if (old.variant == &r->only)
+        from->variant = &from->only;
+    record_free(with);
+}
+
 int64_t record_ttl(const struct record *r, const struct site *site)
 {
     if (r->storm || r->convicted)
@@ -277,8 +299,13 @@ uint32_t record_walk(struct record *r, const struct path *path)
     uint32_t parent = 0, known = 0;
     if (r->nplaces + path->n > r->sweep_at)
         places_sweep(r);
-    while (known < path->n && place_find(r, place_id(&path->node[known])))
-        parent = place_id(&path->node[known++]);
+    for (; known < path->n; parent = place_id(&path->node[known++])) {
+        const struct place *p = place_find(r, place_id(&path->node[known]));
+        if (!p)
+            break;
+        if (p->depth != known)
+            return 0; /* two acceptances of one id: this path is not remembered */
+    }
     if (known == path->n)
         return parent;
     if (r->nplaces + path->n > PLACES_MAX)
@@ -287,6 +314,8 @@ uint32_t record_walk(struct record *r, const struct path *path)
     for (size_t i = known; i < path->n; i++) {
         uint32_t id = place_id(&path->node[i]);
         struct place *p = place_slot(r, id);
+        if (p->id && p->depth != i)
+            return 0;
         if (!p->id) {
             struct place *up = place_find(r, parent);
             *p = (struct place){.id = id,

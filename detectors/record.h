@@ -155,6 +155,27 @@ struct record {
     struct variant only;  /* these tables begin inside the record */
 };
 
+/* What the names of a server say of those whom the message shows: the organisations (labels) it is
+ * called after, that addressees belong to as well. */
+enum { CLUE_LABELS = 3 };
+struct clue {
+    uint32_t label[CLUE_LABELS];
+    uint32_t at[CLUE_LABELS]; /* the visible address of that label */
+    uint8_t n;
+    bool silent; /* it wrote no line of its own: see blame.c */
+};
+
+/* What only the node that saw a transaction can say, where it is another one that judges (event.h).
+ * Its subject then holds no more than what is asked besides. */
+enum { WITNESS_HAD = 1, WITNESS_EXEMPT = 2 };
+struct witness {
+    const struct clue *clue;  /* per path node */
+    const uint32_t *label;    /* per recipient: what scene_label() says */
+    const uint8_t *recipient; /* per recipient: WITNESS_HAD, WITNESS_EXEMPT */
+    size_t nvisible;          /* recipients that the message shows */
+    uint32_t list, peer_org;  /* keyed hashes; list 0: none */
+};
+
 /* One transaction, as put to the record. Pointers live as long as the tx. */
 struct observation {
     const struct subject *subject;
@@ -169,11 +190,16 @@ struct observation {
     const struct bloomring *ring; /* the long memory of this record's K; NULL: there is none */
     int64_t whole; /* ms: since when nothing was forgotten before its time; 0: unknown */
     struct key k;  /* of the record */
+    const struct witness *witness; /* NULL: it is seen here, and all is asked here */
 };
 
 struct record *record_new(int64_t now);
 /* Frees and nulls. NULL inside is fine. */
 void record_free(struct record **);
+/* Is nothing remembered in it yet? */
+bool record_empty(const struct record *);
+/* Gives the record another one's content; that one is freed and nulled. */
+void record_replace(struct record *, struct record **with);
 size_t record_bytes(const struct record *); /* memory it holds */
 /* How long it may rest unused: ttl_plain, ttl_dup or ttl_storm. */
 int64_t record_ttl(const struct record *, const struct site *);

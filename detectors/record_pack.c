@@ -304,6 +304,7 @@ static void get_head(struct reader *in, struct record *r, struct counts *c)
     o->date = get4(in);
     r->first = (int64_t)get(in, 8);
     r->last = (int64_t)get(in, 8);
+    in->bad |= r->first < 0 || r->last < 0;
     r->copies = get(in, 8);
     r->passed = get(in, 8);
     r->held = get(in, 8);

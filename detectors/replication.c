@@ -337,11 +337,14 @@ static void quick_add(struct dossier *d, const struct recipient *rcpt)
         d->domain[d->ndomains++] = rcpt->domain;
 }
 
-static size_t count_visible(const struct turn *t)
+size_t observation_visible(const struct observation *o)
 {
+    const struct envelope *e = o->subject->envelope;
     size_t n = 0;
-    for (size_t i = 0; i < t->e->nrecipients; i++)
-        n += visible_find(&t->s->visible, t->e->recipients[i].hash) >= 0;
+    if (o->witness)
+        return o->witness->nvisible;
+    for (size_t i = 0; i < e->nrecipients; i++)
+        n += visible_find(&o->subject->visible, e->recipients[i].hash) >= 0;
     return n;
 }
 
@@ -410,9 +413,6 @@ static void blame_copy(struct turn *t, size_t i, size_t nvisible)
     r->convicted += d->conviction != CONVICTION_NONE;
 }
 
-/* Recipients of one transaction that are looked at one by one; the rest go with the others. */
-enum { ENTRIES_EACH = 1024 };
-
 /* What is left of an allowance: nothing, and no use of it is counted any more. */
 enum { SPENT = UINT8_MAX };
 
@@ -464,7 +464,7 @@ static void blame_copies(struct turn *t)
                                 */
     bool cached[PATH_MAX_NODES] = {false}, enter = entered(t);
     struct scene *scene = enter ? scene_new(t->r, t->o) : NULL;
-    size_t nvisible = enter ? count_visible(t) : 0;
+    size_t nvisible = enter ? observation_visible(t->o) : 0;
     for (size_t i = 0; i < t->e->nrecipients; i++) {
         struct copy *c = &t->copy[i];
         if (!blamable(t, c))
@@ -473,7 +473,7 @@ static void blame_copies(struct turn *t)
             c->blamed = blame_convicted(t->r, p, c->rel.from);
             continue;
         }
-        uint32_t label = i < ENTRIES_EACH ? scene_label(scene, &t->e->recipients[i]) : 0;
+        uint32_t label = i < ENTRIES_EACH ? scene_label(scene, i) : 0;
         if (label || !cached[c->rel.from]) {
             c->blamed = blame_enter(scene, c->rel.from, c->rel.begins, c->a->hash, label);
             cached[c->rel.from] |= !label;
@@ -576,12 +576,19 @@ static bool young(const struct observation *o)
     return written >= o->whole && age >= 0 && age < s->site->ttl_plain;
 }
 
+bool observation_had(const struct observation *o, size_t i)
+{
+    if (o->witness)
+        return o->witness->recipient[i] & WITNESS_HAD;
+    uint64_t rcpt = o->subject->envelope->recipients[i].hash;
+    return o->ring && !young(o) && bloomring_has(o->ring, record_digest(&o->k, rcpt));
+}
+
 /* The long memory thinks that a recipient this record knows nothing of had it: the copy passes, and
  * no further one will. */
-static bool had_before(const struct turn *t, struct addressee *a)
+static bool had_before(const struct turn *t, struct addressee *a, size_t i)
 {
-    const struct observation *o = t->o;
-    if (a->seen || !o->ring || young(o) || !bloomring_has(o->ring, record_digest(&o->k, a->hash)))
+    if (a->seen || !observation_had(t->o, i))
         return false;
     unsigned most = t->s->site->a_extra;
     a->extra = (uint8_t)(most < UINT8_MAX ? most : UINT8_MAX);
@@ -655,6 +662,13 @@ static enum advice decide(struct turn *t, struct copy *c, uint8_t *rule)
     return decide_extra(t, c);
 }
 
+bool observation_exempts(const struct observation *o, size_t i)
+{
+    if (o->witness)
+        return o->witness->recipient[i] & WITNESS_EXEMPT;
+    return site_exempt(o->subject->site, o->subject->envelope->recipients[i].address);
+}
+
 /* Decides one copy and counts it: seen, and pending until it is settled. */
 static void decide_copy(struct turn *t, size_t i)
 {
@@ -674,8 +688,8 @@ static void decide_copy(struct turn *t, size_t i)
                                 .at = (uint8_t)c->rel.from,
                                 .passed = a->passed + a->got};
     out->advice = decide(t, c, &out->rule);
-    out->seen_before = out->relation == REL_FIRST && had_before(t, a);
-    if (out->relation != REL_FIRST && site_exempt(t->s->site, t->e->recipients[i].address)) {
+    out->seen_before = out->relation == REL_FIRST && had_before(t, a, i);
+    if (out->relation != REL_FIRST && observation_exempts(t->o, i)) {
         out->relation = REL_EXEMPT;
         out->rule = 0;
         out->advice = ADVICE_TAG;
@@ -726,6 +740,14 @@ static void name_blamed(struct turn *t)
     }
 }
 
+uint32_t observation_list(const struct observation *o)
+{
+    const struct subject *s = o->subject;
+    if (o->witness)
+        return o->witness->list;
+    return s->fp.list_id.n ? (uint32_t)sip_hash(s->keys, SIP_MISC, s->fp.list_id) | 1 : 0;
+}
+
 /* By which name it came; and where from, if it is new. */
 static void note_name(struct record *r, const struct observation *o,
                       struct replication_signals *out)
@@ -760,6 +782,7 @@ enum observed replication_observe(struct record *r, const struct observation *o,
                      .e = e,
                      .reissue = join_reissue((enum join)o->join),
                      .stuck = o->join == JOIN_DATE,
+                     .list = observation_list(o),
                      .out = out};
     if (!record_same_content(r, s->keys, &s->fp))
         return OBSERVED_CONFLICT;
@@ -772,8 +795,6 @@ enum observed replication_observe(struct record *r, const struct observation *o,
     note_name(r, o, out);
     out->copy = arena_alloc(s->arena, e->nrecipients * sizeof *out->copy);
     t.copy = arena_alloc(s->arena, e->nrecipients * sizeof *t.copy);
-    if (s->fp.list_id.n)
-        t.list = (uint32_t)sip_hash(s->keys, SIP_MISC, s->fp.list_id) | 1;
     r->last = s->now > r->last ? s->now : r->last;
     t.end = record_walk(r, &s->path);
     find_addressees(&t);

@@ -19,6 +19,17 @@ extern const struct detector replication_detector;
 void replication_observation(struct observation *, const struct subject *,
                              const struct tallies *answers);
 
+/* Recipients of one transaction whose organisations are looked at; the rest go with the others. */
+enum { ENTRIES_EACH = 1024 };
+
+/* What a record cannot know, of recipient i or of the whole transaction: does the long memory think
+ * that he had the message; is he never held; how many of them does the message show; which list is
+ * it of (a keyed hash; 0: none). Answered from o->witness where that is there. */
+bool observation_had(const struct observation *, size_t i);
+bool observation_exempts(const struct observation *, size_t i);
+size_t observation_visible(const struct observation *);
+uint32_t observation_list(const struct observation *);
+
 enum observed {
     OBSERVED_OK,
     OBSERVED_CONFLICT /* the same K, another content: repeat with the next K' */

@@ -407,6 +407,11 @@ void trace_parse(struct trace *t, struct arena *a, const struct keys *k, const s
     delivered_read(t, a, m);
 }
 
+bool hop_pickup(const struct hop *h)
+{
+    return span_case_starts(h->line, HOP_PICKUP);
+}
+
 /* ---- the path ---- */
 
 /* A host as the name of a server has it: as people are shown it, so that one who is named can be

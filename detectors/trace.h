@@ -37,6 +37,10 @@ void trace_parse(struct trace *, struct arena *, const struct keys *, const stru
 /* One Received value (after the colon), for tests and tables. */
 void trace_parse_hop(struct hop *, struct arena *, const struct keys *, struct span value);
 
+/* Was it written by the pickup service of Microsoft's SMTP server? */
+#define HOP_PICKUP SPAN("from mail pickup service")
+bool hop_pickup(const struct hop *);
+
 /* A host name as a door hands it over (HELO, reverse name), made comparable with those of a trace:
  * lower case, no brackets, no trailing dot; a copy in the arena. */
 struct span host_comparable(struct arena *, struct span host);
