@@ -22,7 +22,7 @@
  * out to hold something else, the event is EVENT_UNFIT on every node and changes nothing: the node
  * that made it sends the whole one.
  *
- * Invariant: bytes that are not an event, cut off or changed on their way, change nothing.
+ * Invariant: bytes that are no event, or not all of one, change nothing.
  */
 #ifndef EVENT_H
 #define EVENT_H
@@ -30,8 +30,8 @@
 #include "replication.h"
 
 enum {
-    EVENT_VERSION = 1,      /* of the bytes, and of what the fold of them is */
-    EVENT_RCPTS_MAX = 10000 /* recipients of one event: those of one transaction */
+    EVENT_VERSION = 1,                 /* of the bytes, and of what the fold of them is */
+    EVENT_RCPTS_MAX = LIMIT_RECIPIENTS /* recipients of one event: those of one transaction */
 };
 
 enum event_kind {
