@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 CC ?= gcc
 PYTHON = /usr/bin/python3
-PKGS = libevent libevent_pthreads libevent_openssl libssl libcrypto sqlite3 libzstd libpsl libconfuse jansson
+PKGS = libevent libevent_pthreads libevent_openssl libssl libcrypto sqlite3 libzstd libpsl libconfuse jansson hiredis
 WARN = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla
 OPT ?= -O2 -g
 HARDEN ?= -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE

@@ -8,7 +8,7 @@ set -u
 need="gcc make pkg-config libevent-dev libhiredis-dev libbloom-dev libssl-dev libsqlite3-dev libzstd-dev
 libpsl-dev libconfuse-dev libjansson-dev libcmocka-dev clang libclang-rt-14-dev python3 python3-pytest
 mandoc binutils"
-extra="postfix miltertest libmilter-dev"
+extra="postfix miltertest libmilter-dev redis-tools"
 exim="exim4-daemon-heavy libidn12 libmariadb3 libspf2-2 libldap-2.5-0 libpq5 libperl5.36 libnsl2 libgnutls-dane0
 libunbound8 libdb5.3"
 
