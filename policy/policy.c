@@ -261,8 +261,8 @@ static bool check_placeholder(struct reader *r, size_t at, const char *what, str
 }
 
 /* It goes into replies and header fields: printable ASCII on one line. */
-static bool check_words(struct reader *r, size_t at, const char *what, size_t most,
-                        struct span text, struct words *words)
+static bool check_phrase(struct reader *r, size_t at, const char *what, size_t most,
+                         struct span text, struct phrase *phrase)
 {
     if (text.n > most)
         return REFUSE(r, at, "this %s is longer than %zu bytes", what, most);
@@ -276,8 +276,8 @@ static bool check_words(struct reader *r, size_t at, const char *what, size_t mo
         if (!check_placeholder(r, at, what, span_from(text, i)))
             return false;
         enum fact fact = policy_placeholder(span_from(text, i), &n);
-        words->facts |= UINT64_C(1) << fact;
-        words->per_recipient |= fact_table[fact].per_recipient;
+        phrase->facts |= UINT64_C(1) << fact;
+        phrase->per_recipient |= fact_table[fact].per_recipient;
     }
     return true;
 }
@@ -291,26 +291,26 @@ static size_t read_text(struct reader *r, struct span *text)
     return expr_string(r->policy->arena, r->text, r->at, text, &r->error);
 }
 
-static bool read_words(struct reader *r, const char *what, size_t most, struct words *words)
+static bool read_phrase(struct reader *r, const char *what, size_t most, struct phrase *phrase)
 {
     struct span text;
     size_t n = read_text(r, &text);
-    if (n == 0 || !check_words(r, r->at, what, most, text, words))
+    if (n == 0 || !check_phrase(r, r->at, what, most, text, phrase))
         return false;
-    words->text = arena_str(r->policy->arena, text);
+    phrase->text = arena_str(r->policy->arena, text);
     r->at += n;
     return true;
 }
 
 static bool read_reason(struct reader *r, struct rule *rule)
 {
-    return read_words(r, "reason", REASON_BYTES, &rule->reason);
+    return read_phrase(r, "reason", REASON_BYTES, &rule->reason);
 }
 
 static bool read_reply(struct reader *r, struct rule *rule)
 {
     size_t at = (skip_blank(r), r->at);
-    if (!read_words(r, "reply", REPLY_BYTES, &rule->reply))
+    if (!read_phrase(r, "reply", REPLY_BYTES, &rule->reply))
         return false;
     if (*rule->reply.text == '\0')
         return REFUSE(r, at, "this reply says nothing");

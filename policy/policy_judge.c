@@ -142,18 +142,18 @@ static bool rule_matches(struct judge *j, size_t i)
 }
 
 /* A text of a rule for recipient r; *known: the same for all of the message, once it is. */
-static const char *say(struct judge *j, size_t r, const struct words *words, const char **known)
+static const char *say(struct judge *j, size_t r, const struct phrase *phrase, const char **known)
 {
     const char *text = *known;
     if (text)
         return text;
-    if (words->facts & ~j->have & FACTS_COSTLY) {
-        j->have |= words->facts;
+    if (phrase->facts & ~j->have & FACTS_COSTLY) {
+        j->have |= phrase->facts;
         facts_of_message(j->facts, j->subject, j->signals, j->have);
         facts_of_recipient(j->facts, j->subject, j->signals, r);
     }
-    text = reason_expand(j->subject->arena, words->text, j->facts);
-    if (!words->per_recipient)
+    text = reason_expand(j->subject->arena, phrase->text, j->facts);
+    if (!phrase->per_recipient)
         *known = text;
     return text;
 }
@@ -162,13 +162,13 @@ static const char *say(struct judge *j, size_t r, const struct words *words, con
 static const char *say_reply(struct judge *j, size_t r, size_t i, const char *reason)
 {
     const struct rule *rule = &j->policy->rules[i];
-    const struct words *words = rule->reply.text ? &rule->reply : &rule->reason;
+    const struct phrase *phrase = rule->reply.text ? &rule->reply : &rule->reason;
     const char *text = j->asked[i].reply, *own = NULL;
     if (text)
         return text;
-    text = rule->reply.text ? say(j, r, words, &own) : reason;
+    text = rule->reply.text ? say(j, r, phrase, &own) : reason;
     text = arena_printf(j->subject->arena, "%s %.*s", rule->code, REPLY_LINE - 12, text);
-    if (!words->per_recipient)
+    if (!phrase->per_recipient)
         j->asked[i].reply = text;
     return text;
 }

@@ -12,7 +12,7 @@
 enum { RULES_MAX = 256, SETS_MAX = 100 };
 
 /* A text with placeholders, as written. */
-struct words {
+struct phrase {
     const char *text; /* NULL: none */
     uint64_t facts;
     bool per_recipient; /* differs between recipients */
@@ -24,9 +24,9 @@ struct rule {
     bool per_recipient; /* `when` must be asked for each */
     bool has_do;
     enum disposition disposition;
-    const char *code;    /* "451 4.7.0": of throttle and reject */
-    struct words reason; /* there is one in a loaded policy */
-    struct words reply;
+    const char *code;     /* "451 4.7.0": of throttle and reject */
+    struct phrase reason; /* there is one in a loaded policy */
+    struct phrase reply;
     size_t at; /* of its name in the text */
     unsigned line;
 };
