@@ -44,19 +44,25 @@ sed -n 's/^    {"\([a-z_]*\.[a-z_]*\)".*/\1/p' policy/fact.c >"$tmp/facts"
 sed -n 's/^\.It Va //p' policy/policy.conf.5 >"$tmp/factmanual"
 differ "policy.conf(5)" "$tmp/facts" "$tmp/factmanual"
 
-# Their types are said as the table has them.
-awk '/^    \{"[a-z_]+\.[a-z_]+"/	{ split($0, part, "\""); name = part[2] }
+# Each is said in the table's own words, with its type: the list is what this makes of the table.
+awk '/^    \{"[a-z_]+\.[a-z_]+"/	{ name = $0; sub(/^    \{"/, "", name); sub(/".*/, "", name)
+				  row = ""; sub(/^    \{"[a-z_.]+"/, "") }
      name == ""			{ next }
-     /MESSAGE\(|EACH\(/	{ type = /TYPE_BOOL/ ? "true or false" : /TYPE_NUMBER/ ? "number" : \
-				  /TYPE_ADDRESS/ ? "network address" : "text"
-				  if (/UNIT_BYTES/) type = type ", in bytes"
-				  if (/UNIT_TIME/) type = type ", a time"
-				  if (/UNIT_SHARE/) type = type ", a share"
-				  if (/EACH\(/) type = type ", of each recipient"
-				  print name "\t" type; name = "" }' policy/fact.c >"$tmp/types"
-awk '/^\.It Va /	{ name = $3 }
-     /^Type: /	{ sub(/^Type: /, ""); sub(/\.$/, ""); print name "\t" $0 }' policy/policy.conf.5 >"$tmp/saidtypes"
-differ "policy.conf(5), types" "$tmp/types" "$tmp/saidtypes"
+				{ row = row $0 }
+     /\)\},$/	{ type = row ~ /TYPE_BOOL/ ? "true or false" : row ~ /TYPE_NUMBER/ ? "number" : \
+				  row ~ /TYPE_ADDRESS/ ? "network address" : "text"
+				  if (row ~ /UNIT_BYTES/) type = type ", in bytes"
+				  if (row ~ /UNIT_TIME/) type = type ", a time"
+				  if (row ~ /UNIT_SHARE/) type = type ", a share"
+				  if (row ~ /EACH\(/) type = type ", of each recipient"
+				  sub(/^[^"]*"/, "", row); sub(/"\)\},$/, "", row); gsub(/" *"/, "", row)
+				  print name ": " row " Type: " type "."; name = "" }' policy/fact.c >"$tmp/sentences"
+awk '/^\.It Va /	{ text = $3 ":"; next }
+     text == ""	{ next }
+     /^\.Xr /	{ $0 = $2 "(" $3 ")" $4 }
+		{ text = text " " $0 }
+     /^Type: /	{ print text; text = "" }' policy/policy.conf.5 >"$tmp/said"
+differ "policy.conf(5), facts" "$tmp/sentences" "$tmp/said"
 
 # So are the sets of breakwater.conf, what a rule can do, and its clauses.
 sed -n 's/^    \[SET_[A-Z_]*\] = {"\([a-z_]*\)".*/\.It Ic @\1/p' policy/expr.c >"$tmp/words"
