@@ -4,6 +4,7 @@
 
 #include "backtest.h"
 #include "ctl_print.h"
+#include "entries.h"
 
 enum { CHANGES_MAX = 500 };
 
@@ -92,7 +93,7 @@ static enum backtest_gap read_facts(struct run *run, const struct journal_row *r
         return GAP_UNJUDGED;
     if (r->facts != JOURNAL_FACTS || r->advised >= DISP_COUNT)
         return GAP_LOST;
-    if (span_find(r->rule, ' ') < r->rule.n) /* no rule is called so */
+    if (span_starts(r->rule, SPAN(ENTRY_RULE)))
         return GAP_PEOPLE;
     if (run->wanted & ~r->map->known) {
         run->out->unknown |= run->wanted & ~r->map->known;

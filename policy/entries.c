@@ -313,7 +313,7 @@ struct entry *entry_new(const struct entry_terms *t, char error[200])
     e->at = t->at;
     e->until = t->until;
     snprintf(e->id, sizeof e->id, "%s", t->id);
-    snprintf(e->rule, sizeof e->rule, "entry:%s", e->id);
+    snprintf(e->rule, sizeof e->rule, ENTRY_RULE "%s", e->id);
     atomic_init(&e->used, t->used);
     atomic_init(&e->last, t->last);
     e->saved = t->used;

@@ -51,6 +51,8 @@ struct entry_terms {
     int64_t last;      /* ms: the latest of them; 0: none */
 };
 
+#define ENTRY_RULE "entry:" /* no rule of a policy begins so */
+
 struct entry {
     _Atomic unsigned references;
     enum entry_kind kind;
@@ -59,7 +61,7 @@ struct entry {
     char id[ENTRY_ID];
     char what[ENTRY_WHAT]; /* as people read it: lower case, without superfluous bits */
     char *who, *why;
-    char rule[ENTRY_ID + 8]; /* "entry:ID" */
+    char rule[ENTRY_ID + 8]; /* ENTRY_RULE and its id */
     char *reason;            /* "held by anna until 2026-11-28 10:00 UTC: her words" */
     _Atomic uint64_t used;
     _Atomic int64_t last;
