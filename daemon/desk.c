@@ -16,6 +16,7 @@
 #include "decisions.h"
 #include "desk.h"
 #include "hold_refusal.h"
+#include "ledger.h"
 #include "log.h"
 #include "summary.h"
 #include "versions.h"
@@ -156,10 +157,12 @@ struct purge {
 
 static int purge_run(struct hold *hold, struct job *job)
 {
-    (void)job;
+    const struct purge *p = (const struct purge *)job;
     int64_t now = clock_now();
     int n = hold_purge(hold, now), over = n < 0 ? -1 : hold_entry_purge(hold, now);
     int old = over < 0 ? -1 : hold_refusal_purge(hold, now);
+    if (old > 0 && p->desk->pipeline->ledger)
+        ledger_recount(p->desk->pipeline->ledger);
     return old < 0 ? -1 : n + over + old;
 }
 

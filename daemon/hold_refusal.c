@@ -4,9 +4,10 @@
 #include "hold_own.h"
 
 #define KEEP (30 * 86400000LL) /* ms */
+#define BYTES(column) "length(CAST(" column " AS BLOB))"
 #define SIZE                                                                                       \
-    "200 + length(rcpts) + length(sender) + length(reason) + length(message_id) + "                \
-    "length(client_name)"
+    "200 + " BYTES("rcpts") " + " BYTES("sender") " + " BYTES("reason") " + " BYTES(               \
+        "message_id") " + " BYTES("client_name")
 
 const char *refusal_outcome_name(enum refusal_outcome outcome)
 {
@@ -59,8 +60,12 @@ int hold_refusal_size(struct hold *h, uint64_t *rows, uint64_t *bytes)
 int hold_refusal_drop(struct hold *h, uint64_t *rows, uint64_t *bytes)
 {
     int64_t size = 0;
-    if (db_ask(&h->db, &size, "SELECT " SIZE " FROM refusal ORDER BY id LIMIT 1", "") < 0 ||
-        db_run(&h->db, "DELETE FROM refusal WHERE id = (SELECT min(id) FROM refusal)", "") < 0)
+    int rc = db_ask(&h->db, &size, "SELECT " SIZE " FROM refusal ORDER BY id LIMIT 1", "");
+    if (rc == 0)
+        *rows = *bytes = 0;
+    if (rc != 1)
+        return rc;
+    if (db_run(&h->db, "DELETE FROM refusal WHERE id = (SELECT min(id) FROM refusal)", "") < 0)
         return -1;
     *rows -= *rows > 0;
     *bytes -= (uint64_t)size < *bytes ? (uint64_t)size : *bytes;

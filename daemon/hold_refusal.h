@@ -41,7 +41,7 @@ int hold_refusal_put(struct hold *, const struct refusal_row *) MUSTCHECK;
 int hold_refusal_settle(struct hold *, uint64_t id, enum refusal_outcome, int64_t now) MUSTCHECK;
 /* Rows there are, and their bytes, roughly. */
 int hold_refusal_size(struct hold *, uint64_t *rows, uint64_t *bytes) MUSTCHECK;
-/* Removes the oldest row. */
+/* Removes the oldest row, and takes it off both; there is none: both are 0. */
 int hold_refusal_drop(struct hold *, uint64_t *rows, uint64_t *bytes) MUSTCHECK;
 /* Removes those first refused 30 days ago: a bounded piece; how many, or -1. */
 int hold_refusal_purge(struct hold *, int64_t now) MUSTCHECK;

@@ -304,6 +304,11 @@ void ledger_figures(struct ledger *l, struct ledger_figures *out)
 
 /* ---- writing ---- */
 
+void ledger_recount(struct ledger *l)
+{
+    l->sized = false;
+}
+
 struct writing {
     struct job job; /* must be first */
     struct ledger *ledger;
@@ -321,7 +326,7 @@ static int make_room(struct ledger *l, struct hold *hold)
     return 0;
 }
 
-/* Counted as new even if it is there: too much is put right at the next start. */
+/* Counted as new even if it is there: too much is put right by the next ledger_recount. */
 static int write_note(struct ledger *l, struct hold *hold, const struct note *n)
 {
     const struct refusal_row *r = &n->row;

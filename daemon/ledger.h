@@ -64,6 +64,8 @@ bool ledger_known(struct ledger *, const struct ledger_keys *, int64_t now, uint
 
 /* Hands what is queued to the keeper; in its tick, or before it stops. */
 void ledger_flush(struct ledger *, struct keeper *);
+/* Rows were removed beside it: it looks how many there are. On the keeper thread. */
+void ledger_recount(struct ledger *);
 struct ledger_figures {
     uint64_t refused, settled, waiting, lost; /* lost: rows that could not be written */
 };
