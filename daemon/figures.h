@@ -67,7 +67,7 @@ enum figure {
     FIGURE_PLAIN =
         FIGURE_ADVISED + DISP_COUNT,          /* no rule was about them and they passed; by mode */
     FIGURE_HOLDS = FIGURE_PLAIN + MODE_COUNT, /* by hold_kind */
-    FIGURE_DEFERRED = FIGURE_HOLDS + HOLD_KINDS, /* throttled or rejected, not of a storm */
+    FIGURE_DEFERRED = FIGURE_HOLDS + HOLD_KINDS, /* messages refused by us, not of a storm */
     FIGURE_HOLD_FAILED,                          /* messages */
     FIGURE_RELEASED_THROUGH,                     /* messages */
     FIGURE_TOO_LARGE,                            /* messages */

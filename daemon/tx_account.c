@@ -278,8 +278,8 @@ static void count_copies(struct tx *tx, size_t gone)
     count_rules(tx);
     if (v->count[DISP_HOLD])
         count_holds(tx);
-    if (!r->storm && !r->convicted)
-        gauge_add(g, FIGURE_DEFERRED, v->count[DISP_THROTTLE] + v->count[DISP_REJECT]);
+    if (!r->storm && !r->convicted && v->count[DISP_THROTTLE] + v->count[DISP_REJECT])
+        gauge_add(g, FIGURE_DEFERRED, 1); /* it is refused as a whole */
     if (tx->released && !gone)
         gauge_add(g, FIGURE_RELEASED_THROUGH, 1);
 }

@@ -16,6 +16,7 @@
 
 #include "tx.h"
 #include "tx_own.h"
+#include "watch.h"
 
 enum {
     COUNTED = 4 * 3600 * 1000, /* ms refusals count: the longest policy.defer_max */
@@ -150,6 +151,24 @@ static const char *reply_of(const struct verdict *v, enum disposition d, const c
     return otherwise;
 }
 
+/* Refusals of a confirmed storm are no reason to step back. */
+static bool guard_allows(const struct tx *tx)
+{
+    const struct replication_signals *r = &tx->signals.replication;
+    return r->storm || r->convicted || watch_may_refuse(tx->pipeline->watch);
+}
+
+/* The guard has stopped it: passes, tagged. */
+static enum tx_state pass_unrefused(struct tx *tx)
+{
+    struct verdict *v = &tx->verdict;
+    for (size_t i = 0; i < v->n; i++)
+        if (v->copy[i].disposition > DISP_TAG)
+            change(v, i, DISP_TAG);
+    tx->failure = "the guard has stopped refusing";
+    return tx_finish(tx);
+}
+
 static enum tx_state refuse_answered(struct tx *tx)
 {
     const struct past p = past_refusals(tx);
@@ -158,6 +177,8 @@ static enum tx_state refuse_answered(struct tx *tx)
         relent(tx, &p);
         return carry_out(tx);
     }
+    if (!guard_allows(tx))
+        return pass_unrefused(tx);
     count_refusal(tx, p.first != 0);
     tx->reply = reply_of(&tx->verdict, DISP_THROTTLE, "451 4.7.0 refused by policy");
     return tx_finish(tx);
@@ -182,6 +203,8 @@ enum tx_state tx_agree(struct tx *tx)
         return carry_out(tx);
     }
     if (v->count[DISP_REJECT] == v->n) {
+        if (!guard_allows(tx))
+            return pass_unrefused(tx);
         tx->reply = reply_of(v, DISP_REJECT, "550 5.4.6 refused by policy");
         return tx_finish(tx);
     }
@@ -196,7 +219,7 @@ static enum tx_state unheld_answered(struct tx *tx)
 {
     const struct past p = past_refusals(tx);
     struct verdict *v = &tx->verdict;
-    if (spent(tx, &p, tx->config->refuse_max, REFUSE_FOR))
+    if (spent(tx, &p, tx->config->refuse_max, REFUSE_FOR) || !guard_allows(tx))
         return tx_pass_instead(tx);
     count_refusal(tx, p.first != 0);
     for (size_t i = 0; i < v->n; i++)

@@ -24,7 +24,8 @@ enum {
     TRIPS_BYTES = 32 << 10
 };
 
-static const enum guard_cause cause_of[WATCH_KINDS] = {GUARD_HOLDS, GUARD_REPLYALL, GUARD_PINGPONG};
+static const enum guard_cause cause_of[WATCH_KINDS] = {GUARD_HOLDS, GUARD_REPLYALL, GUARD_PINGPONG,
+                                                       GUARD_REFUSALS};
 
 struct purse {
     _Atomic uint64_t taken, allowed;
@@ -62,6 +63,8 @@ static uint64_t limit_of(const struct guard_limits *l, enum watch_kind kind, uin
     uint64_t cap = kind == WATCH_REPLYALL ? l->replyall : l->pingpong;
     if (kind == WATCH_RULES)
         return guard_holds_allowed(l, messages_10m);
+    if (kind == WATCH_REFUSALS)
+        return guard_refusals_allowed(l, messages_10m);
     return cap ? cap : UINT64_MAX;
 }
 
@@ -170,6 +173,11 @@ bool watch_may_hold(struct watch *w, enum watch_kind kind, unsigned n)
         stop(w, kind);
     atomic_fetch_add_explicit(&w->refused, n, memory_order_relaxed);
     return false;
+}
+
+bool watch_may_refuse(struct watch *w)
+{
+    return watch_may_hold(w, WATCH_REFUSALS, 1);
 }
 
 /* ---- what is durable ---- */
@@ -400,11 +408,13 @@ static bool look_at_stop(struct watch *w, int64_t now, int64_t mono)
     return true;
 }
 
-/* Locked. The budget's own counts are exact. */
+/* Locked. The budget's own counts of holds are exact. What was refused counts when its reply has
+ * left, as the mail it is a share of does. */
 static void read_purses(struct watch *w, int64_t mono)
 {
+    uint64_t refused;
     uint64_t *const out[WATCH_KINDS] = {&w->reading.harmful_10m, &w->reading.replyall_10m,
-                                        &w->reading.pingpong_10m};
+                                        &w->reading.pingpong_10m, &refused};
     for (unsigned k = 0; k < WATCH_KINDS; k++)
         *out[k] = fill(&w->purse[k],
                        limit_of(&w->limits, (enum watch_kind)k, w->reading.messages_10m), mono);

@@ -7,11 +7,12 @@
  *                            alarm
  *                            limit of connections of the SMTP doors
  *
- *   a hold that is not harmless takes from a budget first (watch_may_hold): an atomic counter, so
- *   that a rule that begins to hold everybody's mail is stopped between two looks
+ *   a hold that is not harmless takes from a budget first (watch_may_hold), and so does a refusal
+ *   (watch_may_refuse): an atomic counter, so that a rule that begins to hold or to refuse
+ *   everybody's mail is stopped between two looks
  *
- * Invariant: within any 10 minutes the mail path holds no more of a kind than the guard allows, and
- * after it was stopped nothing more until a person steps up.
+ * Invariant: within any 10 minutes the mail path holds and refuses no more of a kind than the guard
+ * allows, and after it was stopped nothing more until a person steps up.
  */
 #ifndef WATCH_H
 #define WATCH_H
@@ -49,11 +50,14 @@ enum watch_kind {
     WATCH_RULES, /* any rule, the operator's or ours */
     WATCH_REPLYALL,
     WATCH_PINGPONG,
-    WATCH_KINDS /* must be last */
+    WATCH_REFUSALS, /* none: messages refused, by whatever rule */
+    WATCH_KINDS     /* must be last */
 };
 /* May n copies that are not harmless be held? false: none of them, the guard has stopped it; the
  * modes have been lowered. Any thread; never waits. watch NULL: yes. */
 bool watch_may_hold(struct watch *, enum watch_kind, unsigned n);
+/* May one more message, not of a confirmed storm, be refused (4xx, 5xx)? Likewise. */
+bool watch_may_refuse(struct watch *);
 
 /* Main thread, once a second: now is the wall clock's, mono the monotonic one's. */
 void watch_tick(struct watch *, const struct guard_reading *, int64_t now, int64_t mono);
@@ -64,7 +68,8 @@ json_t *watch_document(struct watch *);
 /* For metrics. */
 struct watch_figures {
     uint64_t trips[GUARD_CAUSES]; /* since the start */
-    uint64_t passed;              /* copies that passed because nothing more may be held */
+    uint64_t passed;              /* copies that passed because nothing more may be held, messages
+                                     because nothing more may be refused */
     unsigned connections;         /* in force; 0: as configured */
     bool tripped;
 };

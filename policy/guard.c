@@ -23,7 +23,8 @@ enum {
     LAST = 100,             /* before bypass ... */
     LAST_FOR = 10 * MINUTE, /* ... which has to be complete after 15 minutes */
     FEW = 5,                /* messages from which on an average tells something */
-    HOLDS_LEAST = 10        /* holds from which on their share counts */
+    HOLDS_LEAST = 10,       /* holds from which on their share counts */
+    REFUSALS_LEAST = 200    /* refusals, between two looks */
 };
 
 static const char *const names[GUARD_CAUSES] = {"none",      "latency",   "queue",    "holds",
@@ -55,6 +56,15 @@ uint64_t guard_holds_allowed(const struct guard_limits *l, uint64_t messages_10m
     double some = l->hold_share * (double)messages_10m;
     uint64_t by_share = some <= HOLDS_LEAST ? HOLDS_LEAST : (uint64_t)some;
     return by_share < allowed ? by_share : allowed;
+}
+
+uint64_t guard_refusals_allowed(const struct guard_limits *l, uint64_t messages_10m)
+{
+    if (l->refused_share <= 0)
+        return UINT64_MAX;
+    uint64_t some = (uint64_t)(l->refused_share * (double)messages_10m);
+    uint64_t least = l->least > REFUSALS_LEAST ? l->least : REFUSALS_LEAST;
+    return some > least ? some : least;
 }
 
 /* The share of errors from which on the MTAs behind are worse than before. */
@@ -446,17 +456,18 @@ void guard_step(struct guard *g, const struct guard_limits *l, const struct guar
 void guard_trip(struct guard *g, enum guard_cause cause, uint64_t limit, int64_t now,
                 struct guard_action *a)
 {
-    static const char *const held[GUARD_CAUSES] = {
-        [GUARD_REPLYALL] = "replies to all", [GUARD_PINGPONG] = "automatic answers"};
+    static const char *const what[GUARD_CAUSES] = {
+        [GUARD_HOLDS] = "copies that are no further copies were to be held",
+        [GUARD_REPLYALL] = "replies to all were to be held",
+        [GUARD_PINGPONG] = "automatic answers were to be held",
+        [GUARD_REFUSALS] = "messages were to be refused"};
     *a = (struct guard_action){.lower = MODE_COUNT};
     if (g->begun && guard_rank(g->mode) <= guard_rank(MODE_MONITOR))
         return;
     step_back(g, cause, MODE_MONITOR, now, a);
     snprintf(a->reason, sizeof a->reason,
-             "more than %llu %s were to be held within 10 minutes, which is the limit; the rest "
-             "passes",
-             (unsigned long long)limit,
-             held[cause] ? held[cause] : "copies that are no further copies");
+             "more than %llu %s within 10 minutes, which is the limit; the rest passes",
+             (unsigned long long)limit, what[cause]);
 }
 
 /* ---- for people ---- */

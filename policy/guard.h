@@ -23,8 +23,8 @@ struct guard_reading {
     uint64_t messages_10m, messages_1m; /* messages that got a reply */
     double added_avg_10m;               /* ms added to a message, average of 10 minutes */
     double own_p99_1m; /* ms until our own reply, 99th percentile of the last minute; 0: no mail */
-    uint64_t refused_10m; /* throttled or rejected by us (recipients' messages), last 10 min; those
-                             of confirmed storms are not counted */
+    uint64_t refused_10m; /* messages throttled or rejected by us, last 10 min; those of confirmed
+                             storms are not counted */
     uint64_t downstream_10m, downstream_errors_10m; /* replies of MTAs behind; 4xx, 5xx or lost */
     uint64_t downstream_1h, downstream_errors_1h;   /* the hour before these 10 minutes */
     uint64_t held;                                  /* copies in the hold queue now */
@@ -73,6 +73,9 @@ struct guard_limits {
 };
 /* Holds that are not harmless which 10 minutes may see; UINT64_MAX: any number. */
 uint64_t guard_holds_allowed(const struct guard_limits *, uint64_t messages_10m);
+/* Messages we may refuse in 10 minutes without waiting for the next look; UINT64_MAX: any number.
+ * At least 200, for messages_10m may be a second old, and that second the first. */
+uint64_t guard_refusals_allowed(const struct guard_limits *, uint64_t messages_10m);
 
 /* How things stand between two steps. Zero is the beginning. */
 struct guard_mark {

@@ -182,6 +182,21 @@ def test_a_rule_that_refuses_everybodys_mail_is_stopped_within_seconds(tmp_path,
         assert d.stop() == 0
 
 
+@pytest.mark.parametrize("does,answer", [("reject", "refused"), ("throttle", "later")])
+def test_a_rule_that_refuses_everybodys_mail_refuses_200_at_most(tmp_path, does, answer):
+    """However fast it comes: it is stopped on the way, not at the next look."""
+    d = milter_daemon(tmp_path, WRONG % does, guard="")
+    try:
+        t = Traffic(lambda: ByMilter(d.port), clients=6, each=150)
+        assert len(t.answers) == 900
+        assert 20 <= t.answers.count(answer) <= 200
+        assert set(t.answers[300:]) == {"passed"}
+        until(lambda: d.json("guard")[0]["state"] == "tripped")
+        assert d.json("guard")[0]["trip"]["cause"] == "refusals"
+    finally:
+        assert d.stop() == 0
+
+
 def test_a_storm_is_no_reason_to_step_back(tmp_path):
     """20,000 copies of one message from two clients at once, nearly all of them held: all these holds are harmless."""
     d = Daemon(str(tmp_path), guard="")

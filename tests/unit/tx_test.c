@@ -288,11 +288,26 @@ static void what_comes_again_counts_once(void **state)
     assert_int_equal(close_house(NULL), 0);
 }
 
+/* The guard compares it with messages: to however many people one was. */
+static void a_refused_message_counts_once(void **state)
+{
+    (void)state;
+    open_house(NULL);
+    transact(HANDS_ON, MODE_ENFORCE, "busy@x.example", A " b@b.example c@b.example", ENDED);
+    assert_int_equal(figures_total(house.pipeline.figures, FIGURE_DEFERRED), 1);
+    transact(HANDS_ON, MODE_ENFORCE, "never@x.example", A " b@b.example", ENDED);
+    assert_int_equal(figures_total(house.pipeline.figures, FIGURE_DEFERRED), 2);
+    transact(HANDS_ON, MODE_ENFORCE, "x@x.example", A " b@b.example", COMMITTED);
+    assert_int_equal(figures_total(house.pipeline.figures, FIGURE_DEFERRED), 2);
+    assert_int_equal(close_house(NULL), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_story_is_told),
         cmocka_unit_test(what_comes_again_counts_once),
+        cmocka_unit_test(a_refused_message_counts_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

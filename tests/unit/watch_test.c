@@ -160,6 +160,8 @@ static void test_the_limit_is_exact(void **state)
         {"holds = 0 hold_share = 1%", WATCH_RULES, 1000, "holds"},
         {"", WATCH_REPLYALL, 1000, "reply-all"},
         {"pingpong = 3", WATCH_PINGPONG, 3, "ping-pong"},
+        {"", WATCH_REFUSALS, 5000, "refusals"},
+        {"refused_share = 0.1%", WATCH_REFUSALS, 200, "refusals"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
