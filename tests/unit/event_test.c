@@ -417,9 +417,242 @@ static void a_fold_is_what_was_observed(void **state)
     assert_true(n.first > 500 && n.again > 5000 && n.whole > 2000 && n.storms > 100);
 }
 
+/* ---- sizes ---- */
+
+#define FOUR_HOPS                                                                                  \
+    "pc17.firm.example[192.0.2.77] smtp.firm.example[192.0.2.10] "                                 \
+    "mx-out03.provider.example[198.51.100.23]/q1 relay1.hoster.example[203.0.113.8]/q2 "           \
+    "mail.customer.example[203.0.113.200]/q3"
+
+static size_t size_of(struct past *p, const struct observation *o, enum event_kind form)
+{
+    uint8_t *bytes;
+    return event_observation(p->arena, o, form, UINT64_C(0x1122334455667788), 3, &bytes);
+}
+
+/* Five nodes, a text of 400 words, origin and one recipient; then more of everything. */
+static void an_event_is_small(void **state)
+{
+    (void)state;
+    static char many[RCPTS_MOST * 24];
+    struct past p;
+    struct subject s;
+    struct guise g;
+    struct observation o;
+    uint64_t word[400], rcpt[RCPTS_MOST];
+    enum fate fate[RCPTS_MOST];
+    uint8_t *bytes;
+    past_open(&p);
+    people(many, RCPTS_MOST, RCPTS_MOST);
+    for (unsigned round = 0; round < 3; round++) {
+        const char *shown = round ? many : "b@customer.example";
+        past_subject(&p, &s, 1, 1, FOUR_HOPS, round < 2 ? "b@customer.example" : many, shown);
+        s.now = INT64_C(1795000000000);
+        for (uint32_t i = 0; i < 400; i++)
+            word[i] = sip_pair(&p.keys, SIP_WORD, i, i);
+        s.fp.word = word;
+        s.fp.nwords = 400;
+        s.fp.sketch.n = SKETCH_MAX;
+        s.fp.from = SPAN("a@firm.example");
+        s.fp.date = SPAN("1795000000");
+        replication_observation(&o, &s, NULL);
+        guise_read(&g, &o);
+        o.origin = &g.origin;
+        size_t first = size_of(&p, &o, EVENT_FIRST), whole = size_of(&p, &o, EVENT_WHOLE);
+        o.origin = NULL; /* of a record that is known nothing of the kind is kept */
+        size_t again = size_of(&p, &o, EVENT_AGAIN);
+        print_message("%zu recipient%s, %zu shown: first %zu, again %zu, whole %zu bytes\n",
+                      s.envelope->nrecipients, s.envelope->nrecipients == 1 ? "" : "s", s.visible.n,
+                      first, again, whole);
+        size_t others = s.envelope->nrecipients - 1;
+        assert_true(first <= 280 + 8 * others);
+        assert_true(again <= 300 + 11 * others);
+        assert_true(whole <= 600 + 11 * others);
+    }
+    for (size_t i = 0; i < RCPTS_MOST; i++) {
+        rcpt[i] = i;
+        fate[i] = FATE_PASSED;
+    }
+    assert_true(event_fates(p.arena, 1, 3, s.now, rcpt, fate, 1, &bytes) <= 30);
+    assert_true(event_fates(p.arena, 1, 3, s.now, rcpt, fate, RCPTS_MOST, &bytes) <=
+                30 + 8 * RCPTS_MOST);
+    past_close(&p);
+}
+
+/* ---- bytes that are no event ---- */
+
+enum { KEPT = 24 };
+
+/* Some events of a stream in their order, and the record they make. */
+struct kept {
+    struct span event[KEPT];
+    size_t n;
+    struct record *record;
+};
+
+static void keep(struct kept *k, struct stream *st, const uint8_t *bytes, size_t size)
+{
+    struct past *p = &st->p;
+    if (k->n == KEPT)
+        return;
+    if (event_apply(k->record, span_of(bytes, size), &p->site, &p->keys, p->arena, NULL) ==
+        EVENT_OK)
+        k->event[k->n++] = span_of(bytes, size);
+}
+
+static void keep_some(struct kept *k, struct stream *st)
+{
+    k->n = 0;
+    k->record = record_new(0);
+    for (unsigned i = 0; i < 14; i++) {
+        struct subject s;
+        struct guise g;
+        struct observation o;
+        uint8_t *bytes;
+        enum fate fate = (enum fate)dice(FATE_ABORTED + 1);
+        st->now += dice(60000);
+        any_subject(st, &s);
+        any_observation(st, &s, &o, &g);
+        if (s.envelope->nrecipients > 12)
+            continue;
+        enum event_kind form = event_form_for(k->record, &o);
+        size_t size = event_observation(st->p.arena, &o, form, dice(9), dice(400), &bytes);
+        keep(k, st, bytes, size);
+        size = event_fates(st->p.arena, dice(9), 1, st->now, &s.envelope->recipients[0].hash, &fate,
+                           1, &bytes);
+        keep(k, st, bytes, size);
+    }
+    uint8_t *bytes;
+    size_t size = event_record(st->p.arena, k->record, 1, 1, st->now, &bytes);
+    k->n -= k->n == KEPT;
+    keep(k, st, bytes, size);
+}
+
+/* The record when the first n events were applied. */
+static struct record *folded(const struct kept *k, struct stream *st, size_t n)
+{
+    struct past *p = &st->p;
+    struct record *r = record_new(0);
+    for (size_t i = 0; i < n; i++)
+        assert_int_equal(event_apply(r, k->event[i], &p->site, &p->keys, p->arena, NULL), EVENT_OK);
+    return r;
+}
+
+/* Applies it to a copy: refused it changes nothing; else what it makes is a record. */
+static enum event_applied try(struct stream *st, const struct record *before, struct span event)
+{
+    struct past *p = &st->p;
+    struct arena *a = arena_new();
+    size_t n, m;
+    uint8_t *was = record_pack(before, &n);
+    struct record *r = record_unpack(span_of(was, n));
+    assert_non_null(r);
+    uint8_t *bytes = malloc(event.n ? event.n : 1); /* its end is the end of memory */
+    assert_non_null(bytes);
+    memcpy(bytes, event.p, event.n);
+    enum event_applied applied =
+        event_apply(r, span_of(bytes, event.n), &p->site, &p->keys, a, NULL);
+    free(bytes);
+    uint8_t *is = record_pack(r, &m);
+    struct record *again = record_unpack(span_of(is, m));
+    assert_non_null(again);
+    if (applied != EVENT_OK) {
+        assert_int_equal(n, m);
+        assert_memory_equal(was, is, n);
+    }
+    record_free(&again);
+    record_free(&r);
+    arena_free(&a);
+    free(was);
+    free(is);
+    return applied;
+}
+
+static void a_part_of_an_event_changes_nothing(void **state)
+{
+    (void)state;
+    for (unsigned number = 0; number < 12; number++) {
+        struct stream st;
+        struct kept k;
+        stream_open(&st, 4000 + number);
+        keep_some(&k, &st);
+        assert_true(k.n > 6);
+        for (size_t i = 0; i < k.n; i++) {
+            struct record *before = folded(&k, &st, i);
+            struct span e = k.event[i];
+            size_t step = e.n > 1000 ? 37 : 1;
+            for (size_t n = 0; n < e.n; n += step)
+                assert_int_equal(try(&st, before, span_head(e, n)), EVENT_BAD);
+            const uint8_t *more = arena_join(st.p.arena, e, SPAN("x"), SPAN("")).p;
+            assert_int_equal(try(&st, before, span_of(more, e.n + 1)), EVENT_BAD);
+            assert_int_equal(try(&st, before, e), EVENT_OK);
+            record_free(&before);
+        }
+        record_free(&k.record);
+        stream_close(&st);
+    }
+}
+
+static void a_changed_event_is_refused_or_harmless(void **state)
+{
+    (void)state;
+    unsigned refused = 0, applied = 0;
+    for (unsigned number = 0; number < 6; number++) {
+        struct stream st;
+        struct kept k;
+        stream_open(&st, 5000 + number);
+        keep_some(&k, &st);
+        for (size_t i = 0; i < k.n; i++) {
+            struct record *before = folded(&k, &st, i);
+            struct span e = k.event[i];
+            for (size_t bit = 0; bit<8 * e.n; bit += e.n> 400 ? 61 : 1 + dice(6)) {
+                uint8_t *other = arena_alloc(st.p.arena, e.n);
+                memcpy(other, e.p, e.n);
+                other[bit / 8] ^= (uint8_t)(1 << bit % 8);
+                bool ok = try(&st, before, span_of(other, e.n)) == EVENT_OK;
+                applied += ok;
+                refused += !ok;
+            }
+            record_free(&before);
+        }
+        record_free(&k.record);
+        stream_close(&st);
+    }
+    assert_true(refused > 1000 && applied > 1000);
+}
+
+static void a_head_says_whose_it_is(void **state)
+{
+    (void)state;
+    struct past p;
+    struct event_head h;
+    uint8_t *bytes;
+    uint64_t rcpt = 7;
+    enum fate fate = FATE_HELD;
+    past_open(&p);
+    size_t n = event_fates(p.arena, UINT64_MAX - 3, 70000, 1234567890123, &rcpt, &fate, 1, &bytes);
+    assert_true(event_head(span_of(bytes, n), &h));
+    assert_int_equal(h.kind, EVENT_FATES);
+    assert_true(h.id == UINT64_MAX - 3);
+    assert_int_equal(h.node, 70000);
+    assert_int_equal(h.now, 1234567890123);
+    bytes[0] = (uint8_t)(bytes[0] + 16); /* of the next version */
+    assert_false(event_head(span_of(bytes, n), &h));
+    struct record *r = record_new(0);
+    assert_int_equal(event_apply(r, span_of(bytes, n), &p.site, &p.keys, p.arena, NULL), EVENT_BAD);
+    assert_true(record_empty(r));
+    record_free(&r);
+    assert_false(event_head(span_of("", 0), &h));
+    past_close(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_head_says_whose_it_is),
+        cmocka_unit_test(an_event_is_small),
+        cmocka_unit_test(a_part_of_an_event_changes_nothing),
+        cmocka_unit_test(a_changed_event_is_refused_or_harmless),
         cmocka_unit_test(a_fold_is_what_was_observed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
