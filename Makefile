@@ -139,6 +139,9 @@ bench-memory: ## the memory of the past under 1.5 million copies, and under inve
 	@$(MAKE) --no-print-directory -s -j2 all $(BUILD)/bench/memory $(BUILD)/bench/longmemory
 	@$(BUILD)/bench/memory
 	@$(BUILD)/bench/longmemory
+bench-event: ## to make an event, to fold it, beside observing directly
+	@$(MAKE) --no-print-directory -s -j2 all $(BUILD)/bench/event
+	@$(BUILD)/bench/event
 bench-journal: ## a row of the journal: its bytes, and the time to add it
 	@$(MAKE) --no-print-directory -s -j2 all $(BUILD)/bench/journal
 	@$(BUILD)/bench/journal
@@ -186,7 +189,7 @@ clean: ## remove build/
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1 - \2/p' Makefile | sort
 .PHONY: all unit tools bench deps demo check check-built check-smtp check-policy check-long asan tsan fuzz \
-	storm-report bench-engine bench-journal bench-memory bench-milter lint format install clean help \
+	storm-report bench-engine bench-event bench-journal bench-memory bench-milter lint format install clean help \
 	bench-smtp demo-postfix
 .SECONDARY:
 -include $(wildcard $(BUILD)/*/*.d)

@@ -13,14 +13,15 @@
  *
  * An observation has three forms, because most of it matters seldom:
  *
- *   first   the log is new: content, path and recipients, no names of servers     about 260 bytes
- *   again   its content is known: the servers by name, no content                 about 230 bytes
- *   whole   everything: fits any record                                           about 480 bytes
+ *   first   the log is new: content, path and recipients, no names of servers     255 bytes
+ *   again   its content is known: the servers by name, no content             260 to 290
+ *   whole   everything: fits any record                                       500 to 580
  *
- * (one recipient and a path of four Received fields; each further recipient 8 bytes, or 11 where
- * more than its hash matters). Choose with event_form_for() on what is known here; if the log turns
- * out to hold something else, the event is EVENT_UNFIT on every node and changes nothing: the node
- * that made it sends the whole one.
+ * (one recipient, four Received fields; each further recipient takes 8 bytes, or 11 where more than
+ * his hash matters; whom the message shows takes a few bytes, be they one or two thousand. Fates
+ * take 26 bytes and 8 for each further recipient). Choose with event_form_for() on what is known
+ * here; if the log turns out to hold something else, the event is EVENT_UNFIT on every node and
+ * changes nothing: the node that made it sends the whole one.
  *
  * Invariant: bytes that are no event, or not all of one, change nothing.
  */

@@ -3,7 +3,8 @@
  *
  * Input: steps of a length byte. 0..15: an honest transaction made of the next 6 bytes, observed
  * directly and folded: the same record. Else: so many bytes are an event. 255: the last honest
- * event with a byte changed, the next two bytes say where and how. What is refused changes nothing;
+ * event with a byte changed, the next two bytes say where and how; 254: the record as an event, so
+ * changed. What is refused changes nothing;
  * what any log makes is a record that can be packed, read back and reported.
  */
 #include <stdlib.h>
@@ -151,14 +152,21 @@ static void honest(struct past *p, const uint8_t b[6])
     must(same(p->direct, p->folded));
 }
 
-static void changed(struct past *p, const uint8_t b[2])
+static void changed(struct past *p, struct span event, const uint8_t b[2])
 {
-    if (!p->last.n)
+    if (!event.n)
         return;
-    uint8_t *bytes = arena_alloc(p->arena, p->last.n);
-    memcpy(bytes, p->last.p, p->last.n);
-    bytes[b[0] % p->last.n] ^= b[1];
-    (void)apply(p, span_of(bytes, p->last.n));
+    uint8_t *bytes = arena_alloc(p->arena, event.n);
+    memcpy(bytes, event.p, event.n);
+    bytes[b[0] * event.n / 256] ^= b[1];
+    (void)apply(p, span_of(bytes, event.n));
+}
+
+static struct span compacted(struct past *p)
+{
+    uint8_t *bytes;
+    size_t n = event_record(p->arena, p->folded, 1, 1, p->now, &bytes);
+    return span_of(bytes, n);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -182,11 +190,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             continue;
         }
         record_free(&p.direct);
-        if (step == 255)
-            changed(&p, rest.p);
+        if (step >= 254)
+            changed(&p, step == 255 ? p.last : compacted(&p), rest.p);
         else
             (void)apply(&p, span_head(rest, step));
-        rest = span_from(rest, step == 255 ? 2 : step);
+        rest = span_from(rest, step >= 254 ? 2 : step);
     }
     record_free(&p.direct);
     record_free(&p.folded);
