@@ -145,6 +145,15 @@ static int check_release(struct loading *l, unsigned line)
     return good ? 0 : loading_refuse(l, line, "release.ca: %s", why);
 }
 
+/* What waits for nobody is confirmed by nobody. */
+static int check_policy(struct loading *l, unsigned line)
+{
+    if (!l->config->policy_second || l->config->policy_confirm)
+        return 0;
+    return loading_refuse(l, line,
+                          "policy.second_person is of use only if policy.confirm is not 0s");
+}
+
 /* Who is told when the guard steps back must be there now, not only then. */
 static int check_guard(struct loading *l, unsigned command, unsigned mail)
 {
@@ -513,6 +522,7 @@ struct config *config_parse(const char *file, struct span text, enum config_use 
         goto fail;
     if (check_release(&l, line_of(&l, "release", c->release_ca ? "ca" : "name")) < 0 ||
         check_guard(&l, line_of(&l, "guard", "alarm"), line_of(&l, "guard", "mail_to")) < 0 ||
+        check_policy(&l, line_of(&l, "policy", "second_person")) < 0 ||
         check_hold_path(&l, line_of(&l, "hold", "path")) < 0 ||
         load_key(&l, line_of(&l, "node", "site_key")) < 0 ||
         check_place(&l, line_of(&l, "control", "socket"), "control.socket", c->control_socket) < 0)

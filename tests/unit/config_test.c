@@ -189,6 +189,7 @@ static void mistakes_are_one_sentence_with_the_line(void **state)
         {"guard { mail_to = postmaster }" REST, 1, "an address"},
         {"guard { mail_to = \"*@a.example\" }" REST, 1, "an address"},
         {"guard {\nmail_to = a@a.example\n}" REST, 2, "release.to, which is not set"},
+        {"policy {\nsecond_person = yes\nconfirm = 0s\n}" REST, 2, "policy.confirm is not 0s"},
         {"guard {\nalarm = missing\n}" REST, 2, "guard.alarm: cannot run"},
         /* shape */
         {"", 0, "is empty"},
