@@ -132,7 +132,8 @@ static void swap_rules(struct versions *v, struct deed *d)
             put_back(fresh, v->before);
         break;
     case EFFECT_REFRESH:
-        refresh_rules(fresh, d);
+        if (!v->gone) /* what could not be written down: the rows say otherwise */
+            refresh_rules(fresh, d);
         break;
     case EFFECT_CONFIRMED:
         if (v->gone)
