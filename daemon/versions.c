@@ -168,11 +168,13 @@ static void write_log(const struct deed *d)
     log_end(&l);
 }
 
-/* What was learned by the rules until now can be had back. */
+/* What was learned by the rules until now can be had back. Before a version goes it is another
+ * thing than before it came. */
 static void keep_learned(const struct versions *v, const struct deed *d)
 {
     char label[32];
-    snprintf(label, sizeof label, "v%llu", (unsigned long long)d->number);
+    bool comes = d->kind == DEED_APPLY || d->kind == DEED_RELOAD;
+    snprintf(label, sizeof label, "v%llu%s", (unsigned long long)d->number, comes ? "" : "back");
     if (v->recall && d->changed && d->effect != EFFECT_CONFIRMED)
         recall_keep(v->recall, label);
 }

@@ -283,6 +283,16 @@ def test_a_second_person(tmp_path):
     assert house.stop() == 0
 
 
+def test_what_was_learned_before_a_version_outlives_its_end(house):
+    kept = lambda name: os.path.exists(f"{house.dir}/hold/memory.kept.{name}")
+    house.apply("two")
+    assert wait_for(lambda: kept("v2"))
+    before = os.stat(f"{house.dir}/hold/memory.kept.v2").st_mtime_ns
+    house.ctl("policy", "rollback", "--reason", "it was wrong")
+    assert wait_for(lambda: kept("v2back"))  # what was learned by version 2 is another thing
+    assert os.stat(f"{house.dir}/hold/memory.kept.v2").st_mtime_ns == before
+
+
 # ---- on a part ----
 
 
