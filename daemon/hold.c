@@ -164,12 +164,19 @@ static void forget(struct hold *h)
 int hold_begin(struct hold *h)
 {
     h->db.fault = 0;
+    h->changes = sqlite3_total_changes(h->db.raw);
     return db_run(&h->db, "BEGIN IMMEDIATE", "") < 0 ? -1 : 0;
+}
+
+/* Does the commit write anything? */
+static bool writes(const struct hold *h)
+{
+    return sqlite3_total_changes(h->db.raw) != h->changes;
 }
 
 int hold_commit(struct hold *h)
 {
-    if (h->spoiled || counts_flush(&h->counts) || FAILPOINT("commit.before") ||
+    if (h->spoiled || counts_flush(&h->counts) || (writes(h) && FAILPOINT("commit.before")) ||
         db_run(&h->db, "COMMIT", "") < 0) {
         hold_rollback(h);
         return -1;

@@ -28,6 +28,7 @@ struct hold {
     bool spoiled; /* a put broke off halfway: this transaction must not be committed */
     char *path;   /* of hold.db */
     ino_t inode;  /* of a view: the file it reads */
+    int changes;  /* rows changed by this connection when the transaction began */
     struct counts counts;
     struct words words;
     struct contents contents;

@@ -142,7 +142,6 @@ static void job_opened(struct letter *letter)
 
 static void reply(struct job *group)
 {
-    (void)FAILPOINT("done.before");
     while (group) {
         struct job *j = group;
         group = j->next; /* j is not ours any more below */
@@ -150,6 +149,7 @@ static void reply(struct job *group)
             j->done(j);
             continue;
         }
+        (void)FAILPOINT("done.before");
         j->letter.open = job_opened;
         mailbox_post(j->home, &j->letter);
     }

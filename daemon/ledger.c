@@ -84,8 +84,20 @@ static uint64_t key_of(const struct keys *keys, struct span head, uint64_t recip
     return key ? key : 1;
 }
 
-void ledger_keys(struct ledger_keys *out, const struct keys *keys, const struct message *m,
-                 const struct envelope *e)
+/* Where the header begins that reached the first of our own hosts. */
+static size_t below_ours(const struct message *m, const struct trace *t, const struct site *site)
+{
+    size_t at = 0;
+    const struct field *f = message_first(m, FIELD_RECEIVED);
+    for (size_t i = 0; f && i < t->nhops && site_owns_host(site, t->hops[i].by); i++) {
+        at = after(m, f);
+        f = message_next(m, f);
+    }
+    return at;
+}
+
+void ledger_keys(struct ledger_keys *out, const struct keys *keys, const struct site *site,
+                 const struct message *m, const struct trace *trace, const struct envelope *e)
 {
     struct span head = span_of(m->head, m->nhead);
     const struct field *top = message_first(m, FIELD_RECEIVED);
@@ -95,6 +107,7 @@ void ledger_keys(struct ledger_keys *out, const struct keys *keys, const struct 
         recipients += keys_address(keys, e->recipients[i].address, NULL);
     out->key[0] = key_of(keys, top ? span_from(head, after(m, top)) : head, recipients);
     out->key[1] = second ? key_of(keys, span_from(head, after(m, second)), recipients) : 0;
+    out->copy = key_of(keys, span_from(head, below_ours(m, trace, site)), recipients + 1);
 }
 
 /* ---- who waits ---- */
@@ -125,7 +138,8 @@ static struct waiting *find_key(struct ledger *l, uint64_t key, int64_t now)
 
 static struct waiting *find(struct ledger *l, const struct ledger_keys *k, int64_t now)
 {
-    struct waiting *w = find_key(l, k->key[0], now);
+    struct waiting *w = k->copy ? find_key(l, k->copy, now) : NULL;
+    w = w ? w : find_key(l, k->key[0], now);
     return w || !k->key[1] ? w : find_key(l, k->key[1], now);
 }
 

@@ -18,7 +18,7 @@
 #include "keeper.h"
 #include "keys.h"
 #include "message.h"
-#include "site.h"
+#include "trace.h"
 
 enum { LEDGER_GONE = 24 * 3600 * 1000 }; /* ms without a retry */
 
@@ -29,12 +29,16 @@ enum { LEDGER_GONE = 24 * 3600 * 1000 }; /* ms without a retry */
  * given it to another (smtp_fallback_relay), which wrote one more. Further copies of a storm came
  * another way: their chains differ further down. The order of recipients and letters' case do not
  * matter.
+ *
+ * copy: of the whole header, but for what hosts of ours wrote on top (they write it anew at each
+ * try). It tells the copies of a storm apart even when each of them came straight from its sender;
+ * a message that comes again another way has another one.
  */
 struct ledger_keys {
-    uint64_t key[2];
+    uint64_t key[2], copy;
 };
-void ledger_keys(struct ledger_keys *, const struct keys *, const struct message *,
-                 const struct envelope *);
+void ledger_keys(struct ledger_keys *, const struct keys *, const struct site *,
+                 const struct message *, const struct trace *, const struct envelope *);
 
 struct ledger;
 struct ledger *ledger_new(void);

@@ -8,8 +8,9 @@
  *
  * What is counted lies in the store, by the message and its recipients (ledger.h), so that all
  * nodes count together and nobody waits for the disk; what the ledger knows of those who wait
- * outlives the store. Invariant: whatever the rules say, no message is refused for longer than
- * policy.defer_max (when holding fails: half an hour) after it was refused first.
+ * outlives the store. A copy that cannot be held is counted for itself. Invariant: whatever the
+ * rules say, no message is refused for longer than policy.defer_max (when holding fails: half an
+ * hour) after it was refused first.
  */
 #include <limits.h>
 #include <stdio.h>
@@ -47,7 +48,8 @@ void tx_ask_people(struct tx *tx)
 static void find_keys(struct tx *tx)
 {
     if (!tx->ledger_keys.key[0])
-        ledger_keys(&tx->ledger_keys, tx->keys, tx->message, &tx->envelope);
+        ledger_keys(&tx->ledger_keys, tx->keys, &tx->config->site, tx->message, &tx->subject.trace,
+                    &tx->envelope);
 }
 
 /* Fills tx->refusals with how often, and since when. */
@@ -235,8 +237,12 @@ static void unheld_asked(void *arg)
     tx_answer(tx, unheld_answered(tx));
 }
 
+/* Each copy of a storm has refusals of its own: else only the first ones are kept out. Nobody waits
+ * for these, the recipients have the message. */
 enum tx_state tx_refuse_unheld(struct tx *tx)
 {
+    find_keys(tx);
+    tx->ledger_keys = (struct ledger_keys){.key = {tx->ledger_keys.copy}};
     if (ask_refusals(tx, unheld_asked) == STORE_WAIT)
         return TX_WAIT;
     return unheld_answered(tx);

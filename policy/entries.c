@@ -107,7 +107,7 @@ static void cut_address(uint8_t out[16], const struct ipaddr *a, unsigned n)
 {
     for (unsigned i = 0; i < 16; i++) {
         unsigned left = n > 8 * i ? n - 8 * i : 0;
-        out[i] = left >= 8 ? a->byte[i] : (uint8_t)(a->byte[i] & 0xff00u >> left);
+        out[i] = (uint8_t)(a->byte[i] & (left >= 8 ? 0xff : 0xff00 >> left));
     }
 }
 

@@ -32,6 +32,7 @@ NO_GUARD = "holds = 0 hold_share = 0 refused_share = 0 downstream_factor = 0 own
 class Daemon:
     def __init__(self, directory, mode="enforce", release_to=None, release="", hold="", more="", level="notice",
                  build=BUILD, env=None, port=None, guard=NO_GUARD):
+        """With a failpoint in env: what a daemon does only when it starts for the first time has been done before."""
         self.dir, self.build, self.env = directory, build, env
         self.port = port or free_port()
         os.makedirs(f"{directory}/hold", exist_ok=True)
@@ -41,6 +42,9 @@ class Daemon:
         with open(self.conf, "w") as f:
             f.write(CONF.format(dir=directory, mode=mode, port=self.port, release=release, hold=hold, more=more, level=level, guard=guard))
         self.process = None
+        if (env or {}).get("BREAKWATER_FAILPOINT"):
+            self.start(env={"BREAKWATER_FAILPOINT": ""})
+            self.stop()
         self.start()
 
     @property

@@ -38,7 +38,7 @@ def start(directory, failpoint="", hold="", policy=POLICY, build=None, **more):
         pytest.skip("needs a build with failpoints: make BUILD=build/failpoint EXTRA=-DBREAKWATER_FAILPOINTS")
     with open(f"{directory}/policy.conf", "w") as f:
         f.write(policy)
-    return Daemon(str(directory), more=f'policy {{ file = "{directory}/policy.conf" }}', hold=hold, build=build,
+    return Daemon(str(directory), more=f'policy {{ file = "{directory}/policy.conf" confirm = 0s }}', hold=hold, build=build,
                   env={"BREAKWATER_FAILPOINT": failpoint}, **more)
 
 

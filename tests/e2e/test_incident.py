@@ -132,6 +132,7 @@ def test_one_copy_of_each_message_is_released(house):
     with open(house.conf, "a") as f:
         f.write(f'policy {{ file = "{house.dir}/policy.conf" }}\n')
     house.start()
+    house.ctl("policy", "apply", f"{house.dir}/policy.conf", "--reason", "test")
     storm = storm_of_both(house)
     release = ["release", "--storm", storm["id"], "--one-per-recipient"]
     assert "2 copies would be released" in house.ctl(*release, "-n")

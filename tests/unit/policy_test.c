@@ -109,6 +109,7 @@ static bool read_file(void *arg, struct arena *arena, struct span path, struct s
                       char why[200])
 {
     (void)arg;
+    *text = (struct span){0};
     if (span_eq(path, SPAN("good")))
         *text = arena_span(arena, SPAN("# partners\nanna@a.example\n@b.example # all of b\n"));
     else if (span_eq(path, SPAN("sets/bad\x01")))
