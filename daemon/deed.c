@@ -139,6 +139,13 @@ json_t *deed_finding_json(const struct lint_finding *f)
     return j;
 }
 
+/* Of the file the rules are from, without its directories. */
+static const char *file_name(const struct deed *d)
+{
+    const char *slash = d->path ? strrchr(d->path, '/') : NULL;
+    return slash ? slash + 1 : d->path ? d->path : "the rules";
+}
+
 /* What is odd about the deed's rules; a fault refuses them, unless forced. */
 void deed_look_over(struct deed *d)
 {
@@ -149,8 +156,8 @@ void deed_look_over(struct deed *d)
     for (size_t i = 0; i < lint.n; i++)
         json_array_append_new(d->findings, deed_finding_json(&lint.found[i]));
     if (lint.faults && !d->force)
-        deed_refuse(d, 409, "%u:1: rule %s: %s.", lint.found[0].line, lint.found[0].rule,
-                    lint.found[0].detail);
+        deed_refuse(d, 409, "%s:%u:1: rule %s: %s.", file_name(d), lint.found[0].line,
+                    lint.found[0].rule, lint.found[0].detail);
     arena_free(&a);
 }
 
@@ -165,7 +172,7 @@ void deed_compile(struct deed *d)
     if (!d->policy && *e.file)
         deed_refuse(d, 400, "%s:%u: %s.", e.file, e.line, e.text);
     else if (!d->policy)
-        deed_refuse(d, 400, "%u:%u: %s.", e.line, e.column, e.text);
+        deed_refuse(d, 400, "%s:%u:%u: %s.", file_name(d), e.line, e.column, e.text);
     else
         deed_look_over(d);
 }

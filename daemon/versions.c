@@ -466,7 +466,9 @@ static int meet_file(struct hold *hold, struct arena *a, struct starting *s,
     }
     if (fresh) {
         free(d->who);
+        free(d->why);
         d->who = copy_str("installation");
+        d->why = copy_str(live->last ? "the program brought other rules" : "the first start");
         return deed_store(hold, d, live) < 0 || deed_look_at_file(hold, d) < 0 ||
                        hold_policy_live(hold, live) < 0
                    ? -1
