@@ -2,6 +2,7 @@
  * failpoint.c - the table of armed failpoints, read from the environment once. A specification
  * that cannot be read ends the process: a test must not believe it tested something.
  */
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -17,12 +18,13 @@
 
 enum { POINTS_MAX = 32, NAME_MAX_BYTES = 48 };
 
-enum failure { FAILURE_OFF, FAILURE_KILL, FAILURE_FAIL, FAILURE_DELAY };
+enum failure { FAILURE_OFF, FAILURE_KILL, FAILURE_FAIL, FAILURE_DELAY, FAILURE_VALUE };
 
 struct point {
     char name[NAME_MAX_BYTES];
     enum failure failure;
     unsigned long delay; /* ms */
+    long value;          /* ms; may be negative */
     unsigned long nth;   /* acts at this passing, 1-based */
     bool onwards;        /* and at every later one */
     _Atomic unsigned long passed;
@@ -52,6 +54,14 @@ static bool parse_failure(struct point *p, const char *text)
             p->failure = plain[i].failure;
             return true;
         }
+    if (strncmp(text, "value=", 6) == 0) {
+        bool negative = text[6] == '-';
+        p->failure = FAILURE_VALUE;
+        if (!number(text + 6 + negative, &p->delay) || p->delay > LONG_MAX)
+            return false;
+        p->value = negative ? -(long)p->delay : (long)p->delay;
+        return true;
+    }
     p->failure = FAILURE_DELAY;
     return strncmp(text, "delay=", 6) == 0 && number(text + 6, &p->delay);
 }
@@ -118,13 +128,25 @@ static int act(const struct point *p)
     case FAILURE_DELAY:
         nanosleep(&wait, NULL);
         return 0;
+    case FAILURE_VALUE:
+        return 0;
     }
+    return 0;
+}
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+long failpoint_value(const char *name)
+{
+    pthread_once(&once, arm_from_environment);
+    for (size_t i = 0; i < npoints; i++)
+        if (points[i].failure == FAILURE_VALUE && strcmp(points[i].name, name) == 0)
+            return points[i].value;
     return 0;
 }
 
 int failpoint(const char *name)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, arm_from_environment);
     int failed = 0;
     for (size_t i = 0; i < npoints; i++) {

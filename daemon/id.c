@@ -10,14 +10,23 @@
 #include <stdatomic.h>
 #include <time.h>
 
+#include "failpoint.h"
 #include "id.h"
 
 enum { TIME_BITS = 42, NODE_BITS = 10, NUMBER_BITS = 12 };
 
 static const char base32[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
+static _Atomic int other_node = -1; /* -1: none */
+
+void id_use_node(uint16_t node)
+{
+    atomic_store(&other_node, node);
+}
+
 uint64_t id_next(uint16_t node, int64_t now_ms)
 {
+    int other = atomic_load_explicit(&other_node, memory_order_relaxed);
     static _Atomic uint64_t last;
     uint64_t ms = now_ms > 0 ? (uint64_t)now_ms : 0;
     uint64_t now = (ms & ((UINT64_C(1) << TIME_BITS) - 1)) << NUMBER_BITS;
@@ -26,7 +35,7 @@ uint64_t id_next(uint16_t node, int64_t now_ms)
         next = now > before ? now : before + 1;
     while (!atomic_compare_exchange_weak(&last, &before, next));
     uint64_t number = next & ((1 << NUMBER_BITS) - 1);
-    uint64_t place = node & ((1 << NODE_BITS) - 1);
+    uint64_t place = (other < 0 ? node : (unsigned)other) & ((1 << NODE_BITS) - 1);
     return (next >> NUMBER_BITS) << (NODE_BITS + NUMBER_BITS) | place << NUMBER_BITS | number;
 }
 
@@ -116,15 +125,16 @@ static int64_t ms_of(clockid_t clock)
 
 static int64_t real_clock(void)
 {
-    return ms_of(CLOCK_REALTIME);
+    return ms_of(CLOCK_REALTIME) + FAILPOINT_MS("clock");
 }
 
 static int64_t (*_Atomic clock_fn)(void) = real_clock;
 static _Atomic int64_t clock_floor; /* the latest time told */
+static _Atomic int64_t shift;       /* ms */
 
 int64_t clock_now(void)
 {
-    int64_t now = atomic_load(&clock_fn)();
+    int64_t now = atomic_load(&clock_fn)() + atomic_load_explicit(&shift, memory_order_relaxed);
     int64_t told = atomic_load(&clock_floor);
     while (now > told)
         if (atomic_compare_exchange_weak(&clock_floor, &told, now))
@@ -135,7 +145,20 @@ int64_t clock_now(void)
 void clock_set(int64_t (*fn)(void))
 {
     atomic_store(&clock_fn, fn ? fn : real_clock);
+    atomic_store(&shift, 0);
     atomic_store(&clock_floor, 0); /* another clock, another time: replay lives in the past */
+}
+
+void clock_shift(int64_t ms, bool first)
+{
+    atomic_store(&shift, ms);
+    if (first)
+        atomic_store(&clock_floor, 0);
+}
+
+int64_t clock_own(void)
+{
+    return atomic_load(&clock_fn)();
 }
 
 int64_t clock_mono(void)

@@ -72,6 +72,15 @@ void store_memory_figures(struct store *, struct store_figures *);
  * Set before traffic. */
 typedef void store_digest_fn(void *arg, uint64_t digest);
 void store_memory_on_digest(struct store *, store_digest_fn *, void *arg);
+/* What other nodes should know, as it happens. Copied; NULL: nobody asks. Set before traffic. */
+struct store_share {
+    void *arg;
+    /* Some of these are shared. Called under no lock; must be quick. */
+    void (*tallies)(void *arg, const struct tallies *, int64_t now);
+    /* As store_digest_fn. */
+    void (*digest)(void *arg, uint64_t digest);
+};
+void store_memory_on_share(struct store *, const struct store_share *);
 /* A message has become a storm, or a server was convicted for it: it is to be saved now. Called
  * under no lock; must be quick. Set before traffic. */
 typedef void store_storm_fn(void *arg);

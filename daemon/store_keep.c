@@ -38,6 +38,8 @@ void memory_remember(struct memory *m, struct shard *s, const struct key *k, uin
     ring_add(m, s, digest, now);
     if (m->on_digest)
         m->on_digest(m->on_digest_arg, digest);
+    if (m->share.digest)
+        m->share.digest(m->share.arg, digest);
 }
 
 void store_memory_on_digest(struct store *st, store_digest_fn *fn, void *arg)
@@ -45,6 +47,11 @@ void store_memory_on_digest(struct store *st, store_digest_fn *fn, void *arg)
     struct memory *m = memory_of(st);
     m->on_digest_arg = arg;
     m->on_digest = fn;
+}
+
+void store_memory_on_share(struct store *st, const struct store_share *share)
+{
+    memory_of(st)->share = share ? *share : (struct store_share){0};
 }
 
 void store_memory_remember(struct store *st, const uint64_t *digest, size_t n, int64_t when)

@@ -219,7 +219,10 @@ static enum store_state memory_read(struct store *st, struct tallies *t, int64_t
 
 static void memory_add(struct store *st, const struct tallies *t, int64_t now)
 {
-    tally_table_add(memory_of(st)->tallies, t, now);
+    struct memory *m = memory_of(st);
+    tally_table_add(m->tallies, t, now);
+    if (m->share.tallies)
+        m->share.tallies(m->share.arg, t, now);
 }
 
 static enum store_state memory_step(struct store *st, const struct subject *s,

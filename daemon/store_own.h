@@ -56,6 +56,7 @@ struct memory {
     int64_t retired;        /* ms: when storms at rest were last looked for; tick only */
     store_digest_fn *on_digest;
     void *on_digest_arg;
+    struct store_share share; /* functions may be NULL */
     store_storm_fn *on_storm;
     void *on_storm_arg;
     struct shard shard[STORE_SHARDS];

@@ -51,6 +51,7 @@ struct tally {
     uint64_t member; /* TALLY_SET */
     double amount;   /* TALLY_COUNT, TALLY_RATE */
     int64_t length;  /* ms: window of TALLY_RATE; life of TALLY_SET and TALLY_MARK */
+    bool shared;     /* a fact of the world: other nodes with the same past are told it */
     double answer;
 };
 enum { TALLIES_MAX = 256 };

@@ -23,7 +23,7 @@ static const int64_t DIRECT_LIFE = 30LL * 86400 * 1000;
 /* `of` is a keyed hash already: mixing in the use needs no second one. */
 static struct tally ask(enum tally_kind kind, enum use use, uint64_t of)
 {
-    return (struct tally){.kind = kind, .key = (of + use) * 0x9e3779b97f4a7c15};
+    return (struct tally){.kind = kind, .key = (of + use) * 0x9e3779b97f4a7c15, .shared = true};
 }
 
 static struct tally ask_transit(const struct subject *s)

@@ -41,6 +41,19 @@ static void points_act_at_their_passing(void **state)
     }
 }
 
+static void values_are_told_at_every_passing(void **state)
+{
+    (void)state;
+    disarm();
+    assert_true(arm("p:value=-300000,q:value=12"));
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(FAILPOINT_MS("p"), -300000);
+        assert_int_equal(FAILPOINT_MS("q"), 12);
+        assert_int_equal(FAILPOINT_MS("r"), 0);
+        assert_int_equal(FAILPOINT("p"), 0);
+    }
+}
+
 static void kill_kills(void **state)
 {
     (void)state;
@@ -62,8 +75,9 @@ static void what_cannot_be_read_is_refused(void **state)
 {
     (void)state;
     static const char *const t[] = {
-        "p",       "p:",       ":fail",      "p:explode", "p:fail:0",   "p:fail:",   "p:fail:x",
-        "p:delay", "p:delay=", "p:delay=-1", "p:fail,",   "p:fail:1:2", "p:fail:-1",
+        "p",         "p:",       ":fail",     "p:explode",   "p:fail:0", "p:fail:",
+        "p:fail:x",  "p:delay",  "p:delay=",  "p:delay=-1",  "p:fail,",  "p:fail:1:2",
+        "p:fail:-1", "p:value=", "p:value=x", "p:value=--1",
     };
     for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
         disarm();
@@ -76,6 +90,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(points_act_at_their_passing),
+        cmocka_unit_test(values_are_told_at_every_passing),
         cmocka_unit_test(kill_kills),
         cmocka_unit_test(what_cannot_be_read_is_refused),
     };

@@ -163,6 +163,39 @@ static void the_clock_never_runs_back(void **state)
     assert_true(clock_mono() >= mono);
 }
 
+static void a_shifted_clock_never_runs_back(void **state)
+{
+    (void)state;
+    clock_set(test_clock);
+    test_now = 10000;
+    assert_int_equal(clock_now(), 10000);
+    clock_shift(500, false);
+    assert_int_equal(clock_now(), 10500);
+    assert_int_equal(clock_own(), 10000);
+    clock_shift(-500, false); /* it stands still */
+    assert_int_equal(clock_now(), 10500);
+    test_now = 11000;
+    assert_int_equal(clock_now(), 10500);
+    test_now = 11001;
+    assert_int_equal(clock_now(), 10501);
+    clock_shift(-5000, true); /* nothing was dated yet */
+    assert_int_equal(clock_now(), 6001);
+    clock_set(test_clock); /* another clock has no shift */
+    assert_int_equal(clock_now(), 11001);
+    clock_set(NULL);
+}
+
+/* The last one: it lasts as long as the process. */
+static void ids_are_of_another_node_if_it_must_be(void **state)
+{
+    (void)state;
+    assert_int_equal(id_next(5, 1) >> 12 & 1023, 5);
+    id_use_node(1023);
+    assert_int_equal(id_next(5, 1) >> 12 & 1023, 1023);
+    id_use_node(0);
+    assert_int_equal(id_next(5, 1) >> 12 & 1023, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -173,6 +206,8 @@ int main(void)
         cmocka_unit_test(what_is_not_an_id_is_refused),
         cmocka_unit_test(incidents_are_named_after_their_key),
         cmocka_unit_test(the_clock_never_runs_back),
+        cmocka_unit_test(a_shifted_clock_never_runs_back),
+        cmocka_unit_test(ids_are_of_another_node_if_it_must_be),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
