@@ -86,9 +86,13 @@ class Exchange:
         return [line for s in self.sessions for line in s.lines]
 
     def stop(self):
+        """Each thread is woken and closes its own socket: one closed under a thread that waits for it has its number given
+        to the next socket, on which that thread then goes on waiting, and takes what is another's."""
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
         self.listener.close()
         for s in self.sessions:
-            s.close()
+            s.wake()
 
 
 class Session:
@@ -113,6 +117,12 @@ class Session:
     def close(self):
         try:
             self.socket.close()
+        except OSError:
+            pass
+
+    def wake(self):
+        try:
+            self.socket.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
 
