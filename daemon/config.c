@@ -154,6 +154,60 @@ static int check_policy(struct loading *l, unsigned line)
                           "policy.second_person is of use only if policy.confirm is not 0s");
 }
 
+/* What is wrong with where Redis is; NULL: nothing. */
+static const char *wrong_redis(const struct redis_settings *r)
+{
+    return !r->nservers && !r->nsentinels ? "needs store.servers: say where Redis is, as in "
+                                            "servers = { \"127.0.0.1:6379\" }"
+           : r->nservers > REDIS_SERVERS || r->nsentinels > REDIS_SERVERS
+               ? "has too many store.servers or store.sentinels: at most 32 of each"
+           : r->nsentinels && (r->cluster || r->nservers)
+               ? "takes store.sentinels or store.servers or a cluster's, not both"
+           : !r->nsentinels != !r->master
+               ? "needs both of store.sentinels and store.master, or none"
+           : r->nservers > 1 && !r->cluster
+               ? "has several store.servers: this needs store.cluster = yes"
+           : r->cluster && r->database    ? "has store.database: a cluster has only database 0"
+           : r->user && !r->password_file ? "has a store.user, but no store.password_file"
+           : !r->tls && (r->ca || r->name || r->certificate || r->key)
+               ? "has certificates, but store.tls is no"
+           : r->name && !r->ca ? "has a store.name, but no store.ca to verify it with"
+           : !r->certificate != !r->key
+               ? "has only one of store.certificate and store.key: both are needed"
+               : NULL;
+}
+
+static int load_password(struct loading *l, unsigned line)
+{
+    struct redis_settings *r = &l->config->redis;
+    char password[REDIS_PASSWORD], why[REDIS_SETTINGS_ERROR];
+    if (!r->password_file || l->use == CONFIG_READ)
+        return 0;
+    if (redis_password_read(r->password_file, password, why) < 0)
+        return loading_refuse(l, line, "store.password_file: %s", why);
+    r->password = loading_keep(l, span_str(password));
+    return 0;
+}
+
+static int check_store(struct loading *l, unsigned line)
+{
+    const struct redis_settings *r = &l->config->redis;
+    struct tls_settings ours = {.cert = r->certificate, .key = r->key, .ca = r->ca};
+    char why[512] = "";
+    if (l->config->store_backend != STORE_REDIS)
+        return 0;
+    if (wrong_redis(r))
+        return loading_refuse(l, line, "store.backend = redis %s", wrong_redis(r));
+    if (load_password(l, line) < 0)
+        return -1;
+    struct tls *client = r->tls && l->use != CONFIG_READ ? tls_client_new(&ours, why) : NULL;
+    tls_drop(&client);
+    if (*why)
+        return loading_refuse(l, line, "store.tls: %s", why);
+    return loading_refuse(l, line,
+                          "store.backend: redis comes in a later version; expected memory");
+}
+
 /* Who is told when the guard steps back must be there now, not only then. */
 static int check_guard(struct loading *l, unsigned command, unsigned mail)
 {
@@ -524,6 +578,7 @@ struct config *config_parse(const char *file, struct span text, enum config_use 
         check_guard(&l, line_of(&l, "guard", "alarm"), line_of(&l, "guard", "mail_to")) < 0 ||
         check_policy(&l, line_of(&l, "policy", "second_person")) < 0 ||
         check_hold_path(&l, line_of(&l, "hold", "path")) < 0 ||
+        check_store(&l, line_of(&l, "store", "backend")) < 0 ||
         load_key(&l, line_of(&l, "node", "site_key")) < 0 ||
         check_place(&l, line_of(&l, "control", "socket"), "control.socket", c->control_socket) < 0)
         goto fail;

@@ -154,10 +154,38 @@ const struct key_row config_table[] = {
     {"hold", "journal_keep", KEY_DURATION, "30d", AT(journal_keep), RANGE(3600e3, 3660 * DAY),
      "How long the journal of verdicts is kept."},
 
-    {"store", "backend", KEY_SWITCH, "memory", AT(store_none), WORDS("memory|none"),
-     "Where the past is remembered; none: nowhere, for tests."},
+    {"store", "backend", KEY_CHOICE, "memory", AT(store_backend), WORDS("memory|redis|none"),
+     "Where the past is remembered; redis: shared by many relays; none: nowhere, for tests."},
     {"store", "memory", KEY_SIZE, "256MB", AT(store_memory), RANGE(1 << 20, 1024 * GB),
      "Bytes the past may use; the oldest is forgotten first."},
+    {"store", "servers", KEY_TARGETS, NULL, AT(redis.servers), LIST(redis.nservers),
+     "The Redis server; of a cluster some of its servers."},
+    {"store", "cluster", KEY_SWITCH, "no", AT(redis.cluster), WORDS("no|yes"),
+     "They are a Redis Cluster."},
+    {"store", "sentinels", KEY_TARGETS, NULL, AT(redis.sentinels), LIST(redis.nsentinels),
+     "Redis Sentinels, which say who the server is; instead of servers."},
+    {"store", "master", KEY_TEXT, NULL, AT(redis.master), PLAIN, "What they call it."},
+    {"store", "user", KEY_TEXT, NULL, AT(redis.user), PLAIN,
+     "User of Redis' access control list; default: Redis' own default user."},
+    {"store", "password_file", KEY_PATH, NULL, AT(redis.password_file), PLAIN,
+     "File whose first line is the password."},
+    {"store", "database", KEY_COUNT, "0", AT(redis.database), RANGE(0, 65535),
+     "Number of the database; a cluster has only 0."},
+    {"store", "tls", KEY_SWITCH, "no", AT(redis.tls), WORDS("no|yes"),
+     "TLS with every server that is reached over the network."},
+    {"store", "ca", KEY_PATH, NULL, AT(redis.ca), PLAIN,
+     "File of CA certificates theirs are verified with; default: not verified."},
+    {"store", "name", KEY_NAME, NULL, AT(redis.name), PLAIN,
+     "Name their certificates must have; needs store.ca."},
+    {"store", "certificate", KEY_PATH, NULL, AT(redis.certificate), PLAIN,
+     "Our certificate and its chain (PEM), where they ask for one."},
+    {"store", "key", KEY_PATH, NULL, AT(redis.key), PLAIN, "The certificate's key (PEM)."},
+    {"store", "deadline", KEY_DURATION, "50ms", AT(redis.deadline), RANGE(5, 2000),
+     "How long mail waits for Redis at most."},
+    {"store", "in_flight", KEY_COUNT, "256", AT(redis.in_flight), RANGE(1, 65536),
+     "Calls one mail thread has open with one server, beyond which it does without."},
+    {"store", "prefix", KEY_TEXT, "bw", AT(redis.prefix), PLAIN,
+     "What the names of all our keys begin with."},
 
     {"limits", "connections", KEY_COUNT, "2000", AT(smtp_connections), RANGE(0, 1000000),
      "SMTP clients at the same time; 0: no limit."},
@@ -268,10 +296,10 @@ bool key_of_listener(const struct key_row *row)
 
 void config_print_keys(FILE *out)
 {
-    static const char *const types[] = {"name",   "address",   "path",   "address", "socket",
-                                        "time",   "size",      "count",  "number",  "octal",
-                                        "choice", "choice",    "choice", "hosts",   "networks",
-                                        "relays", "recipients"};
+    static const char *const types[] = {"name",     "word",   "address",    "path",     "address",
+                                        "socket",   "time",   "size",       "count",    "number",
+                                        "octal",    "choice", "choice",     "choice",   "hosts",
+                                        "networks", "relays", "recipients", "addresses"};
     for (size_t i = 0; i < config_rows; i++) {
         char key[64];
         fprintf(out, "%s\t%s\t%s\t%s\n", key_name(&config_table[i], key),

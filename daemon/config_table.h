@@ -12,6 +12,7 @@
 
 #include "guard.h"
 #include "log.h"
+#include "redis_settings.h"
 #include "setfile.h"
 #include "site.h"
 
@@ -20,6 +21,7 @@ enum door_kind { DOOR_MILTER, DOOR_SMTP };
 /* How a choice of three is written in breakwater.conf: the words stand in config_table.c. */
 enum { TLS_NEVER, TLS_MAY, TLS_MUST };
 enum { RECEIVED_AUTO, RECEIVED_NEVER, RECEIVED_ALWAYS };
+enum { STORE_MEMORY, STORE_REDIS, STORE_NONE };
 
 struct listener {
     char *name;
@@ -82,8 +84,9 @@ struct config {
     char *release_name;  /* name its certificate must have */
     bool release_token;  /* false: release.to has no breakwater in front */
 
-    bool store_none;       /* backend = none: remembers nothing */
-    uint64_t store_memory; /* bytes; default 256 MiB */
+    int store_backend;           /* STORE_MEMORY, STORE_REDIS, STORE_NONE: remembers nothing */
+    uint64_t store_memory;       /* bytes; default 256 MiB */
+    struct redis_settings redis; /* of STORE_REDIS */
 
     /* limits of the SMTP door */
     unsigned smtp_connections, smtp_connections_each; /* 0: no limit */
@@ -115,6 +118,7 @@ enum config_use {
 };
 enum key_type {
     KEY_NAME,       /* host name, lower case */
+    KEY_TEXT,       /* a name that is not a host's: case matters */
     KEY_ADDRESS,    /* local@domain */
     KEY_PATH,       /* made absolute: relative ones start at the file's directory */
     KEY_TARGET,     /* "127.0.0.1:25", "[::1]:25", "unix:/path" */
@@ -131,6 +135,7 @@ enum key_type {
     KEY_NETS,       /* list of networks */
     KEY_RELAYS,     /* list of either: offset and count of names; the networks go to trusted_nets */
     KEY_RECIPIENTS, /* list of addresses, with * for a side */
+    KEY_TARGETS,    /* list of targets */
 };
 
 struct key_row {

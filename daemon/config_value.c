@@ -61,6 +61,14 @@ bool value_host_name(struct span s)
     return true;
 }
 
+static bool is_word(struct span s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (!byte_letter(s.p[i]) && !byte_digit(s.p[i]) && !memchr("._:@-", s.p[i], 5))
+            return false;
+    return s.n > 0 && s.n <= 64;
+}
+
 /* "*", or a text without stars, blanks and brackets */
 static bool recipient_part(struct span s)
 {
@@ -164,9 +172,6 @@ static int set_choice(struct loading *l, unsigned line, const struct key_row *ro
                       const char *value, void *at)
 {
     int i = choice(row->words, value);
-    if (i < 0 && at == &l->config->store_none && strcmp(value, "redis") == 0)
-        return loading_refuse(l, line,
-                              "store.backend: redis comes in a later version; expected memory");
     if (i < 0) {
         char expected[128];
         snprintf(expected, sizeof expected, "one of %s", row->words);
@@ -234,6 +239,8 @@ static void add_net(struct loading *l, const struct key_row *row, struct netmask
 /* May this be the name of a host or domain in a list of this type? */
 static bool listed_name(const struct key_row *row, struct span s)
 {
+    if (row->type == KEY_TARGETS)
+        return place_target(s);
     if (row->type == KEY_RECIPIENTS)
         return recipient(s);
     if (row->type == KEY_RELAYS && strspn((const char *)s.p, "0123456789./:") == s.n)
@@ -249,6 +256,7 @@ int value_add(struct loading *l, unsigned line, const struct key_row *row, const
         [KEY_NETS] = "an address or network, such as 192.0.2.0/24",
         [KEY_RELAYS] = "a host name, a domain or a network",
         [KEY_RECIPIENTS] = "an address; '*' may stand for either side of the @",
+        [KEY_TARGETS] = "ADDRESS:PORT, such as 127.0.0.1:6379 or [::1]:6379, or unix:/path",
     };
     uint8_t *base = into;
     struct span s = span_str(value);
@@ -259,7 +267,10 @@ int value_add(struct loading *l, unsigned line, const struct key_row *row, const
     }
     if (!listed_name(row, s))
         return refuse_value(l, line, row, value, expected[row->type]);
-    s = arena_lower(l->config->arena, s);
+    if (row->type == KEY_TARGETS)
+        s = span_str(loading_keep(l, s));
+    else
+        s = arena_lower(l->config->arena, s);
     struct span *place =
         loading_append(l, base + row->offset, (size_t *)(void *)(base + row->count), sizeof s);
     *place = s;
@@ -285,6 +296,12 @@ int value_set(struct loading *l, unsigned line, const struct key_row *row, const
     switch (row->type) {
     case KEY_NAME:
         return set_name(l, line, row, value, at);
+    case KEY_TEXT:
+        if (!is_word(span_str(value)))
+            return refuse_value(l, line, row, value,
+                                "at most 64 letters, digits and any of . _ : @ -");
+        *(char **)at = loading_keep(l, span_str(value));
+        return 0;
     case KEY_ADDRESS:
         if (!recipient(span_str(value)) || strchr(value, '*'))
             return refuse_value(l, line, row, value, "an address, such as postmaster@example.net");

@@ -322,9 +322,10 @@ static void start(struct daemon *d)
                 c->hold_path);
     if (!(p->journal = journal_open(c->hold_path, c->journal_keep, error)))
         log_die("%s", error);
-    p->store = c->store_none ? store_none_open() : store_memory_open(&c->site, c->store_memory);
+    p->store = c->store_backend == STORE_NONE ? store_none_open()
+                                              : store_memory_open(&c->site, c->store_memory);
     know_relays(d, c);
-    if (!c->store_none)
+    if (c->store_backend != STORE_NONE)
         p->recall = recall_start(c, d->keys.id, p->store, p->keeper);
     if (p->recall)
         recall_texts(p->recall, relays_texts(p->relays));

@@ -265,7 +265,7 @@ static int open_replay(struct replay *rp, const struct asked *o)
     if (keys_open(&rp->keys, rp->config->site_key) < 0)
         abort();
     struct pipeline *p = &rp->pipeline;
-    p->store = rp->config->store_none
+    p->store = rp->config->store_backend == STORE_NONE
                    ? store_none_open()
                    : store_memory_open(&rp->config->site, rp->config->store_memory);
     p->incidents = incidents_new(p->store, &rp->config->site);

@@ -128,8 +128,33 @@ static void mistakes_are_one_sentence_with_the_line(void **state)
         {"release { rate = 0 }" REST, 1, "at least 0.001"},
         /* words */
         {"mode = on" REST, 1, "one of monitor|enforce|bypass"},
-        {"store { backend = redis }" REST, 1, "later version"},
-        {"store { backend = disk }" REST, 1, "one of memory|none"},
+        {"store { backend = redis }" REST, 1, "needs store.servers"},
+        {"store { backend = redis\n servers = { \"127.0.0.1:6379\" } }" REST, 1, "later version"},
+        {"store { backend = redis\n servers = { \"redis.example:6379\" } }" REST, 2,
+         "expected ADDRESS:PORT"},
+        {"store { backend = redis\n servers = { \"1.1.1.1:1\", \"1.1.1.1:2\" } }" REST, 1,
+         "needs store.cluster = yes"},
+        {"store { backend = redis\n sentinels = { \"1.1.1.1:1\" } }" REST, 1,
+         "needs both of store.sentinels and store.master"},
+        {"store { backend = redis\n sentinels = { \"1.1.1.1:1\" } servers = { \"1.1.1.1:2\" } "
+         "}" REST,
+         1, "not both"},
+        {"store { backend = redis\n servers = { \"unix:/r\" } database = 3 cluster = yes }" REST, 1,
+         "only database 0"},
+        {"store { backend = redis\n servers = { \"unix:/r\" } user = a }" REST, 1,
+         "no store.password_file"},
+        {"store { backend = redis\n servers = { \"unix:/r\" } password_file = none }" REST, 1,
+         "store.password_file: cannot read"},
+        {"store { backend = redis\n servers = { \"unix:/r\" } ca = c }" REST, 1, "store.tls is no"},
+        {"store { backend = redis\n servers = { \"unix:/r\" } tls = yes name = c }" REST, 1,
+         "no store.ca"},
+        {"store { backend = redis\n servers = { \"unix:/r\" } tls = yes key = c }" REST, 1,
+         "only one of store.certificate and store.key"},
+        {"store { backend = redis\n servers = { \"1.1.1.1:1\" } tls = yes ca = none }" REST, 1,
+         "store.tls: the CA certificates cannot be read"},
+        {"store { prefix = \"b w\" }" REST, 1, "letters, digits"},
+        {"store { deadline = 1ms }" REST, 1, "at least 5ms and at most 2s"},
+        {"store { backend = disk }" REST, 1, "one of memory|redis|none"},
         {"release { token = maybe }" REST, 1, "one of no|yes"},
         {"log { to = \"/var/log/x\" }" REST, 1, "one of syslog|stderr"},
         {"control { mode = 888 socket = c }\n" KEYS, 1, "octal"},
@@ -302,7 +327,7 @@ static void values_arrive(void **state)
     assert_string_equal(c->release_to, "[::1]:10025");
     assert_true(c->release_rate > 2.49 && c->release_rate < 2.51);
     assert_false(c->release_token);
-    assert_true(c->store_none);
+    assert_int_equal(c->store_backend, STORE_NONE);
     assert_int_equal(c->hold_max_bytes, UINT64_C(2) << 30);
     assert_int_equal(c->hold_deadline, 1500);
     assert_string_equal(c->control_socket, path("c.sock"));
