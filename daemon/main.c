@@ -475,8 +475,10 @@ static void serve(struct daemon *d)
     signal(SIGXFSZ, SIG_IGN); /* a file at its limit is a full disk, not the end */
     want_descriptors();
     start(d);
-    while (next_signal(d, &set) == SIGHUP)
+    while (next_signal(d, &set) == SIGHUP) {
         reload(d);
+        look_around(d); /* however many of them come */
+    }
     stop(d);
 }
 

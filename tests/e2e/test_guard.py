@@ -279,6 +279,19 @@ def test_signs_of_life_while_the_mail_threads_answer(tmp_path):
         assert d.stop() == 0
 
 
+def test_signs_of_life_while_somebody_reloads_all_the_time(tmp_path):
+    manager = Manager(str(tmp_path / "notify"))
+    d = Daemon(str(tmp_path), env={"NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "2000000"})
+    heard, end = [], time.monotonic() + 3
+    try:
+        while time.monotonic() < end:  # more often than the main thread looks around
+            d.process.send_signal(1)
+            heard += manager.hears(0.02)
+        assert heard.count("WATCHDOG=1") >= 2
+    finally:
+        assert d.stop() == 0
+
+
 @pytest.mark.skipif(not os.path.exists(f"{FAILPOINTS}/breakwaterd"), reason="no build with failpoints")
 def test_no_sign_of_life_when_one_hangs(tmp_path):
     manager = Manager(str(tmp_path / "notify"))
