@@ -5,9 +5,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "backtest.h"
 #include "config.h"
 #include "ctl.h"
 #include "deed.h"
+#include "id.h"
 #include "linediff.h"
 #include "lint.h"
 
@@ -419,6 +421,26 @@ static json_t *apply_body(const struct ctl *ctl, const struct file *f, json_int_
     return body;
 }
 
+/* What the mail of the last days says to it, where that may be read. */
+static void print_hint(const struct ctl *ctl, const struct file *f)
+{
+    char error[512];
+    const char *conf = ctl->conf ? ctl->conf : "/etc/breakwater/breakwater.conf";
+    struct backtest b;
+    struct config *c = config_load(conf, CONFIG_READ, error);
+    if (!c)
+        return;
+    const struct backtest_asks asks = {.dir = c->hold_path,
+                                       .policy = f->policy,
+                                       .site = &c->site,
+                                       .since = clock_now() - INT64_C(7) * 86400 * 1000};
+    if (backtest_run(&asks, &b) == 0 && b.copies)
+        printf("Of the mail of the last 7 days it %s.%s\n", backtest_sentence(&b, ctl->arena),
+               b.changed ? " breakwaterctl backtest shows which." : "");
+    backtest_free(&b);
+    config_drop(&c);
+}
+
 static void print_applied(const struct ctl *ctl, const struct file *f, const json_t *j)
 {
     const json_t *findings = json_object_get(j, "findings");
@@ -431,6 +453,7 @@ static void print_applied(const struct ctl *ctl, const struct file *f, const jso
     }
     if (ctl->dry && !n) {
         print_lines(json_get_str(j, "diff"));
+        print_hint(ctl, f);
         printf("It would be in force %s%s; nothing was changed.\n", where,
                seconds ? arena_printf(ctl->arena, ", to be confirmed within %s",
                                       print_span_of_time(ctl->arena, (int64_t)seconds * 1000))

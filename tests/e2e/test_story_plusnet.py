@@ -142,6 +142,18 @@ def test_a_look_at_yesterdays_mail_tells(house):
     house.all_is_delivered()  # nothing was changed by looking
 
 
+def test_a_try_tells_in_a_sentence(house):
+    until(lambda: backtest(house, RIGHT)[1]["copies"] == 60)
+    tries = ["policy", "apply", "-n", house.file(WRONG + RIGHT), "-y", "--reason", "sooner"]
+    said = house.ctl(*tries, "--conf", house.door.conf)
+    assert ("Of the mail of the last 7 days it would hold 0 copies of 0 messages and 60 others; the policy in force held 0. "
+            "breakwaterctl backtest shows which.\n") in said
+    assert "nothing was changed" in said and house.door.json("policy")[0]["in_force"]["version"] == 1
+    house.file("nothing to read here", "none.conf")
+    said = house.ctl(*tries, "--conf", f"{house.dir}/none.conf")  # no journal, no sentence; it is a hint
+    assert "nothing was changed" in said and "Of the mail" not in said
+
+
 def test_a_look_needs_something_to_look_at(house):
     path = house.file(RIGHT)
     status, said = house.ctl("backtest", "--dir", house.dir, "--policy", path, check=False)
