@@ -41,6 +41,7 @@ struct stream {
     bool storm;     /* a server of an addressee sends it on and on */
     bool tiny;      /* texts of a few words */
     int64_t now;
+    const char *former; /* path of the transaction before */
 };
 
 static void people(char *out, uint32_t n, uint32_t of)
@@ -120,6 +121,7 @@ static void any_content(struct stream *st, struct fingerprints *fp)
     fp->sketch.n = n < MIN_WORDS ? 0 : (uint8_t)(SKETCH_MAX - dice(3) * 8);
     for (uint32_t i = 0; i < fp->sketch.n; i++)
         fp->sketch.value[i] = (family + 1) * 1000 + i * 7 + (one_in(16) ? 1 + dice(3) : 0);
+    fp->from = SPAN("a@author.example");
     if (!one_in(10))
         fp->date = SPAN("999999990");
 }
@@ -132,9 +134,11 @@ static void any_subject(struct stream *st, struct subject *s)
     rcpts[0] = shown[0] = 0;
     people(rcpts, n, n > PEOPLE ? RCPTS_MOST : PEOPLE);
     people(shown, st->shown, st->shown);
-    past_subject(p, s, 1, 1, any_path(st), arena_printf(p->arena, "%s", rcpts),
+    st->former = st->former && one_in(4) ? st->former : any_path(st);
+    past_subject(p, s, 1, 1, st->former, arena_printf(p->arena, "%s", rcpts),
                  arena_printf(p->arena, "%s", shown));
     s->fp.k = st->k;
+    s->talk.base_hash = 77;
     s->now = st->now;
     any_helos(p, s);
     any_content(st, &s->fp);
