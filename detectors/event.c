@@ -706,6 +706,8 @@ static enum event_applied apply_observation(struct record *r, struct reader *in,
         return EVENT_BAD;
     if (!fits(r, h->form, h->s.fp.f))
         return EVENT_UNFIT;
+    if (record_empty(r))
+        r->first = r->last = h->s.now; /* whenever this node made room for it */
     if (replication_observe(r, &h->o, out ? out : &unasked) != OBSERVED_OK)
         return EVENT_CONFLICT;
     return EVENT_OK;

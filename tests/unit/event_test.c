@@ -271,9 +271,9 @@ struct nodes {
 static void nodes_open(struct nodes *n, struct stream *st)
 {
     n->st = st;
-    n->seen = record_new(0);
+    n->seen = record_new(st->now);
     n->here = record_new(0);
-    n->there = record_new(0);
+    n->there = record_new(7 + st->now);
     n->other = st->p.site;
     n->other.exempt = NULL;
     n->other.nexempt = 0;
@@ -343,9 +343,13 @@ static void refuse_unfit(struct nodes *n, const struct observation *o, enum even
     enum event_kind form = fitting == EVENT_FIRST ? EVENT_AGAIN : EVENT_FIRST;
     if (o->join && form == EVENT_FIRST)
         return;
-    size_t size = event_observation(n->st->p.arena, o, form, 3, 1, &bytes);
+    size_t size = event_observation(n->st->p.arena, o, form, 3, 1, &bytes), was;
+    uint8_t *before = record_pack(n->there, &was);
     assert_int_equal(fold_there(n, span_of(bytes, size)), EVENT_UNFIT);
-    records_alike(n->there, n->here);
+    struct record *unchanged = record_unpack(span_of(before, was));
+    records_alike(n->there, unchanged);
+    record_free(&unchanged);
+    free(before);
     n->unfit++;
 }
 
@@ -358,7 +362,8 @@ static void one_message(struct nodes *n)
     struct guise g;
     struct replication_signals direct = {0}, folded = {0};
     uint8_t *bytes;
-    st->now += one_in(50) ? 86400000 + dice(9) : one_in(20) ? -(int64_t)dice(400) : dice(60000);
+    if (!record_empty(n->seen))
+        st->now += one_in(50) ? 86400000 + dice(9) : one_in(20) ? -(int64_t)dice(400) : dice(60000);
     any_subject(st, &s);
     any_observation(st, &s, &o, &g);
     if (one_in(30))

@@ -285,10 +285,36 @@ static void digests_differ_by_key_and_recipient_and_lead_to_the_shard(void **sta
     assert_true(record_digest(&a, 5) != record_digest(&a, 6));
 }
 
+/* Ids of acceptances have 32 bits: in a large record two can be alike. */
+static void two_acceptances_of_one_id_make_a_record_that_unpacks(void **state)
+{
+    (void)state;
+    struct past p;
+    struct subject one, other;
+    past_open(&p);
+    past_subject(&p, &one, 1, 1, "o isp gw mx", "b@b.example", "");
+    past_subject(&p, &other, 1, 1, "x y z relay mx2", "c@c.example", "");
+    for (size_t i = 0; i < one.path.n; i++)
+        for (size_t k = 0; k < other.path.n; k++) {
+            struct replication_signals out;
+            struct record *r = record_new(0);
+            uint32_t id = other.path.node[k].prefix_id;
+            observe(r, &one, &out);
+            other.path.node[k].prefix_id = one.path.node[i].prefix_id;
+            observe(r, &other, &out);
+            struct record *copy = again(r);
+            other.path.node[k].prefix_id = id;
+            record_free(&copy);
+            record_free(&r);
+        }
+    past_close(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_packed_record_decides_like_the_original),
+        cmocka_unit_test(two_acceptances_of_one_id_make_a_record_that_unpacks),
         cmocka_unit_test(bytes_cut_short_or_too_long_are_refused),
         cmocka_unit_test(damaged_bytes_give_nothing_or_a_sound_record),
         cmocka_unit_test(a_retired_record_still_knows_who_had_it),
