@@ -347,7 +347,7 @@ static bool is_new_mail(const json_t *s)
 {
     const char *kind = json_get_str(s, "kind");
     return strcmp(kind, "reply-all") == 0 || strcmp(kind, "ping-pong") == 0 ||
-           strcmp(kind, "flood") == 0;
+           strcmp(kind, "flood") == 0 || strcmp(kind, "rule") == 0;
 }
 
 static void say_new_mail(const struct ctl *ctl, const json_t *s)
@@ -360,6 +360,9 @@ static void say_new_mail(const struct ctl *ctl, const json_t *s)
     else if (strcmp(kind, "ping-pong") == 0)
         printf("Two machines answer each other: %s of their answers since %s. One of them is %s.",
                copies, since, ctl_text(ctl, s, "from", 64));
+    else if (strcmp(kind, "rule") == 0)
+        printf("A rule holds new mail: %s since %s. The first was from %s.", copies, since,
+               ctl_text(ctl, s, "from", 64));
     else
         printf("%s sends far more than it usually does: %s since %s.", ctl_text(ctl, s, "relay", 0),
                copies, since);
@@ -377,9 +380,7 @@ static void say_what_happened(const struct ctl *ctl, const json_t *s)
     const char *to = print_some(a, json_get_num(s, "visible"), "address", "addresses");
     const char *from = ctl_text(ctl, s, "from", 64), *since = ctl_time(ctl, s, "first");
     bool loop = strcmp(json_get_str(s, "kind"), "loop") == 0;
-    if (loop && json_array_size(json_object_get(s, "evidence")) == 0)
-        printf("A rule holds a message from %s: %s since %s.", from, copies, since);
-    else if (loop)
+    if (loop)
         printf("A message from %s runs in a circle: %s since %s.", from, copies, since);
     else if (relays)
         printf("%s re-sent one message from %s to %s: %s since %s.", relays, from, to, copies,

@@ -18,8 +18,8 @@ static const int64_t CLOSED_AFTER = 24 * 3600 * 1000LL, JOIN_WITHIN = 7 * 24 * 3
 
 const char *incident_kind_text(enum incident_kind kind)
 {
-    static const char *const names[INCIDENT_KINDS] = {"replication", "loop", "reply-all",
-                                                      "ping-pong", "flood"};
+    static const char *const names[INCIDENT_KINDS] = {"replication", "loop",      "rule",
+                                                      "reply-all",   "ping-pong", "flood"};
     return names[kind];
 }
 
@@ -366,12 +366,12 @@ static struct incident *by_content(const struct incidents *t, const struct incid
 }
 
 /* An incident the message belongs to though nothing of it was there before. Two machines that
- * answer each other, and a relay that floods, are cases of their own. */
+ * answer each other, a relay that floods and what a rule holds are cases of their own. */
 static struct incident *join_of(const struct incidents *t, const struct incident_note *n,
                                 char why[REASON])
 {
     struct incident *i = NULL;
-    if (n->kind == INCIDENT_PINGPONG || n->kind == INCIDENT_FLOOD)
+    if (n->kind == INCIDENT_PINGPONG || n->kind == INCIDENT_FLOOD || n->kind == INCIDENT_RULE)
         return NULL;
     if (n->kind != INCIDENT_REPLYALL) {
         i = by_content(t, n, why);
@@ -382,11 +382,18 @@ static struct incident *join_of(const struct incidents *t, const struct incident
     return i ? i : by_visible(t, n, why);
 }
 
+/* What a rule holds, until its one message turned out to be a storm. */
+static struct incident *by_about(const struct incidents *t, const struct incident_note *n)
+{
+    struct incident *i = find(t, BY_ABOUT, n->about);
+    return i && n->kind == INCIDENT_RULE && i->kind != INCIDENT_RULE ? NULL : i;
+}
+
 /* The id of a new one: of its first message's K, or of what it is about. */
 static void name_it(const struct incident_note *n, char id[INCIDENT_TEXT])
 {
     struct key k = n->k;
-    for (unsigned b = 0; n->about && b < 8; b++)
+    for (unsigned b = 0; n->about && n->kind != INCIDENT_RULE && b < 8; b++)
         k.byte[b] = (uint8_t)(n->about >> 8 * b);
     incident_print(&k, id);
 }
@@ -436,7 +443,7 @@ static void take_in(struct incidents *t, struct incident *i, const struct incide
 static struct incident *place(struct incidents *t, const struct incident_note *n)
 {
     char why[REASON] = "", id[INCIDENT_TEXT];
-    struct incident *i = find(t, BY_ABOUT, n->about);
+    struct incident *i = by_about(t, n);
     i = i ? i : find(t, BY_K, key_value(&n->k));
     if (!i) {
         name_it(n, id);
@@ -473,7 +480,8 @@ static void add(struct incident *i, const struct incident_note *n)
     struct member *m = incident_member(i, &n->k);
     if (m)
         m->noted += copies;
-    if (n->kind == INCIDENT_REPLICATION) /* a loop that hands out copies is one */
+    /* A loop that hands out copies is one; so is the only message a rule has held. */
+    if (n->kind == INCIDENT_REPLICATION && (i->kind != INCIDENT_RULE || i->nmembers < 2))
         i->kind = n->kind;
     i->last = n->now > i->last ? n->now : i->last;
     i->copies += copies;

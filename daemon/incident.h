@@ -32,13 +32,14 @@ enum {
 enum incident_kind {
     INCIDENT_REPLICATION,
     INCIDENT_LOOP,
+    INCIDENT_RULE, /* new mail no detector speaks against: a rule of the operator's, or an entry */
     INCIDENT_REPLYALL,
     INCIDENT_PINGPONG,
     INCIDENT_FLOOD,
     INCIDENT_KINDS /* must be last */
 };
 
-const char *incident_kind_text(enum incident_kind); /* "replication", "loop", "reply-all" ... */
+const char *incident_kind_text(enum incident_kind); /* "replication", "loop", "rule" ... */
 
 /* How many are kept: the longest quiet goes first, storms last. */
 enum { INCIDENTS_DAEMON = 1024, INCIDENTS_REPLAY = 16384 };
@@ -62,7 +63,7 @@ struct incident_server {
 struct incident_note {
     struct key k;
     enum incident_kind kind;
-    uint64_t about; /* keyed hash of the conversation, pair or relay of those kinds; else 0 */
+    uint64_t about; /* keyed hash of the conversation, pair, relay or rule of those kinds; else 0 */
     int64_t now;
     uint32_t passed, tagged, deferred, held, would_hold; /* recipients */
     uint32_t recipients_visible;

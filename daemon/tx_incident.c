@@ -50,7 +50,7 @@ static bool find_kind(const struct tx *tx, enum incident_kind *kind)
     else if (held && plays(&s->pingpong, ADVICE_HOLD))
         *kind = INCIDENT_PINGPONG;
     else if (held)
-        *kind = INCIDENT_LOOP;
+        *kind = s->loop.evidence ? INCIDENT_LOOP : INCIDENT_RULE;
     else if (replies(&s->replyall))
         *kind = INCIDENT_REPLYALL;
     else if (plays(&s->pingpong, ADVICE_TAG))
@@ -115,6 +115,15 @@ static void name_convicted(const struct tx *tx, struct telling *t)
     t->note.convicted = t->convicted;
 }
 
+/* The first that holds a copy, or would. */
+static const char *holding_rule(const struct tx *tx)
+{
+    for (size_t i = 0; i < tx->verdict.n; i++)
+        if (tx->verdict.copy[i].advised == DISP_HOLD && tx->verdict.copy[i].rule_name)
+            return tx->verdict.copy[i].rule_name;
+    return "unknown";
+}
+
 /* What the detectors say of this kind. */
 static void tell_kind(const struct tx *tx, struct incident_note *n)
 {
@@ -134,6 +143,10 @@ static void tell_kind(const struct tx *tx, struct incident_note *n)
         n->evidence = s->flood.evidence;
         n->alert = true;
         n->named = s->flood.level == FLOOD_THROTTLE && s->flood.learned;
+    } else if (n->kind == INCIDENT_RULE) {
+        const char *rule = holding_rule(tx);
+        n->about = sip_hash(tx->keys, SIP_MISC, span_str(rule)) | 1;
+        n->evidence = arena_printf(tx->arena, "Rule %s says so, and no detector does.", rule);
     } else {
         n->evidence = s->loop.evidence;
     }

@@ -417,11 +417,45 @@ static void what_joins(void **state)
     }
 }
 
+/* The one message a rule has held comes again: a storm of its own. Of several they stay the rule's.
+ */
+static void what_a_rule_holds_is_one_incident(void **state)
+{
+    (void)state;
+    for (uint32_t messages = 1; messages <= 2; messages++) {
+        struct incidents *t = incidents_new(NULL, NULL);
+        char first[INCIDENT_TEXT], id[INCIDENT_TEXT], next[INCIDENT_TEXT];
+        struct incident_note n = {.k = key_of(1),
+                                  .kind = INCIDENT_RULE,
+                                  .about = 42,
+                                  .now = T,
+                                  .held = 1,
+                                  .evidence = "Rule x."};
+        incidents_place(t, &n, first);
+        noted(t, &n);
+        n.k = key_of(2);
+        if (messages == 2)
+            noted(t, &n);
+        struct incident_note again = {
+            .k = key_of(1), .kind = INCIDENT_REPLICATION, .now = T + 1, .held = 5};
+        incidents_place(t, &again, id);
+        assert_string_equal(id, first);
+        noted(t, &again);
+        json_t *j = incident_document(t, id, T + 1);
+        assert_string_equal(json_get_str(j, "kind"), messages == 1 ? "replication" : "rule");
+        json_decref(j);
+        n.k = key_of(3);
+        incidents_place(t, &n, next);
+        assert_int_equal(strcmp(next, first) == 0, messages == 2);
+        incidents_free(&t);
+    }
+}
+
 static void a_conversation_is_one_incident(void **state)
 {
     (void)state;
-    static const enum incident_kind kinds[] = {INCIDENT_REPLYALL, INCIDENT_PINGPONG,
-                                               INCIDENT_FLOOD};
+    static const enum incident_kind kinds[] = {INCIDENT_REPLYALL, INCIDENT_PINGPONG, INCIDENT_FLOOD,
+                                               INCIDENT_RULE};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         struct incidents *t = incidents_new(NULL, NULL);
         char id[INCIDENT_TEXT], other[INCIDENT_TEXT];
@@ -445,8 +479,9 @@ static void a_conversation_is_one_incident(void **state)
         json_t *j = incident_document(t, id, T);
         json_t *said = json_object_get(j, "evidence");
         assert_int_equal(json_get_num(j, "held"), 6);
-        assert_int_equal(json_array_size(said), 1); /* the latest figures */
-        assert_string_equal(json_string_value(json_array_get(said, 0)), "3 replies");
+        bool adds = kinds[i] == INCIDENT_RULE; /* others replace their figures by the latest */
+        assert_int_equal(json_array_size(said), adds ? 3 : 1);
+        assert_string_equal(json_string_value(json_array_get(said, adds ? 2 : 0)), "3 replies");
         assert_int_equal(json_array_size(json_object_get(j, "members")),
                          kinds[i] == INCIDENT_FLOOD ? 0 : 3);
         json_decref(j);
@@ -878,6 +913,7 @@ int main(void)
         cmocka_unit_test(evidence_is_bounded_and_distinct),
         cmocka_unit_test(a_loop_that_hands_out_copies_is_replication),
         cmocka_unit_test(what_joins),
+        cmocka_unit_test(what_a_rule_holds_is_one_incident),
         cmocka_unit_test(a_conversation_is_one_incident),
         cmocka_unit_test(a_reply_all_storm_belongs_to_the_replication_storm),
         cmocka_unit_test(members_are_bounded),
