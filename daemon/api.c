@@ -142,7 +142,7 @@ static void changed(struct change *c)
         change_free(&c);
         return;
     }
-    if (c->kind == CHANGE_MODE && !c->dry)
+    if (c->kind == CHANGE_MODE && !c->dry && !c->repeated)
         mode_changed(api->pipeline, c);
     if (c->kind == CHANGE_RELEASE && c->changed && !c->dry)
         release_kick(api->release);
@@ -153,6 +153,8 @@ static void changed(struct change *c)
     set(j, "refused", json_incref(c->refused));
     if (c->left_out)
         set_num(j, "left_out", c->left_out);
+    if (c->repeated)
+        set(j, "repeated", json_true());
     if (c->kind == CHANGE_MODE)
         set(j, "mode", json_string(change_mode_name(c->mode)));
     if (c->kind == CHANGE_MODE)
@@ -171,6 +173,7 @@ static void submit(struct api *api, struct http_request *r, struct change *c)
     if (!c->who)
         abort();
     c->now = clock_now();
+    c->command = http_command(r);
     c->store = api->pipeline->store;
     c->done = changed;
     c->arg = asked;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "api_relays.h"
+#include "hold_fellow.h"
 #include "log.h"
 
 enum { REASON_MAX = 500 };
@@ -40,14 +41,19 @@ struct word_job {
     struct relays *relays;
     struct http_request *request;
     char *name, *document, *who, *why;
-    bool fixed;
+    const char *command; /* borrowed; NULL: none */
+    bool fixed, repeated;
     int64_t now, last;
 };
 
 static int word_run(struct hold *hold, struct job *job)
 {
-    const struct word_job *w = (const struct word_job *)job;
+    struct word_job *w = (struct word_job *)job;
     char what[300];
+    int take = w->command ? hold_command_take(hold, w->command, w->who, w->now) : 1;
+    w->repeated = take == 0;
+    if (take <= 0)
+        return take;
     snprintf(what, sizeof what, "relays %s relay=%.200s", w->fixed ? "said-fixed" : "not-fixed",
              w->name);
     if (hold_save_relay(hold, w->name, w->last, w->document) < 0)
@@ -80,6 +86,8 @@ static void word_done(struct job *job)
     if (job->result < 0) {
         http_problem(w->request, 503,
                      "The hold database did not take it; nothing was changed. The log says why.");
+    } else if (w->repeated) {
+        http_reply(w->request, 200, answer(w, false));
     } else if (relays_say_fixed(w->relays, span_str(w->name), w->fixed, w->who, w->why, w->now,
                                 error) < 0) {
         http_problem(w->request, 409, "%s", error); /* it relapsed at this moment, say */
@@ -146,6 +154,7 @@ void api_relays_word(struct relays *t, struct keeper *keeper, struct mailbox *ho
     w->job = (struct job){.run = word_run, .done = word_done, .home = home};
     w->relays = t;
     w->request = r;
+    w->command = http_command(r);
     w->fixed = json_get_yes(body, "fixed");
     w->why = copy_str(json_get_str(body, "reason"));
     w->who = copy_str(http_who(r));

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "change.h"
+#include "hold_fellow.h"
 #include "log.h"
 #include "policy.h"
 
@@ -229,6 +230,10 @@ static int run(struct hold *hold, struct job *job)
     struct change *c = (struct change *)job;
     json_decref(c->refused); /* the keeper may have to run it twice */
     c->refused = json_array();
+    int take = c->command && !c->dry ? hold_command_take(hold, c->command, c->who, c->now) : 1;
+    c->repeated = take == 0;
+    if (take <= 0)
+        return take;
     if (c->kind == CHANGE_MODE)
         return run_mode(hold, c);
     return c->nids ? run_ids(hold, c) : run_matching(hold, c);

@@ -24,7 +24,8 @@ struct change {
     enum change_kind kind;
     char *who, *why;
     int64_t now;
-    bool dry; /* say what would change, change nothing */
+    bool dry;            /* say what would change, change nothing */
+    const char *command; /* borrowed: the id under which it is done once; NULL: none */
 
     /* which copies: by id, or all held ones that match */
     uint64_t *ids;
@@ -42,6 +43,7 @@ struct change {
     /* result, when done runs */
     int changed;       /* copies (or 1 for the mode); -1: nothing was changed, the disk refused */
     uint64_t left_out; /* discard by storm or recipient: copies that may be the only ones */
+    bool repeated;     /* the command had been carried out already: nothing was changed now */
     json_t *refused;   /* array of {"id","detail"}: the ids that could not be changed */
     void (*done)(struct change *); /* in home's loop; the change is the caller's again */
     void *arg;

@@ -139,6 +139,11 @@ int hold_release_id(struct hold *, uint64_t copy, const char *by, int64_t now) M
 typedef bool passed_fn(void *arg, const struct key *, uint64_t rcpt_hash);
 int hold_release_one_each(struct hold *, const char *incident, const char *by, int64_t now,
                           passed_fn *passed, void *arg, bool dry) MUSTCHECK;
+/* The same question, for each message and recipient of the incident: copy is the one that would be
+ * released, 0: one passed or is on its way, or none is held. Reads only. 0 or -1. */
+typedef void need_fn(void *arg, const struct key *, uint64_t rcpt_hash, uint64_t copy);
+int hold_each_need(struct hold *, const char *incident, passed_fn *passed, void *passed_arg,
+                   need_fn *, void *arg) MUSTCHECK;
 int hold_release_filter(struct hold *, const struct hold_filter *, const char *by, int64_t now,
                         bool dry) MUSTCHECK;
 int hold_discard_id(struct hold *, uint64_t copy, const char *by, const char *why,

@@ -206,21 +206,30 @@ struct group {
     uint64_t oldest;  /* held, in the incident; 0: none */
 };
 
-static void group_end(const struct group *g, passed_fn *passed, void *arg, struct ids *ids)
+/* Whoever wants to know of each message and recipient. */
+struct needs {
+    passed_fn *passed; /* may veto; NULL: nobody does */
+    void *passed_arg;
+    need_fn *fn;
+    void *arg;
+};
+
+static void group_end(const struct group *g, const struct needs *n)
 {
-    if (g->open && g->oldest && g->none_passed && !g->on_its_way &&
-        !(passed && passed(arg, &g->k, g->rcpt)))
-        ids_add(ids, g->oldest);
+    if (!g->open)
+        return;
+    bool none = g->oldest && g->none_passed && !g->on_its_way &&
+                !(n->passed && n->passed(n->passed_arg, &g->k, g->rcpt));
+    n->fn(n->arg, &g->k, g->rcpt, none ? g->oldest : 0);
 }
 
-static void group_row(struct group *g, sqlite3_stmt *q, passed_fn *passed, void *arg,
-                      struct ids *ids)
+static void group_row(struct group *g, sqlite3_stmt *q, const struct needs *n)
 {
     struct span k = db_span(q, 0);
     struct group next = {.open = true, .rcpt = (uint64_t)sqlite3_column_int64(q, 1)};
     memcpy(next.k.byte, k.p, k.n < sizeof(next.k.byte) ? k.n : sizeof(next.k.byte));
     if (!g->open || g->rcpt != next.rcpt || memcmp(&g->k, &next.k, sizeof(next.k)) != 0) {
-        group_end(g, passed, arg, ids);
+        group_end(g, n);
         next.none_passed = sqlite3_column_int(q, 4) != 0;
         *g = next;
     }
@@ -231,8 +240,7 @@ static void group_row(struct group *g, sqlite3_stmt *q, passed_fn *passed, void 
         g->oldest = db_id(q, 2);
 }
 
-static int one_each_ids(struct hold *h, const char *incident, passed_fn *passed, void *arg,
-                        struct ids *ids)
+static int each_need(struct hold *h, const char *incident, const struct needs *n)
 {
     sqlite3_stmt *q =
         db_bind(&h->db,
@@ -245,10 +253,24 @@ static int one_each_ids(struct hold *h, const char *incident, passed_fn *passed,
     struct group g = {0};
     int rc = q ? 1 : -1;
     while (rc == 1 && (rc = db_step(&h->db, q)) == 1)
-        group_row(&g, q, passed, arg, ids);
+        group_row(&g, q, n);
     if (rc == 0)
-        group_end(&g, passed, arg, ids);
+        group_end(&g, n);
     return rc;
+}
+
+int hold_each_need(struct hold *h, const char *incident, passed_fn *passed, void *passed_arg,
+                   need_fn *fn, void *arg)
+{
+    const struct needs n = {passed, passed_arg, fn, arg};
+    return each_need(h, incident, &n);
+}
+
+static void note_need(void *arg, const struct key *k, uint64_t rcpt, uint64_t copy)
+{
+    (void)k, (void)rcpt;
+    if (copy)
+        ids_add(arg, copy);
 }
 
 int hold_release_one_each(struct hold *h, const char *incident, const char *by, int64_t now,
@@ -256,7 +278,8 @@ int hold_release_one_each(struct hold *h, const char *incident, const char *by, 
 {
     struct deed d = {.now = now};
     struct ids ids = {0};
-    int rc = deed_word(h, by, &d.by) ? -1 : one_each_ids(h, incident, passed, arg, &ids);
+    const struct needs n = {passed, arg, note_need, &ids};
+    int rc = deed_word(h, by, &d.by) ? -1 : each_need(h, incident, &n);
     if (rc == 0)
         rc = dry ? (int)ids.n : each_id(h, &ids, release_one, &d);
     free(ids.id);
@@ -510,6 +533,22 @@ static int purge_memory(struct hold *h, int64_t now)
                   "ll", now - STORM_MS, (int64_t)PURGE_STEP);
 }
 
+/* Like incidents of our own; commands are not carried out after a week. */
+static int purge_fellows(struct hold *h, int64_t now)
+{
+    int n = db_run(&h->db,
+                   "DELETE FROM fellow WHERE (id, node) IN (SELECT id, node FROM fellow"
+                   " WHERE last < ?1 AND (last < ?2 OR document NOT LIKE '%\"storm\":true%')"
+                   " ORDER BY last LIMIT ?3)",
+                   "lll", now - BIN_MS, now - STORM_MS, (int64_t)PURGE_STEP);
+    int old = n < 0 ? -1
+                    : db_run(&h->db,
+                             "DELETE FROM command WHERE id IN"
+                             " (SELECT id FROM command WHERE at < ? LIMIT ?)",
+                             "ll", now - BIN_MS, (int64_t)PURGE_STEP);
+    return old < 0 ? -1 : n + old;
+}
+
 int hold_purge(struct hold *h, int64_t now)
 {
     int64_t before = now - BIN_MS;
@@ -521,7 +560,8 @@ int hold_purge(struct hold *h, int64_t now)
         return spoil(h);
     int incidents = purge_incidents(h, now);
     int storms = incidents < 0 ? -1 : purge_memory(h, now);
-    return storms < 0 ? spoil(h) : bin + released + incidents + storms;
+    int fellows = storms < 0 ? -1 : purge_fellows(h, now);
+    return fellows < 0 ? spoil(h) : bin + released + incidents + storms + fellows;
 }
 
 /* Documents and settings. */

@@ -25,7 +25,7 @@
 #include "http.h"
 #include "place.h"
 
-enum { HEADERS_MAX = 16 << 10, BODY_MAX = 64 << 10, TIMEOUT_S = 10, WHO = 64, PARAMETERS = 16 };
+enum { HEADERS_MAX = 16 << 10, BODY_MAX = 64 << 10, TIMEOUT_S = 10, WHO = 160, PARAMETERS = 16 };
 
 struct http {
     struct evhttp *server;
@@ -43,6 +43,10 @@ struct http_request {
     struct evkeyvalq query;
     json_t *body;
     char who[WHO];
+    bool inner; /* came by http_inner: */
+    const char *command;
+    http_answered_fn *answered;
+    void *arg;
 };
 
 /* ---- the life of a request ---- */
@@ -130,6 +134,8 @@ static void set_header(struct http_request *r, const char *name, const char *val
 
 static void answer(struct http_request *r, int status, const char *type, const void *p, size_t n)
 {
+    if (r->inner)
+        r->answered(r->arg, status, span_of(p, n));
     if (r->ev) {
         char length[32];
         snprintf(length, sizeof length, "%zu", n);
@@ -330,6 +336,41 @@ void http_close(struct http **http)
     *http = NULL;
 }
 
+/* ---- requests that come from inside ---- */
+
+void http_inner(http_handler_fn *handler, void *handler_arg, const struct http_inner *in)
+{
+    struct http_request *r = calloc(1, sizeof *r);
+    const char *name;
+    json_t *value;
+    if (!r || !(r->path = strdup(in->path)))
+        abort();
+    TAILQ_INIT(&r->query);
+    json_object_foreach(in->query, name, value)
+    {
+        if (json_is_string(value))
+            evhttp_add_header(&r->query, name, json_string_value(value));
+    }
+    r->inner = true;
+    r->method = in->method;
+    r->body = json_incref(in->body);
+    r->command = in->command;
+    r->answered = in->answered;
+    r->arg = in->arg;
+    snprintf(r->who, sizeof r->who, "%s", in->who);
+    handler(handler_arg, r);
+}
+
+bool http_is_inner(const struct http_request *r)
+{
+    return r->inner;
+}
+
+const char *http_command(const struct http_request *r)
+{
+    return r->command;
+}
+
 /* ---- what a request asks ---- */
 
 enum http_method http_method(const struct http_request *r)
@@ -350,6 +391,15 @@ const char *http_who(const struct http_request *r)
 const char *http_query(const struct http_request *r, const char *name)
 {
     return evhttp_find_header(&r->query, name);
+}
+
+json_t *http_queries(const struct http_request *r)
+{
+    json_t *all = json_object();
+    const struct evkeyval *q;
+    for (q = TAILQ_FIRST(&r->query); q; q = TAILQ_NEXT(q, next))
+        json_object_set_new(all, q->key, json_text_of(q->value));
+    return all;
 }
 
 const char *http_query_unknown(const struct http_request *r, const char *const *known)

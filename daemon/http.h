@@ -44,6 +44,26 @@ const char *http_query_unknown(const struct http_request *, const char *const *k
 /* The JSON object in the body, borrowed; NULL: no body or none that is an object. */
 json_t *http_body(const struct http_request *);
 
+json_t *http_queries(const struct http_request *); /* all of them: name -> text; a new reference */
+
+/*
+ * A request that comes from inside the process, of another node's desk say: handled as any other;
+ * its answer goes to answered, once, now or later, in this thread. Members are borrowed, command
+ * until the answer, all others for the call.
+ */
+typedef void http_answered_fn(void *arg, int status, struct span body);
+struct http_inner {
+    enum http_method method;
+    const char *path, *who;
+    json_t *query, *body; /* NULL: none. query: name -> text */
+    const char *command;  /* the id under which it may be carried out once; NULL: none */
+    http_answered_fn *answered;
+    void *arg;
+};
+void http_inner(http_handler_fn *, void *handler_arg, const struct http_inner *);
+bool http_is_inner(const struct http_request *);
+const char *http_command(const struct http_request *); /* NULL: none */
+
 /* The answer; each ends the request. json is stolen. detail: a sentence that says what to do. */
 void http_reply(struct http_request *, int status, json_t *);
 void http_reply_bytes(struct http_request *, const char *type, const void *, size_t);

@@ -112,6 +112,8 @@ static const struct shape entries[] = {
     {"iii", "attempt SELECT ?1, ?2, ?3 WHERE ?3 IN (0, 1)"}, /* an index of copies has big ids */
     {"biib", "memory(k, key_id, last, bytes) VALUES(?, ?, ?, ?)"},
     {"ittiiiii", "day VALUES(?, ?, ?, ?, ?, ?, ?, ?)"},
+    {"tti", "command(id, who, at) VALUES(?, ?, ?)"},
+    {"ttiit", "fellow(id, node, first, last, document) VALUES(?, ?, ?, ?, ?)"},
     {"tit", "relay(name, last, document) VALUES(?, ?, ?)"},
     {"bi", "word(text, id, used) VALUES(?, ?, 9223372036854775807)"},
     {"bbii", "recipient(address, raw, hash, id, used) VALUES(?, ?, ?, ?, 9223372036854775807)"},

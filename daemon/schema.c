@@ -23,6 +23,8 @@
  *              1970, or the first of its day; firsts: to recipients who had none that passed
  *   entry      what people decided for a while (hold_entry.h); until: the end it had or has; used,
  *              last: copies it decided about, and when; ended_by: who ended it, empty: nobody
+ *   command    what people at other nodes had done here (hold_fellow.h), by whom, when
+ *   fellow     incidents as the other nodes know them (hold_fellow.h)
  *   refusal    messages that were refused, and what became of them (hold_refusal.h)
  *
  * Ids of mails, copies, entries and refusals are stored by db_from_id. Invariant: what a row names
@@ -98,7 +100,12 @@ static const char *const steps[] = {
     " settled INTEGER NOT NULL, recipients INTEGER NOT NULL, door TEXT NOT NULL,"
     " client TEXT NOT NULL, client_name TEXT NOT NULL, sender TEXT NOT NULL, rcpts TEXT NOT NULL,"
     " queue_id TEXT NOT NULL, message_id TEXT NOT NULL, rule TEXT NOT NULL,"
-    " reason TEXT NOT NULL);",
+    " reason TEXT NOT NULL);"
+    "CREATE TABLE command(id TEXT PRIMARY KEY, who TEXT NOT NULL, at INTEGER NOT NULL)"
+    " WITHOUT ROWID;"
+    "CREATE TABLE fellow(node TEXT, id TEXT, first INTEGER NOT NULL, last INTEGER NOT NULL,"
+    " document TEXT NOT NULL, PRIMARY KEY(id, node)) WITHOUT ROWID;"
+    "CREATE INDEX fellow_last ON fellow(last);",
 };
 enum { VERSION = sizeof(steps) / sizeof(steps[0]) };
 
