@@ -105,6 +105,14 @@ check-policy: deps ## the suites of rules, versions and the guard alone
 	@$(PYTHON) tests/run.py $(POLICY_UNIT:%=unit:build/unit/%) $(POLICY_UNIT:%=unit:build/asan/unit/%) \
 		$(patsubst %,pytest:%,$(wildcard tests/e2e/test_policy*.py tests/e2e/test_guard*.py tests/e2e/test_story*.py tests/e2e/test_figures*.py))
 
+CHECK_REDIS = redis redis_cluster
+REDIS_UNIT = $(patsubst tests/unit/%.c,%,$(filter $(CHECK_REDIS:%=tests/unit/%_test.c),$(wildcard tests/unit/*_test.c)))
+check-redis: deps ## the suites of the shared past alone; it starts its own private Redis servers
+	@$(MAKE) --no-print-directory -s -j2 all tools $(REDIS_UNIT:%=$(BUILD)/unit/%)
+	@$(MAKE) --no-print-directory -s -j2 BUILD=build/asan $(ASAN) $(REDIS_UNIT:%=build/asan/unit/%)
+	@$(PYTHON) tests/run.py $(REDIS_UNIT:%=unit:build/unit/%) $(REDIS_UNIT:%=unit:build/asan/unit/%) \
+		$(patsubst %,pytest:%,$(wildcard tests/e2e/test_redis*.py))
+
 check-long: deps ## the long proofs: hundreds of crashes, without SIMD, ThreadSanitizer, fuzzing
 	@REPEAT=300 $(MAKE) --no-print-directory check-built
 	@$(MAKE) --no-print-directory -s -j2 BUILD=build/plain EXTRA=-DBREAKWATER_PLAIN unit
@@ -188,7 +196,7 @@ clean: ## remove build/
 	rm -rf build
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1 - \2/p' Makefile | sort
-.PHONY: all unit tools bench deps demo check check-built check-smtp check-policy check-long asan tsan fuzz \
+.PHONY: all unit tools bench deps demo check check-built check-smtp check-policy check-redis check-long asan tsan fuzz \
 	storm-report bench-engine bench-event bench-journal bench-memory bench-milter lint format install clean help \
 	bench-smtp demo-postfix
 .SECONDARY:
