@@ -5,8 +5,8 @@
  *   record (the past of one K) + observation (this transaction) -> signals, changed record
  *
  * replication_observe() is the one place that decides; the memory store calls it under a shard
- * lock, Redis will run the same as a script. It is pure: no clock, no I/O, no memory but the
- * record's.
+ * lock, and nodes that share one past fold its events with it (event.h). It is pure: no clock, no
+ * I/O, no memory but the record's.
  */
 #ifndef REPLICATION_H
 #define REPLICATION_H
