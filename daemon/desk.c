@@ -117,6 +117,10 @@ static void sum_up(struct desk *d, int64_t now)
     if (!d->summed) {
         d->noted = hold_setting_get(d->view, "summed_up", text, sizeof text) == 0;
         d->summed = d->noted ? strtoll(text, NULL, 10) : now;
+        if (d->summed > now) { /* the clock was wrong then */
+            d->summed = now;
+            d->noted = false;
+        }
     }
     if (now < summary_next(d->summed, daily))
         return;

@@ -224,3 +224,9 @@ def test_the_day_is_summed_up_also_when_the_daemon_was_down_at_that_time(tmp_pat
     assert until(lambda: summed_up() > (time.time() - 60) * 1000)
     time.sleep(1.2)
     assert d.stop() == 0 and d.log().count("report:") == 1
+    with sqlite3.connect(db) as c:  # the clock was wrong in that life
+        c.execute("UPDATE setting SET value = ? WHERE name = 'summed_up'", (str(int(time.time() + 400 * 86400) * 1000),))
+    c.close()
+    d.start()
+    time.sleep(1.2)
+    assert d.stop() == 0 and summed_up() <= time.time() * 1000
