@@ -114,9 +114,15 @@ static const char *element(const struct postfix *p)
                         p->milter);
 }
 
+/* Not as the beginning of another address. */
 static bool present(const struct postfix *p)
 {
-    return span_case_has(span_str(p->value), span_str(p->milter));
+    struct span milter = span_str(p->milter);
+    for (struct span s = span_str(p->value); s.n >= milter.n; s = span_from(s, 1))
+        if (span_case_eq(span_head(s, milter.n), milter) &&
+            (s.n == milter.n || memchr(" \t,}", s.p[milter.n], 4)))
+            return true;
+    return false;
 }
 
 /* ---- changing it ---- */

@@ -141,6 +141,15 @@ def test_the_last_of_several_milters_and_dry_runs(place):
     assert place.bytes() == before
 
 
+def test_another_milter_whose_address_begins_the_same(place):
+    with open(place.main, "a") as f:
+        f.write(f"smtpd_milters = inet:127.0.0.1:{place.port}0\n")
+    assert "would be changed" in place.setup("-n")
+    with open(place.main, "a") as f:
+        f.write(f"smtpd_milters = inet:127.0.0.1:{place.port}0 {{INET:127.0.0.1:{place.port}}}\n")
+    assert "asks" in place.setup("-n")
+
+
 def test_nobody_to_ask(place):
     before = place.bytes()
     assert "-y" in place.setup(yes=False, status=2)
