@@ -19,6 +19,7 @@
 #include "api_relays.h"
 #include "api_undo.h"
 #include "change.h"
+#include "fleet.h"
 #include "log.h"
 #include "recall.h"
 
@@ -98,6 +99,7 @@ static void get_status(struct api *api, struct http_request *r, const char *arg)
     set(j, "release", release_json(api));
     set(j, "relays", api_relays_count(p->relays));
     set(j, "ledger", api_ledger_count(p->ledger));
+    set(j, "fleet", fleet_document(p->fleet));
     set_num(j, "storms_open", p->incidents ? incidents_open(p->incidents, clock_now()) : 0);
     http_reply(r, 200, j);
 }

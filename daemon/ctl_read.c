@@ -216,6 +216,44 @@ static void print_engine(const struct ctl *ctl, const json_t *s)
                    : "off: the configuration has no release { to = ... }");
 }
 
+/* ", shared", or why it is not. */
+static const char *sharing(const struct ctl *ctl, const json_t *n, int64_t now)
+{
+    if (json_get_yes(n, "left"))
+        return arena_printf(ctl->arena, "stopped %s ago",
+                            print_span_of_time(ctl->arena, now - when(n, "seen")));
+    if (!json_get_yes(n, "alive"))
+        return arena_printf(ctl->arena, "not seen for %s",
+                            print_span_of_time(ctl->arena, now - when(n, "seen")));
+    const char *up = print_span_of_time(ctl->arena, now - when(n, "started"));
+    if (json_get_yes(n, "shared"))
+        return arena_printf(ctl->arena, "up %s", up);
+    return arena_printf(ctl->arena, "up %s, %s: %s", up,
+                        print_paint(ctl->arena, ctl->colour, PAINT_ALARM, "does not share"),
+                        ctl_text(ctl, n, "why", 300));
+}
+
+/* One line a node. */
+static void print_fleet(const struct ctl *ctl, const json_t *s)
+{
+    const json_t *f = json_object_get(s, "fleet"), *nodes = json_object_get(f, "nodes");
+    if (!json_is_object(f))
+        return;
+    if (strcmp(json_get_str(f, "state"), "away") == 0)
+        printf("%s: Redis is away: this node judges by what it knows itself (%s).\n",
+               print_paint(ctl->arena, ctl->colour, PAINT_ALARM, "ALARM"),
+               ctl_text(ctl, f, "why", 200));
+    for (size_t i = 0; i < json_array_size(nodes); i++) {
+        const json_t *n = json_array_get(nodes, i);
+        print_fact(stdout, i ? "" : "Nodes",
+                   arena_printf(ctl->arena, "%s%s, version %s, mode %s, %s",
+                                ctl_text(ctl, n, "name", 64),
+                                json_get_yes(n, "self") ? " (this one)" : "",
+                                ctl_text(ctl, n, "version", 32), ctl_text(ctl, n, "mode", 16),
+                                sharing(ctl, n, when(s, "now"))));
+    }
+}
+
 int ctl_status(const struct ctl *ctl)
 {
     struct ctl_reply r;
@@ -231,6 +269,7 @@ int ctl_status(const struct ctl *ctl)
         print_policy(ctl, json_object_get(r.json, "policy"));
         print_safety(ctl, r.json);
         print_doors(ctl, r.json);
+        print_fleet(ctl, r.json);
         print_engine(ctl, r.json);
     }
     ctl_reply_free(&r);

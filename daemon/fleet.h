@@ -5,12 +5,13 @@
  *   bw:1:x:nodes    HASH    name -> document: who there is (written every 2 s; alive: 10 s)
  *   bw:1:x:TOPIC    STREAM  batches: n name, b boot, s number, h hash, t time (ms), d bytes
  *
- *   hooks, other threads -> a topic's own bounded queue -collect-> XADD \
- *                                                                         } once a second
- *   a topic's apply <- others' batches, in order, each once <------ XREAD /
+ *   a topic's collect -> queue, bounded -> XADD \
+ *                                                } once a second
+ *   a topic's apply <- others' batches <-- XREAD /
  *
- * A batch whose fate is unknown is sent again; who reads drops what he had by boot and number.
- * While Redis is away batches wait in their topics, which drop the oldest.
+ * A batch whose fate is unknown is sent again; who reads drops what he had by boot and number: each
+ * comes once, and in order. While Redis is away batches wait; of too many the oldest are dropped
+ * and counted.
  *
  * Nodes share only if they judge alike: same site key, same detection parameters, same code of
  * events. Of those that live, the one whose parameters are in force longest is right; one that
@@ -24,7 +25,6 @@
 
 #include "config.h"
 #include "json.h"
-#include "recall.h"
 #include "redis.h"
 
 struct fleet;
@@ -34,10 +34,9 @@ struct fleet_setup {
     const struct config *config;
     const struct redis_settings *redis;
     uint32_t key_id;
-    struct store *memory;  /* the memory store: its tallies and digests are shared; NULL: none */
-    struct recall *recall; /* journals the digests of others; NULL: nobody does */
     void *arg;
-    const char *(*mode)(void *arg);                                  /* its name; NULL: unknown */
+    const char *(*mode)(void *arg); /* its name; NULL: unknown */
+    json_t *(*figures)(void *arg);  /* an object for the others' status; NULL: none */
     void (*alarm)(void *arg, const char *subject, const char *text); /* NULL: by the log alone */
 };
 /* Never fails: Redis may come later. */
@@ -56,13 +55,14 @@ struct fleet_batch {
 struct fleet_topic {
     const char *name; /* a word: part of the stream's key */
     unsigned keep;    /* batches kept in the stream, about */
-    /* The next batch, malloc'd, at most FLEET_BATCH bytes; 0: nothing more now. Once a second, and
-     * again after each that was taken. */
-    size_t (*collect)(void *arg, int64_t now, uint8_t **bytes);
+    /* The next batch, malloc'd, at most FLEET_BATCH bytes; 0: nothing more now. Some times a
+     * second; last: we stop. NULL: only listens. */
+    size_t (*collect)(void *arg, bool last, uint8_t **bytes);
     /* Others' batches, in order; not this process's own, but those of a former life of it. */
     void (*apply)(void *arg, const struct fleet_batch *);
 };
-/* Before fleet_start. Tallies and digests are there already. */
+/* Before fleet_start; at most FLEET_TOPICS. */
+enum { FLEET_TOPICS = 8 };
 void fleet_tell(struct fleet *, const struct fleet_topic *, void *arg);
 
 /* Asks Redis for the time, at most 300 ms; then the thread begins. Before mail; main thread. */

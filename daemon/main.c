@@ -23,7 +23,9 @@
 #include "alarm.h"
 #include "decisions.h"
 #include "desk.h"
+#include "fleet.h"
 #include "ledger.h"
+#include "news.h"
 #include "recall.h"
 #include "smtp_door.h"
 #include "versions.h"
@@ -39,9 +41,10 @@ struct daemon {
     struct standing_times times; /* of relays, while the daemon runs */
     struct workers *workers;
     struct desk *desk;
-    int64_t watchdog; /* ms the service manager waits for a sign of life; 0: it does not */
-    int64_t alive;    /* monotonic: when the last was sent */
-    bool silent;      /* a mail thread does not answer */
+    struct news *news; /* for the fleet */
+    int64_t watchdog;  /* ms the service manager waits for a sign of life; 0: it does not */
+    int64_t alive;     /* monotonic: when the last was sent */
+    bool silent;       /* a mail thread does not answer */
     struct guard_reading reading;
     int64_t read; /* monotonic: when */
 };
@@ -292,6 +295,39 @@ static void know_rules(struct daemon *d, struct config *c)
     versions_use(p->versions, p->rules, p->recall);
 }
 
+/* ---- the fleet ---- */
+
+static const char *mode_of(void *arg)
+{
+    return mode_name(pipeline_mode(&((struct daemon *)arg)->pipeline));
+}
+
+static void fleet_alarm(void *arg, const char *subject, const char *text)
+{
+    alarm_send(((struct daemon *)arg)->pipeline.alarm, subject, text, NULL);
+}
+
+/* After everything of the past was read, before mail. */
+static void join_fleet(struct daemon *d)
+{
+    char error[512];
+    struct pipeline *p = &d->pipeline;
+    const struct fleet_setup setup = {.config = d->config,
+                                      .redis = &d->config->redis,
+                                      .key_id = d->keys.id,
+                                      .arg = d,
+                                      .mode = mode_of,
+                                      .alarm = fleet_alarm};
+    if (d->config->store_backend != STORE_REDIS)
+        return;
+    p->fleet = fleet_new(&setup);
+    d->news = news_new(p->store, p->recall);
+    fleet_tell(p->fleet, &news_tallies, d->news);
+    fleet_tell(p->fleet, &news_digests, d->news);
+    if (fleet_start(p->fleet, error) < 0)
+        log_die("%s", error);
+}
+
 static void tell_listener(const struct listener *l)
 {
     if (l->kind == DOOR_SMTP)
@@ -335,6 +371,7 @@ static void start(struct daemon *d)
     if (!(p->doors = smtp_doors_new(c, error)))
         log_die("%s", error);
     begin_watch(d);
+    join_fleet(d);
     keeper_on_tick(p->keeper, each_tick, d);
     if (!(d->workers = workers_start(c, p, error)))
         log_die("%s", error);
@@ -366,6 +403,7 @@ static void reload(struct daemon *d)
     workers_reload(d->workers, fresh);
     desk_reload(d->desk, fresh);
     versions_reload(d->pipeline.versions, fresh);
+    fleet_reload(d->pipeline.fleet, fresh);
     watch_reload(d->pipeline.watch, fresh);
     alarm_reload(d->pipeline.alarm, fresh);
     log_open(fresh->log_to, fresh->log_level);
@@ -421,6 +459,8 @@ static void stop(struct daemon *d)
     ledger_flush(p->ledger, p->keeper);
     keeper_stop(&p->keeper);
     workers_free(&d->workers);
+    fleet_stop(&p->fleet);
+    news_free(&d->news);
     watch_free(&p->watch);
     alarm_free(&p->alarm);
     smtp_doors_free(&p->doors);

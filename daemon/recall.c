@@ -362,6 +362,12 @@ static void begin_digests(struct recall *r, int64_t now)
     digests_read(r->digests, now, remember, r->store);
 }
 
+void recall_heard(struct recall *r, const uint64_t *digest, size_t n)
+{
+    for (size_t i = 0; r->digests && i < n; i++)
+        digests_add(r->digests, digest[i]);
+}
+
 static void hurry(void *keeper)
 {
     keeper_hurry(keeper);

@@ -23,6 +23,8 @@ struct recall *recall_start(const struct config *, uint32_t key_id, struct store
                             struct keeper *);
 /* What others learned goes into snapshots, too; lives as long. Before recall_tick. */
 void recall_texts(struct recall *, const struct snapshot_texts *);
+/* Digests that other nodes told of, for the journal. Any thread. */
+void recall_heard(struct recall *, const uint64_t *digest, size_t n);
 /* Asks for a snapshot now, beside the hourly ones: what was learned before this moment. Soon, by
  * another thread; the last RECALL_KEPT of them stay. label: up to 31 letters and digits ("v12"). */
 enum { RECALL_KEPT = 4 };

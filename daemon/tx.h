@@ -22,6 +22,7 @@
 #include "store.h"
 
 struct alarm;
+struct fleet;
 struct recall;
 struct ledger;
 struct versions;
@@ -42,6 +43,7 @@ struct pipeline {
     struct ledger *ledger;     /* of refusals */
     struct watch *watch;       /* the guard; NULL: none */
     struct alarm *alarm;       /* how people are told; NULL: by the log alone */
+    struct fleet *fleet;       /* the other nodes; NULL: the past is not shared */
     enum mode mode;            /* only where there is no rulebook */
     _Atomic bool hold_full;    /* the hold database is at hold.max_bytes */
     _Atomic uint64_t late;     /* holds the keeper still has whose messages went another way */
