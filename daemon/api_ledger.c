@@ -8,7 +8,7 @@
 #include "id.h"
 #include "log.h"
 
-enum { PAGE = 100, PAGE_MAX = 1000, REASON_MAX = 500, RCPTS_SHOWN = 20 };
+enum { PAGE = 100, PAGE_MAX = 1000, RCPTS_SHOWN = 20 };
 #define DAY 86400000LL /* ms */
 
 static void set(json_t *j, const char *name, json_t *value)
@@ -247,14 +247,6 @@ struct deed {
     int64_t now;
 };
 
-static char *copy_str(const char *s)
-{
-    char *copy = strdup(s);
-    if (!copy)
-        abort();
-    return copy;
-}
-
 static struct entry_terms terms_of(const struct entry *e)
 {
     return (struct entry_terms){.id = e->id,
@@ -362,22 +354,10 @@ static void submit(struct deed *d, struct keeper *keeper, struct mailbox *home)
  */
 static const char *body_fault(json_t *body, const char *const *known)
 {
-    if (!body)
-        return "A JSON object is wanted.";
-    for (void *m = json_object_iter(body); m; m = json_object_iter_next(body, m)) {
-        size_t i = 0;
-        while (known[i] && strcmp(known[i], json_object_iter_key(m)) != 0)
-            i++;
-        if (!known[i])
-            return "The body has a member that is not known here.";
-    }
-    const json_t *dry = json_object_get(body, "dry_run");
-    const char *why = json_get_str(body, "reason");
-    if (dry && !json_is_boolean(dry))
-        return "dry_run is true or false.";
-    if (strlen(why) > REASON_MAX)
-        return "reason is a text of at most 500 bytes.";
-    return *why ? NULL : "It wants a reason: who looks at it next week has to know why.";
+    const char *fault = json_body_fault(body, known);
+    if (fault || *json_get_str(body, "reason"))
+        return fault;
+    return "It wants a reason: who looks at it next week has to know why.";
 }
 
 /* Fills what, kind and hold; NULL, or what is wrong. */
@@ -414,8 +394,8 @@ static struct deed *deed_new(struct rulebook *book, struct http_request *r, json
     d->book = book;
     d->request = r;
     d->now = clock_now();
-    d->who = copy_str(http_who(r));
-    d->why = copy_str(json_get_str(body, "reason"));
+    d->who = str_copy(http_who(r));
+    d->why = str_copy(json_get_str(body, "reason"));
     return d;
 }
 

@@ -208,14 +208,6 @@ static void answered(struct deed *d)
     deed_free(&d);
 }
 
-static char *copy_str(const char *s)
-{
-    char *copy = strdup(s);
-    if (!copy)
-        abort();
-    return copy;
-}
-
 /* One member of a body into a deed. NULL, or what is wrong. */
 typedef const char *member_fn(struct deed *, const json_t *);
 
@@ -223,7 +215,7 @@ static const char *read_text(struct deed *d, const json_t *v)
 {
     if (!json_is_string(v) || strlen(json_string_value(v)) != json_string_length(v))
         return "text is the policy, without NUL bytes.";
-    d->text = copy_str(json_string_value(v));
+    d->text = str_copy(json_string_value(v));
     return NULL;
 }
 
@@ -232,7 +224,7 @@ static const char *read_path(struct deed *d, const json_t *v)
     const char *text = json_string_value(v);
     if (!text || *text != '/' || strlen(text) >= PATH_LENGTH)
         return "path is the absolute path of the policy's file.";
-    d->path = copy_str(text);
+    d->path = str_copy(text);
     return NULL;
 }
 
@@ -288,7 +280,7 @@ static const char *read_reason(struct deed *d, const json_t *v)
     const char *text = json_string_value(v);
     if (!text || strlen(text) > VERSION_REASON)
         return "reason is a text of at most 500 bytes.";
-    d->why = copy_str(text);
+    d->why = str_copy(text);
     return NULL;
 }
 
@@ -353,7 +345,7 @@ static void post(struct versions *v, struct hold *view, struct mailbox *home,
         return;
     }
     *asked = (struct asked){view, r};
-    d->who = copy_str(http_who(r));
+    d->who = str_copy(http_who(r));
     d->now = clock_now();
     d->home = home;
     d->done = answered;

@@ -6,8 +6,6 @@
 #include "hold_fellow.h"
 #include "log.h"
 
-enum { REASON_MAX = 500 };
-
 void api_relays_list(struct relays *t, struct http_request *r)
 {
     json_t *all = relays_list(t), *list = json_array(), *j = json_object();
@@ -107,35 +105,16 @@ static void word_done(struct job *job)
 /* What is wrong with a body; NULL: nothing. */
 static const char *body_fault(json_t *body)
 {
-    static const char *const members[] = {"relay", "fixed", "reason", "dry_run"};
-    if (!body)
-        return "A JSON object is wanted.";
-    for (void *m = json_object_iter(body); m; m = json_object_iter_next(body, m)) {
-        bool known = false;
-        for (size_t i = 0; i < sizeof members / sizeof *members; i++)
-            known |= strcmp(members[i], json_object_iter_key(m)) == 0;
-        if (!known)
-            return "The body has a member that is not known here.";
-    }
-    const json_t *dry = json_object_get(body, "dry_run");
-    const char *why = json_get_str(body, "reason");
+    static const char *const members[] = {"relay", "fixed", "reason", "dry_run", NULL};
+    const char *fault = json_body_fault(body, members);
+    if (fault)
+        return fault;
     if (!*json_get_str(body, "relay"))
         return "relay is a relay's name: host[address].";
     if (!json_is_boolean(json_object_get(body, "fixed")))
         return "fixed is true or false.";
-    if (dry && !json_is_boolean(dry))
-        return "dry_run is true or false.";
-    if (strlen(why) > REASON_MAX)
-        return "reason is a text of at most 500 bytes.";
-    return *why ? NULL : "That a relay is fixed, or is not, wants a reason.";
-}
-
-static char *copy_str(const char *s)
-{
-    char *copy = strdup(s);
-    if (!copy)
-        abort();
-    return copy;
+    return *json_get_str(body, "reason") ? NULL
+                                         : "That a relay is fixed, or is not, wants a reason.";
 }
 
 void api_relays_word(struct relays *t, struct keeper *keeper, struct mailbox *home,
@@ -156,8 +135,8 @@ void api_relays_word(struct relays *t, struct keeper *keeper, struct mailbox *ho
     w->request = r;
     w->command = http_command(r);
     w->fixed = json_get_yes(body, "fixed");
-    w->why = copy_str(json_get_str(body, "reason"));
-    w->who = copy_str(http_who(r));
+    w->why = str_copy(json_get_str(body, "reason"));
+    w->who = str_copy(http_who(r));
     w->now = w->last = clock_now();
     bool dry = json_get_yes(body, "dry_run");
     int rc = relays_ask_fixed(t, span_str(json_get_str(body, "relay")), w->fixed, w->who, w->why,

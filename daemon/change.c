@@ -10,7 +10,7 @@
 #include "log.h"
 #include "policy.h"
 
-enum { IDS_MAX = 4096, REASON_MAX = 500, LISTENER_MAX = 255, RULE_MAX = 64 };
+enum { IDS_MAX = 4096, LISTENER_MAX = 255, RULE_MAX = 64 };
 
 static const char *const names[CHANGE_KINDS] = {"release", "discard", "undo", "mode"};
 
@@ -275,14 +275,6 @@ void change_submit(struct change *c, struct keeper *keeper, struct mailbox *home
 
 /* ---- as JSON ---- */
 
-static char *copy_str(const char *s)
-{
-    char *copy = strdup(s);
-    if (!copy)
-        abort();
-    return copy;
-}
-
 char *change_address(const char *text)
 {
     if (!text)
@@ -319,7 +311,7 @@ static const char *read_storm(struct change *c, const json_t *v)
     const char *text = json_string_value(v);
     if (!text || !incident_parse(span_str(text), id))
         return "storm is a storm's id: S and 8 letters or digits.";
-    c->storm = copy_str(id);
+    c->storm = str_copy(id);
     return NULL;
 }
 
@@ -337,7 +329,7 @@ static const char *read_rule(struct change *c, const json_t *v)
     const char *text = json_string_value(v);
     if (!text || !*text || strlen(text) > RULE_MAX)
         return "rule is the name of a rule.";
-    c->rule = copy_str(text);
+    c->rule = str_copy(text);
     return NULL;
 }
 
@@ -359,9 +351,9 @@ static const char *read_first(struct change *c, const json_t *v)
 static const char *read_reason(struct change *c, const json_t *v)
 {
     const char *text = json_string_value(v);
-    if (!text || strlen(text) > REASON_MAX)
+    if (!text || strlen(text) > JSON_REASON)
         return "reason is a text of at most 500 bytes.";
-    c->why = copy_str(text);
+    c->why = str_copy(text);
     return NULL;
 }
 
@@ -400,7 +392,7 @@ static const char *read_only(struct change *c, const json_t *v)
     const char *text = json_string_value(v);
     if (!text || !*text || strlen(text) > LISTENER_MAX)
         return "only is the name of a listener.";
-    c->only = copy_str(text);
+    c->only = str_copy(text);
     return NULL;
 }
 

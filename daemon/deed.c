@@ -7,14 +7,6 @@
 #include "log.h"
 #include "setfile.h"
 
-static char *copy_str(const char *s)
-{
-    char *copy = s ? strdup(s) : NULL;
-    if (s && !copy)
-        abort();
-    return copy;
-}
-
 /* ---- deeds ---- */
 
 struct deed *deed_new(enum deed_kind kind)
@@ -167,7 +159,7 @@ void deed_compile(struct deed *d)
     struct setfiles sets = {.stored = d->files};
     struct policy_source source = setfiles_source(&sets);
     d->policy = policy_load(span_str(d->text), &source, &e);
-    d->files_text = sets.read ? json_line(sets.read) : copy_str("{}");
+    d->files_text = sets.read ? json_line(sets.read) : str_copy("{}");
     setfiles_clear(&sets);
     if (!d->policy && *e.file)
         deed_refuse(d, 400, "%s:%u: %s.", e.file, e.line, e.text);
@@ -211,7 +203,7 @@ static void read_part(struct deed *d, const struct deed_place *p, const char *wo
             deed_refuse(d, 404, "There is no listener %.60s.", word + 9);
         json_array_append_new(parts, json_string(word));
     } else if (strncmp(word, "domain=", 7) == 0 && is_domain(word + 7)) {
-        char *lower = copy_str(word);
+        char *lower = str_copy(word);
         for (char *c = lower; *c; c++)
             *c = (char)byte_lower((uint8_t)*c);
         json_array_append_new(parts, json_string(lower));
@@ -232,7 +224,7 @@ void deed_read_parts(struct deed *d, const struct deed_place *p)
         const char *word = json_string_value(json_array_get(d->only, i++));
         read_part(d, p, word ? word : "", parts);
     }
-    d->part = json_array_size(parts) ? json_line(parts) : copy_str("");
+    d->part = json_array_size(parts) ? json_line(parts) : str_copy("");
     json_decref(parts);
 }
 

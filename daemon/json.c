@@ -112,6 +112,25 @@ static char *without_del(char *text)
     return out;
 }
 
+const char *json_body_fault(json_t *body, const char *const *members)
+{
+    if (!body)
+        return "A JSON object is wanted.";
+    for (void *m = json_object_iter(body); m; m = json_object_iter_next(body, m)) {
+        size_t i = 0;
+        while (members[i] && strcmp(members[i], json_object_iter_key(m)) != 0)
+            i++;
+        if (!members[i])
+            return "The body has a member that is not known here.";
+    }
+    const json_t *dry = json_object_get(body, "dry_run");
+    if (dry && !json_is_boolean(dry))
+        return "dry_run is true or false.";
+    return strlen(json_get_str(body, "reason")) > JSON_REASON
+               ? "reason is a text of at most 500 bytes."
+               : NULL;
+}
+
 char *json_line(const json_t *j)
 {
     /* 13 digits: milliseconds of our century, without the noise of the 17th digit */

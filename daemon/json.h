@@ -19,6 +19,11 @@ const char *json_get_str(const json_t *, const char *name); /* "" if it is no st
 uint64_t json_get_num(const json_t *, const char *name);    /* 0 if it is no number >= 0 */
 bool json_get_yes(const json_t *, const char *name);        /* is it true? */
 
+enum { JSON_REASON = 500 }; /* bytes of why somebody wants something */
+/* What is wrong with the body of a request: it is no object, has a member that is not one of these
+ * (NULL-ended), a dry_run that is no boolean, too long a reason. NULL: nothing. */
+const char *json_body_fault(json_t *body, const char *const *members);
+
 /* Compact, one line of printable ASCII, without a newline; free() it. Never NULL. */
 char *json_line(const json_t *);
 

@@ -35,14 +35,6 @@ struct versions {
     struct rules *gone;   /* was taken back, which could not be written down */
 };
 
-static char *copy_str(const char *s)
-{
-    char *copy = s ? strdup(s) : NULL;
-    if (s && !copy)
-        abort();
-    return copy;
-}
-
 static void digest_of(struct span text, char out[65])
 {
     uint8_t d[32];
@@ -229,7 +221,7 @@ static void take_terms(const struct versions *v, struct deed *d)
     if (d->kind == DEED_APPLY || d->kind == DEED_RELOAD)
         d->wait = d->within < 0 ? v->confirm : d->within;
     d->second = v->second;
-    d->domain = copy_str(v->domain);
+    d->domain = str_copy(v->domain);
 }
 
 void versions_submit(struct versions *v, struct deed *d)
@@ -287,8 +279,8 @@ void versions_tick(struct versions *v, int64_t mono)
         return;
     struct deed *d = deed_new(DEED_EXPIRE);
     d->version = number;
-    d->who = copy_str("breakwaterd");
-    d->why = copy_str("nobody confirmed it in time");
+    d->who = str_copy("breakwaterd");
+    d->why = str_copy("nobody confirmed it in time");
     d->now = clock_now();
     d->done = expired;
     send_deed(v, d);
@@ -302,7 +294,7 @@ static void take_settings(struct versions *v, const struct config *c)
     free(v->domain);
     free(v->file);
     v->domain = strndup(domain.n ? (const char *)domain.p : "", domain.n);
-    v->file = copy_str(c->policy_file);
+    v->file = str_copy(c->policy_file);
     if (!v->domain)
         abort();
 }
@@ -321,10 +313,10 @@ static void take_policy(struct deed *d, const struct config *c)
     d->text = strndup(c->policy_text.n ? (const char *)c->policy_text.p : "", c->policy_text.n);
     if (!d->text)
         abort();
-    d->path = copy_str(c->policy_file);
-    d->part = copy_str("");
+    d->path = str_copy(c->policy_file);
+    d->part = str_copy("");
     d->policy = held(c->policy);
-    d->files_text = c->policy_sets ? json_line(c->policy_sets) : copy_str("{}");
+    d->files_text = c->policy_sets ? json_line(c->policy_sets) : str_copy("{}");
     digest_of(span_str(d->text), d->look);
 }
 
@@ -335,8 +327,8 @@ void versions_reload(struct versions *v, const struct config *c)
     take_settings(v, c);
     take_terms(v, d);
     pthread_mutex_unlock(&v->lock);
-    d->who = copy_str("reload");
-    d->why = copy_str("the policy file has changed");
+    d->who = str_copy("reload");
+    d->why = str_copy("the policy file has changed");
     d->now = clock_now();
     d->done = reloaded;
     take_policy(d, c);
@@ -467,8 +459,8 @@ static int meet_file(struct hold *hold, struct arena *a, struct starting *s,
     if (fresh) {
         free(d->who);
         free(d->why);
-        d->who = copy_str("installation");
-        d->why = copy_str(live->last ? "the program brought other rules" : "the first start");
+        d->who = str_copy("installation");
+        d->why = str_copy(live->last ? "the program brought other rules" : "the first start");
         return deed_store(hold, d, live) < 0 || deed_look_at_file(hold, d) < 0 ||
                        hold_policy_live(hold, live) < 0
                    ? -1
@@ -561,7 +553,7 @@ static struct versions *new_versions(const struct config *c, struct keeper *keep
     v->keeper = keeper;
     v->place.node = strndup((const char *)c->site.node.p, c->site.node.n);
     for (size_t i = 0; i < c->nlisteners; i++)
-        v->place.listeners[v->place.nlisteners++] = copy_str(c->listeners[i].name);
+        v->place.listeners[v->place.nlisteners++] = str_copy(c->listeners[i].name);
     take_settings(v, c);
     return v;
 }
@@ -570,8 +562,8 @@ struct versions *versions_start(struct config *c, struct keeper *keeper, struct 
 {
     struct versions *v = new_versions(c, keeper);
     struct starting s = {.config = c, .deed = deed_new(DEED_EXPIRE)};
-    s.deed->who = copy_str("breakwaterd");
-    s.deed->why = copy_str("not confirmed in time");
+    s.deed->who = str_copy("breakwaterd");
+    s.deed->why = str_copy("not confirmed in time");
     s.deed->now = clock_now();
     take_policy(s.deed, c);
     wait_for_start(keeper, &s);

@@ -2,6 +2,7 @@
 #ifndef SPAN_H
 #define SPAN_H
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "breakwater.h"
@@ -23,6 +24,15 @@ static inline struct span span_of(const void *p, size_t n)
 static inline struct span span_str(const char *s)
 {
     return (struct span){(const uint8_t *)s, s ? strlen(s) : 0};
+}
+
+/* A malloc'd copy, NULL of NULL. */
+static inline char *str_copy(const char *s)
+{
+    char *copy = s ? strdup(s) : NULL;
+    if (s && !copy)
+        abort();
+    return copy;
 }
 
 static inline uint8_t byte_lower(uint8_t c)
