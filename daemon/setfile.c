@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "log.h"
 #include "setfile.h"
 
 enum { PATH_ROOM = 4096, WHY = 200 };
@@ -53,6 +54,21 @@ bool setfile_text(struct arena *arena, const char *path, struct span *text, char
     return read_file(arena, path, SETFILES_BYTES, text, why);
 }
 
+/* Who may say what stands there: root and we, or anybody? Of a directory that has gone since a
+ * version was stored, as those in /tmp do, a stranger can make another one. */
+static bool is_strangers(const char *path)
+{
+    char above[PATH_ROOM];
+    struct stat file, dir;
+    int n = snprintf(above, sizeof above, "%s", path);
+    char *slash = n > 0 && (size_t)n < sizeof above ? strrchr(above, '/') : NULL;
+    if (!slash)
+        return true;
+    slash[slash == above] = '\0';
+    return stat(path, &file) < 0 || file.st_mode & S_IWOTH || stat(above, &dir) < 0 ||
+           dir.st_mode & S_IWOTH || (dir.st_uid != 0 && dir.st_uid != geteuid());
+}
+
 static bool from_disk(const struct setfiles *f, struct arena *arena, struct span path,
                       struct span *text, char why[WHY])
 {
@@ -60,6 +76,11 @@ static bool from_disk(const struct setfiles *f, struct arena *arena, struct span
     bool absolute = path.n && path.p[0] == '/';
     int n = snprintf(full, sizeof full, "%s%s%.*s", absolute ? "" : f->directory,
                      absolute ? "" : "/", SPAN_ARG(path));
+    if (n >= 0 && (size_t)n < sizeof full && f->stored && is_strangers(full)) {
+        snprintf(why, WHY, "%.120s is gone, or others may change it", full);
+        log_say(LOG_LEVEL_NOTICE, "%s: what was stored of it stays", why);
+        return false;
+    }
     if (n >= 0 && (size_t)n < sizeof full)
         return read_file(arena, full, SETFILES_BYTES - f->bytes, text, why);
     snprintf(why, WHY, "this path is too long");
@@ -67,11 +88,16 @@ static bool from_disk(const struct setfiles *f, struct arena *arena, struct span
 }
 
 static bool from_stored(const struct setfiles *f, struct arena *arena, const char *path,
-                        struct span *text)
+                        struct span *text, char why[WHY])
 {
     const json_t *v = json_object_get(f->stored, path);
     if (!json_is_string(v))
         return false;
+    if (json_string_length(v) > SETFILES_BYTES - f->bytes) {
+        snprintf(why, WHY, "%.80s is too large: there may be %d KB at most, in all sets together",
+                 path, SETFILES_BYTES >> 10);
+        return false;
+    }
     *text = span_str(arena_str(arena, span_of(json_string_value(v), json_string_length(v))));
     return true;
 }
@@ -87,7 +113,7 @@ static bool read_set(void *arg, struct arena *arena, struct span path, struct sp
     }
     const char *name = arena_str(arena, path);
     bool found = f->directory && from_disk(f, arena, path, text, why);
-    if (!found && !from_stored(f, arena, name, text))
+    if (!found && !from_stored(f, arena, name, text, why))
         return false;
     f->bytes += text->n;
     if (!f->read)

@@ -12,8 +12,10 @@ enum { SETFILES_BYTES = 4 << 20 }; /* of all files of one policy */
 
 struct setfiles {
     const char *directory; /* relative paths start here; NULL: nothing is read from the disk */
-    const json_t *stored;  /* {path: text}, for what cannot be read; NULL: none */
-    json_t *read;          /* {path as the policy writes it: text}: what was given, from either */
+    /* {path: text}, for what cannot be read, or what others than root and we may change; NULL: none
+     */
+    const json_t *stored;
+    json_t *read; /* {path as the policy writes it: text}: what was given, from either */
     size_t bytes;
 };
 

@@ -129,12 +129,59 @@ static void what_was_stored_takes_the_place_of_what_is_gone(void **state)
     arena_free(&a);
 }
 
+/* Since a version was stored its directory may have gone, and come again as somebody else's. */
+static void what_anybody_may_have_put_there_is_not_read_for_a_stored_version(void **state)
+{
+    (void)state;
+    static const struct {
+        mode_t directory, file;
+        const char *text;
+    } t[] = {
+        {0700, 0600, "a\nb\n"}, {0755, 0644, "a\nb\n"}, {0775, 0664, "a\nb\n"},
+        {0777, 0644, "old\n"},  {01777, 0644, "old\n"}, {0755, 0666, "old\n"},
+    };
+    json_t *stored = json_pack("{ss}", "plain", "old\n");
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+        struct arena *a = arena_new();
+        struct setfiles f = {.directory = dir, .stored = stored};
+        char why[200];
+        assert_int_equal(chmod(path("plain"), t[i].file) | chmod(dir, t[i].directory), 0);
+        assert_string_equal(ask(&f, a, "plain", why), t[i].text);
+        f.stored = NULL; /* who names a file now knows what it is */
+        assert_string_equal(ask(&f, a, "plain", why), "a\nb\n");
+        setfiles_clear(&f);
+        arena_free(&a);
+    }
+    json_decref(stored);
+    assert_int_equal(chmod(dir, 0700), 0);
+}
+
+static void what_was_given_is_bounded_too(void **state)
+{
+    (void)state;
+    struct arena *a = arena_new();
+    static char text[SETFILES_BYTES + 2];
+    char why[200];
+    memset(text, 'x', SETFILES_BYTES + 1);
+    json_t *given = json_pack("{ssss}", "more", text, "most", text + 1);
+    struct setfiles f = {.stored = given};
+    assert_null(ask(&f, a, "more", why));
+    assert_non_null(strstr(why, "4096 KB at most"));
+    assert_non_null(ask(&f, a, "most", why));
+    assert_null(ask(&f, a, "most", why));
+    setfiles_clear(&f);
+    json_decref(given);
+    arena_free(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(files_are_read_or_refused),
         cmocka_unit_test(all_together_are_bounded),
         cmocka_unit_test(what_was_stored_takes_the_place_of_what_is_gone),
+        cmocka_unit_test(what_anybody_may_have_put_there_is_not_read_for_a_stored_version),
+        cmocka_unit_test(what_was_given_is_bounded_too),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
