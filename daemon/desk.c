@@ -2,7 +2,7 @@
  * desk.c - see desk.h. One thread, one loop, two timers:
  *
  *   1 s   the store forgets what is old; changed incidents and relays go to the keeper; samples of
- *         the figures are taken; an unconfirmed policy whose time is over is reverted
+ *         the figures are taken
  *   1 h   the keeper empties the bin of what is older than 30 days
  */
 #include <pthread.h>
@@ -19,7 +19,6 @@
 #include "ledger.h"
 #include "log.h"
 #include "summary.h"
-#include "versions.h"
 #include "watch.h"
 
 struct desk {
@@ -149,8 +148,6 @@ static void each_second(evutil_socket_t fd, short what, void *arg)
     }
     if (p->rules && ++d->seconds % 10 == 0)
         decisions_save(p->rules, p->keeper, d->mailbox);
-    if (p->versions)
-        versions_tick(p->versions, clock_mono());
 }
 
 /* Each run is a bounded piece: goes round until there is nothing left to do. */

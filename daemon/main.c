@@ -157,6 +157,7 @@ static void look_around(struct daemon *d)
     }
     watch_tick(d->pipeline.watch, &d->reading, clock_now(), mono);
     alarm_tick(d->pipeline.alarm, mono);
+    versions_tick(d->pipeline.versions, mono);
     sign_of_life(d, mono);
 }
 
