@@ -14,7 +14,7 @@ LDFLAGS ?= -pie -Wl,-z,relro,-z,now
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lbloom -lm -pthread
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE $(WARN) $(CFLAGS) $(EXTRA) -Idetectors -Ipolicy -Idaemon \
-	$(PKG_CFLAGS) -MMD -MP -pthread
+	-I$(BUILD) $(PKG_CFLAGS) -MMD -MP -pthread
 
 PURE = $(wildcard detectors/*.c) $(wildcard policy/*.c)
 PROGRAMS = daemon/main.c daemon/breakwaterctl.c
@@ -43,6 +43,13 @@ $(BUILD)/libbreakwater.a: $(HOUSE_O)
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+
+# The scripts that run inside Redis, as strings: without comments and margins.
+LUA = $(patsubst daemon/lua/%.lua,$(BUILD)/lua/%.h,$(wildcard daemon/lua/*.lua))
+$(BUILD)/daemon/store_script.o: $(LUA)
+$(BUILD)/lua/%.h: daemon/lua/%.lua
+	@mkdir -p $(@D)
+	sed -e '/^--/d; s/^ *//; s/[\\"]/\\&/g; s/.*/"&\\n"/' $< >$@
 
 # One program per tests/unit/NAME_test.c; build and run one with: make unit-NAME
 $(BUILD)/unit/%: tests/unit/%.c $(BUILD)/libbreakwater.a
@@ -171,7 +178,7 @@ lint: ## warnings of clang and of gcc -O3, clang-tidy, cppcheck, manuals
 	@mandoc -T lint -W warning $(MANUALS)
 # One process a file: in a second file, clang-tidy 14 takes each va_list for uninitialized.
 tidy/%: %.c
-	@clang-tidy --quiet $< -- -std=gnu11 -D_GNU_SOURCE -Idetectors -Ipolicy -Idaemon $(PKG_CFLAGS) 2>/dev/null
+	@clang-tidy --quiet $< -- -std=gnu11 -D_GNU_SOURCE -Idetectors -Ipolicy -Idaemon -Ibuild/clang $(PKG_CFLAGS) 2>/dev/null
 format: ## clang-format decides white space
 	clang-format -i $(SOURCES) $(wildcard tests/*/*.[ch])
 

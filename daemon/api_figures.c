@@ -86,11 +86,41 @@ json_t *api_figures_keeper(struct keeper *keeper)
     return j;
 }
 
+/* Of a past that is shared. */
+static void add_shared(json_t *j, struct store *store)
+{
+    struct store_redis_figures f;
+    if (!store_redis_figures(store, &f))
+        return;
+    json_object_set_new(j, "up", json_boolean(!f.away));
+    set_num(j, "asked", f.asked);
+    set_num(j, "degraded", f.degraded);
+    set_num(j, "waiting", f.waiting);
+    set_num(j, "waiting_bytes", f.waiting_bytes);
+    set_num(j, "lost", f.lost);
+    set_num(j, "handed_in", f.handed_in);
+    set_num(j, "joined", f.joined);
+    set_num(j, "compacted", f.compacted);
+    set_num(j, "remade", f.remade);
+    set_num(j, "full", f.full);
+    set_num(j, "calls", f.redis.calls);
+    set_num(j, "replies", f.redis.replies);
+    set_num(j, "errors", f.redis.errors);
+    set_num(j, "late", f.redis.late);
+    set_num(j, "connections", f.redis.connections);
+    set_num(j, "breaker_openings", f.redis.openings);
+    json_t *faults = json_object();
+    for (unsigned i = REDIS_NOT_CONNECTED; i < REDIS_FAULTS; i++)
+        if (f.redis.faults[i])
+            set_num(faults, redis_fault_name((enum redis_fault)i), f.redis.faults[i]);
+    json_object_set_new(j, "faults", faults);
+}
+
 json_t *api_figures_store(struct store *store)
 {
     json_t *j = json_object();
     json_object_set_new(j, "backend", json_string(store ? store->ops->name : "none"));
-    if (!store || strcmp(store->ops->name, "memory") != 0)
+    if (!store || strcmp(store->ops->name, "none") == 0)
         return j;
     struct store_figures f = {0};
     store_memory_figures(store, &f);
@@ -99,6 +129,7 @@ json_t *api_figures_store(struct store *store)
     set_num(j, "bytes", f.bytes);
     set_num(j, "evicted", f.evicted);
     set_num(j, "expired", f.expired);
+    add_shared(j, store);
     return j;
 }
 

@@ -12,6 +12,7 @@
 #include "days.h"
 #include "http.h"
 #include "recall.h"
+#include "store_redis.h"
 
 /* For status. */
 json_t *api_figures_counters(struct figures *);

@@ -28,6 +28,7 @@
 #include "news.h"
 #include "recall.h"
 #include "smtp_door.h"
+#include "store_redis.h"
 #include "versions.h"
 #include "watch.h"
 
@@ -361,6 +362,8 @@ static void start(struct daemon *d)
         log_die("%s", error);
     p->store = c->store_backend == STORE_NONE ? store_none_open()
                                               : store_memory_open(&c->site, c->store_memory);
+    if (c->store_backend == STORE_REDIS)
+        store_redis_share(p->store, &c->redis, c->site_key);
     know_relays(d, c);
     if (c->store_backend != STORE_NONE)
         p->recall = recall_start(c, d->keys.id, p->store, p->keeper);

@@ -220,6 +220,7 @@ bool store_memory_put(struct store *st, const struct key *k, struct span bytes, 
     if (wanted && e) {
         record_free(&e->record);
         e->record = r;
+        e->log = (struct recordlog){0};
         entry_place(m, s, e);
     } else if (wanted) {
         entry_place(m, s, entry_add(m, s, k, r, last));

@@ -335,26 +335,27 @@ static void memory_close(struct store *st)
     free(m);
 }
 
+const struct store_ops memory_ops = {
+    .name = "memory",
+    .tally_read = memory_read,
+    .tally_add = memory_add,
+    .observe = memory_observe,
+    .step = memory_step,
+    .settle = memory_settle,
+    .report = memory_report,
+    .passed = memory_passed,
+    .tick = memory_tick,
+    .cancel = memory_cancel,
+    .close = memory_close,
+};
+
 struct store *store_memory_open(const struct site *site, uint64_t bytes)
 {
-    static const struct store_ops ops = {
-        .name = "memory",
-        .tally_read = memory_read,
-        .tally_add = memory_add,
-        .observe = memory_observe,
-        .step = memory_step,
-        .settle = memory_settle,
-        .report = memory_report,
-        .passed = memory_passed,
-        .tick = memory_tick,
-        .cancel = memory_cancel,
-        .close = memory_close,
-    };
     struct memory *m = aligned_alloc(64, (sizeof *m + 63) / 64 * 64);
     if (!m)
         abort();
     memset(m, 0, sizeof *m);
-    m->store.ops = &ops;
+    m->store.ops = &memory_ops;
     m->site = site;
     m->tallies = tally_table_new(bytes / 8);
     m->states = states_new(bytes / 8);

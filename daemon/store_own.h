@@ -11,6 +11,7 @@
 
 #include "aliases.h"
 #include "bloomring.h"
+#include "recordlog.h"
 #include "states.h"
 #include "store.h"
 #include "tallies.h"
@@ -27,6 +28,7 @@ struct entry {
     uint32_t bytes; /* counted for it */
     uint8_t age;    /* enum age: its list */
     struct key key;
+    struct recordlog log; /* of a past that is shared; else zero */
 };
 
 /* An ageing list. */
@@ -43,8 +45,11 @@ struct shard {
     struct bloomring *ring; /* NULL: nothing was delivered yet */
 } __attribute__((aligned(64)));
 
+struct sharing; /* store_redis_own.h */
+
 struct memory {
     struct store store;
+    struct sharing *sharing; /* other nodes have this past too; NULL: it is this process's */
     const struct site *site;
     struct tally_table *tallies;
     struct states *states;
@@ -59,6 +64,9 @@ struct memory {
     struct store_share share; /* functions may be NULL */
     store_storm_fn *on_storm;
     void *on_storm_arg;
+    /* A message was observed in this record, here alone. Under the shard's lock. NULL: nobody asks.
+     */
+    void (*on_observed)(struct memory *, struct entry *, const struct observation *);
     struct shard shard[STORE_SHARDS];
 };
 
@@ -66,6 +74,9 @@ static inline struct memory *memory_of(struct store *s)
 {
     return (struct memory *)s;
 }
+
+/* store_memory.c: all of it, for a backend built on it. */
+extern const struct store_ops memory_ops;
 
 struct shard *shard_lock(struct memory *, const struct key *);
 struct entry *entry_find(const struct shard *, const struct key *);
@@ -89,6 +100,8 @@ void entry_observed(struct memory *, struct shard *, struct entry *);
 enum store_state memory_observe(struct store *, const struct observation *,
                                 struct replication_signals *out, store_done_fn *, void *arg,
                                 struct store_op **);
+/* When the first message came, `now` if this is it. */
+int64_t whole_since(struct memory *, int64_t now);
 
 /* store_keep.c: the digest of a copy that is its recipient's first, under the shard's lock. */
 void memory_remember(struct memory *, struct shard *, const struct key *, uint64_t rcpt,

@@ -23,8 +23,7 @@ struct resolving {
     struct replication_signals *out;
 };
 
-/* When the first message came, `now` if this is it. */
-static int64_t whole_since(struct memory *m, int64_t now)
+int64_t whole_since(struct memory *m, int64_t now)
 {
     int64_t since = 0;
     if (atomic_load_explicit(&m->whole, memory_order_relaxed) == 0)
@@ -41,6 +40,8 @@ static enum tried observe_entry(struct resolving *r, struct shard *s, struct ent
     if (replication_observe(e->record, &r->o, r->out) != OBSERVED_OK)
         return TRIED_CONFLICT;
     r->out->k = *k;
+    if (r->m->on_observed)
+        r->m->on_observed(r->m, e, &r->o);
     entry_observed(r->m, s, e);
     return TRIED_OK;
 }

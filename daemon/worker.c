@@ -19,6 +19,7 @@
 
 #include "failpoint.h"
 #include "place.h"
+#include "store_redis.h"
 #include "worker.h"
 
 enum { DRAIN_LOOK_MS = 20 };
@@ -119,6 +120,7 @@ void worker_part(struct worker *w, struct connection *c)
 static void *run(void *arg)
 {
     struct worker *w = arg;
+    store_thread_enter(w->past);
     event_base_loop(w->base, EVLOOP_NO_EXIT_ON_EMPTY);
     return NULL;
 }
@@ -163,6 +165,7 @@ static void free_all(struct workers *all)
     }
     for (size_t i = 0; i < all->n; i++) {
         struct worker *w = &all->worker[i];
+        store_thread_close(&w->past);
         mailbox_free(&w->mailbox);
         keys_close(&w->keys);
         config_drop(&w->config);
@@ -185,6 +188,7 @@ static void worker_init(struct worker *w, unsigned number, struct config *config
     w->mailbox = mailbox_new(w->base);
     w->pipeline = pipeline;
     w->config = config_hold(config);
+    w->past = store_thread_open(pipeline->store, w->base);
 }
 
 /* Those we may run on: taskset and cpusets count. */

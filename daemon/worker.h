@@ -28,7 +28,8 @@ struct worker {
     struct mailbox *mailbox;
     struct keys keys;
     struct pipeline *pipeline;
-    struct config *config; /* what new transactions pin; swapped by reload */
+    struct store_thread *past; /* its part of a past that is shared; NULL: it is not */
+    struct config *config;     /* what new transactions pin; swapped by reload */
     struct connection *connections;
     _Atomic unsigned sessions; /* how many those are */
     bool leaving;              /* stopping: no message is begun after this one */
