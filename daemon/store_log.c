@@ -177,6 +177,7 @@ static void fold_ours(struct fold *f, struct span event, struct flight *ours)
 {
     struct record *r = f->record;
     ours->fresh = record_empty(r);
+    ours->storm = r->storm;
     ours->before = record_age(r);
     ours->result = event_apply(r, event, f->t->all->memory->site, &f->t->keys,
                                ours->o->subject->arena, ours->out);

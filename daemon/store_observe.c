@@ -12,8 +12,8 @@
  *   unmake  its own log, if it was made: only while nobody else has put anything there
  *   join    its event onto the other log                                        its signals
  *
- * Where the aliases known here point somewhere already, its own log is not made before they were
- * looked at.
+ * Where the aliases known here point somewhere already, the logs they point at are asked for in the
+ * first turn, and its own log is not made before they were looked at.
  *
  * Invariant: from shared_observe until its end an operation has calls open, each with a deadline;
  * the end is finish(), alone() or shared_cancel(), once.
@@ -86,7 +86,8 @@ struct store_op {
     struct pointers here[ALIASES], there[ALIASES];
     struct candidate candidate[CANDIDATES_MAX];
     size_t ncandidates, at;
-    bool fetched; /* their logs were asked for */
+    struct key fetched[CALLS_MAX]; /* whose logs were asked for */
+    size_t nfetched;
     struct call call[CALLS_MAX];
     unsigned ncalls, open;
     step_fn *next; /* when all calls are answered */
@@ -271,7 +272,7 @@ static void remember_aliases(struct store_op *op)
                 keep_pointing(op, alias[i], &to, ttl_of(op, f->after));
         }
     }
-    if (op->joining && f->before != AGE_STORM) {
+    if (op->joining && !f->storm) {
         point_here(op, NAME, &name);
         point_here(op, 1, &chain);
         point_here(op, 2, &chain);
@@ -382,14 +383,15 @@ static void add_candidate(struct store_op *op, const struct alias_found *to, enu
 
 static void add_pointers(struct store_op *op, unsigned i)
 {
-    for (size_t k = 0; k < op->there[i].n; k++)
-        add_candidate(op, &op->there[i].to[k], alias_join[i]);
     for (size_t k = 0; k < op->here[i].n; k++)
         add_candidate(op, &op->here[i].to[k], alias_join[i]);
+    for (size_t k = 0; k < op->there[i].n; k++)
+        add_candidate(op, &op->there[i].to[k], alias_join[i]);
 }
 
 static void gather_candidates(struct store_op *op)
 {
+    op->ncandidates = 0;
     const struct subject *s = op->o.subject;
     struct key stamp[STAMPS_MAX];
     add_pointers(op, NAME);
@@ -398,6 +400,45 @@ static void gather_candidates(struct store_op *op)
         add_candidate(op, &(struct alias_found){stamp[i], JOIN_STAMP, false}, JOIN_STAMP);
     for (unsigned i = NAME + 1; i < ALIASES; i++)
         add_pointers(op, i);
+}
+
+static bool was_fetched(const struct store_op *op, const struct key *k)
+{
+    for (size_t i = 0; i < op->nfetched; i++)
+        if (memcmp(&op->fetched[i], k, sizeof *k) == 0)
+            return true;
+    return false;
+}
+
+static void fetched(void *arg, const struct redisReply *r, const char *why)
+{
+    static const struct ask nothing;
+    struct call *c = arg;
+    struct answer a;
+    (void)why; /* a log that nobody tells is joined by what is known here, or not */
+    answer_read(&a, r, &nothing);
+    if (a.how == ANSWER_HERE)
+        (void)log_take(c->op->t, &c->op->fetched[c->what], &a, TTL_AS_IT_IS, true);
+    call_answered(c);
+}
+
+/* What the logs of the candidates have, but those that were asked already. */
+static void fetch_candidates(struct store_op *op)
+{
+    struct memory *m = memory_here(op);
+    for (size_t i = 0; i < op->ncandidates; i++) {
+        struct ask ask = {.k = op->candidate[i].to.k};
+        if (op->ncalls == CALLS_MAX || op->nfetched == CALLS_MAX || was_fetched(op, &ask.k))
+            continue;
+        struct shard *s = shard_lock(m, &ask.k);
+        struct entry *e = entry_find(s, &ask.k);
+        if (e)
+            ask.known = e->log;
+        pthread_mutex_unlock(&s->lock);
+        struct call *c = call_new(op, (unsigned)op->nfetched);
+        op->fetched[op->nfetched++] = ask.k;
+        c->call = log_ask(op->t, &ask, time_left(op), fetched, c);
+    }
 }
 
 /* ---- an event onto a log ---- */
@@ -616,8 +657,11 @@ static void own(struct store_op *op)
     }
     calls_begin(op, own_answered);
     send_event(op);
-    if (op->guise.o && !op->asked)
+    if (op->guise.o && !op->asked) {
         ask_aliases(op);
+        gather_candidates(op);
+        fetch_candidates(op);
+    }
 }
 
 /* It is new; which records may it belong to all the same? Its event is not under way meanwhile:
@@ -679,19 +723,16 @@ static void own_after_all(struct store_op *op)
 
 /* ---- the records it may belong to ---- */
 
-enum fitting { FITS_NOT, FITS, FITS_UNKNOWN };
-
 /* Does it join this record, as it is here? If so, and its own log was not made, its event is
  * written. */
-static enum fitting fits(struct store_op *op, const struct candidate *c)
+static bool fits(struct store_op *op, const struct candidate *c)
 {
     struct memory *m = memory_here(op);
     struct joining j = {.why = NULL};
     struct shard *s = shard_lock(m, &c->to.k);
     struct entry *e = entry_live(m, s, &c->to.k, op->o.subject->now);
-    bool here = e && e->record->copies;
     op->o.join = JOIN_OWN;
-    if (here)
+    if (e && e->record->copies)
         j = alias_joins(c->by, e->record, &op->guise);
     if (j.why && !op->made) {
         op->o.join = c->by == JOIN_NAME ? c->to.join : j.join;
@@ -701,7 +742,7 @@ static enum fitting fits(struct store_op *op, const struct candidate *c)
         write_event(op, s, e, &c->to.k);
     }
     pthread_mutex_unlock(&s->lock);
-    return j.why ? FITS : here ? FITS_NOT : FITS_UNKNOWN;
+    return j.why != NULL;
 }
 
 static void joined_answered(struct store_op *op)
@@ -714,46 +755,6 @@ static void joined_answered(struct store_op *op)
         make_again(op);
     else
         on_log(op);
-}
-
-static void fetched(void *arg, const struct redisReply *r, const char *why)
-{
-    static const struct ask nothing;
-    struct call *c = arg;
-    struct answer a;
-    (void)why; /* a log that nobody tells is joined by what is known here, or not */
-    answer_read(&a, r, &nothing);
-    if (a.how == ANSWER_HERE)
-        (void)log_take(c->op->t, &c->op->candidate[c->what].to.k, &a, TTL_AS_IT_IS, true);
-    call_answered(c);
-}
-
-static bool asked_before(const struct store_op *op, size_t i)
-{
-    for (size_t k = 0; k < i; k++)
-        if (memcmp(&op->candidate[k].to.k, &op->candidate[i].to.k, sizeof(struct key)) == 0)
-            return true;
-    return false;
-}
-
-static void fetch(struct store_op *op)
-{
-    struct memory *m = memory_here(op);
-    op->fetched = true;
-    op->at = 0;
-    calls_begin(op, look);
-    for (size_t i = 0; i < op->ncandidates && op->ncalls < CALLS_MAX; i++) {
-        if (asked_before(op, i))
-            continue;
-        struct ask ask = {.k = op->candidate[i].to.k};
-        struct shard *s = shard_lock(m, &ask.k);
-        struct entry *e = entry_find(s, &ask.k);
-        if (e)
-            ask.known = e->log;
-        pthread_mutex_unlock(&s->lock);
-        struct call *c = call_new(op, (unsigned)i);
-        c->call = log_ask(op->t, &ask, time_left(op), fetched, c);
-    }
 }
 
 static void unmade(void *arg, const struct redisReply *r, const char *why)
@@ -790,14 +791,14 @@ static void unmake(struct store_op *op)
                         2, time_left(op), unmade, c);
 }
 
-/* Goes through the candidates: first by what is known of them here, then by what their logs say. */
+/* Goes through the candidates in their order. */
 static void look(struct store_op *op)
 {
     for (; op->at < op->ncandidates; op->at++) {
-        enum fitting f = fits(op, &op->candidate[op->at]);
-        if (f == FITS_UNKNOWN && !op->fetched)
+        const struct candidate *c = &op->candidate[op->at];
+        if (!was_fetched(op, &c->to.k) && op->nfetched < CALLS_MAX)
             break;
-        if (f != FITS)
+        if (!fits(op, c))
             continue;
         if (out_of_time(op))
             alone(op);
@@ -807,10 +808,12 @@ static void look(struct store_op *op)
             send_again(op);
         return;
     }
-    if (op->ncandidates && !op->fetched && !out_of_time(op))
-        fetch(op);
-    else
+    if (op->at == op->ncandidates || out_of_time(op)) {
         own_after_all(op);
+        return;
+    }
+    calls_begin(op, look);
+    fetch_candidates(op);
 }
 
 /* ---- the interface ---- */

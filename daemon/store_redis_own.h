@@ -24,6 +24,7 @@ struct flight {
     bool applied;
     enum event_applied result;
     bool fresh; /* it was the first of its record */
+    bool storm; /* that was a storm before */
     enum age before, after;
     struct origin origin; /* of the record */
 };
