@@ -3,8 +3,8 @@
  * thread, so of two that come at once the second one sees the first.
  *
  * Only one thing does not wait for the disk: when the time of an unconfirmed version is over, the
- * rules before it come back even if the disk refuses to write that down. At the next start the row
- * is past its deadline, and is reverted then.
+ * rules before it come back even if the disk refuses to write that down, or hangs. At the next
+ * start the row is past its deadline, and is reverted then.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -17,6 +17,8 @@
 #include "id.h"
 #include "log.h"
 #include "versions.h"
+
+enum { PATIENCE = 10000 }; /* ms the disk has to take it that time is over */
 
 struct versions {
     struct keeper *keeper;
@@ -244,21 +246,27 @@ void versions_submit(struct versions *v, struct deed *d)
 
 /* ---- the clock, and SIGHUP ---- */
 
+/* The rules before the unconfirmed version come back, written down or not. Locked. */
+static void go_back(struct versions *v)
+{
+    rulebook_lock(v->book);
+    struct rules *old = rulebook_take(v->book), *fresh = rules_copy(old);
+    put_back(fresh, v->before);
+    rulebook_put(v->book, fresh);
+    rulebook_unlock(v->book);
+    if (!v->gone)
+        v->gone = rules_copy(old);
+    rules_drop(&old);
+}
+
 static void expired(struct deed *d)
 {
     struct versions *v = d->versions;
     pthread_mutex_lock(&v->lock);
     v->expiring = false;
     if (d->status != 200 && v->unconfirmed == d->version && v->before) {
-        rulebook_lock(v->book); /* the disk refuses: the rules come back all the same */
-        struct rules *old = rulebook_take(v->book), *fresh = rules_copy(old);
-        put_back(fresh, v->before);
-        rulebook_put(v->book, fresh);
-        rulebook_unlock(v->book);
-        if (!v->gone)
-            v->gone = rules_copy(old);
-        rules_drop(&old);
-        v->deadline += 10000; /* then the disk is asked again */
+        go_back(v);              /* the disk refuses: the rules come back all the same */
+        v->deadline += PATIENCE; /* then the disk is asked again */
         log_say(LOG_LEVEL_ERROR,
                 "policy version %llu was not confirmed in time: the rules before it are in force; "
                 "the hold database did not take that, it is asked again",
@@ -273,8 +281,16 @@ void versions_tick(struct versions *v, int64_t mono)
     pthread_mutex_lock(&v->lock);
     bool over = v->unconfirmed && mono >= v->deadline && !v->expiring;
     uint64_t number = v->unconfirmed;
+    bool hangs = v->expiring && mono >= v->deadline + PATIENCE && v->before && !v->gone;
     v->expiring |= over;
+    if (hangs)
+        go_back(v);
     pthread_mutex_unlock(&v->lock);
+    if (hangs)
+        log_say(LOG_LEVEL_ERROR,
+                "policy version %llu was not confirmed in time: the rules before it are in force; "
+                "the hold database does not answer",
+                (unsigned long long)number);
     if (!over)
         return;
     struct deed *d = deed_new(DEED_EXPIRE);

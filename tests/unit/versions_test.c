@@ -520,6 +520,38 @@ static void it_is_reverted_though_the_disk_is_full(void **state)
     IS("one", "in force,reverted");
 }
 
+static sem_t hanging;
+
+static int hang(struct hold *hold, struct job *job)
+{
+    (void)hold, (void)job;
+    return sem_wait(&hanging);
+}
+
+static void hung(struct job *job)
+{
+    (void)job;
+}
+
+static void it_is_reverted_though_the_disk_hangs(void **state)
+{
+    struct house *h = *state;
+    struct job job = {.run = hang, .done = hung};
+    int64_t over = clock_mono() + 11 * MINUTE;
+    sem_init(&hanging, 0, 0);
+    assert_int_equal(apply(h, "anna", TAG("two"), NULL), 200);
+    keeper_submit(h->keeper, &job);
+    versions_tick(h->versions, over);
+    assert_string_equal(judges(h), "two");
+    versions_tick(h->versions, over + MINUTE);
+    assert_string_equal(judges(h), "one");
+    versions_tick(h->versions, over + 2 * MINUTE); /* nobody is asked twice */
+    sem_post(&hanging);
+    barrier(h);
+    IS("one", "in force,reverted");
+    sem_destroy(&hanging);
+}
+
 static void it_is_confirmed_after_all(void **state)
 {
     struct house *h = *state;
@@ -786,6 +818,7 @@ int main(void)
         TEST(a_second_person),
         TEST(without_confirmation),
         TEST(it_is_reverted_though_the_disk_is_full),
+        TEST(it_is_reverted_though_the_disk_hangs),
         TEST(it_is_confirmed_after_all),
         TEST(first_on_one_listener),
         TEST(first_for_one_domain),
