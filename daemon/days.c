@@ -79,7 +79,7 @@ uint64_t days_left_out(const struct days *d)
 
 static uint64_t mix(uint64_t h, const char *s)
 {
-    for (size_t i = 0; s[i] && i < DAY_NAME - 1; i++)
+    for (size_t i = 0; i < DAY_NAME - 1 && s[i]; i++)
         h = (h ^ (uint8_t)s[i]) * UINT64_C(0x100000001b3);
     return (h ^ 0xff) * UINT64_C(0x100000001b3);
 }

@@ -412,7 +412,7 @@ static bool look_at_stop(struct watch *w, int64_t now, int64_t mono)
  * left, as the mail it is a share of does. */
 static void read_purses(struct watch *w, int64_t mono)
 {
-    uint64_t refused;
+    uint64_t refused = 0;
     uint64_t *const out[WATCH_KINDS] = {&w->reading.harmful_10m, &w->reading.replyall_10m,
                                         &w->reading.pingpong_10m, &refused};
     for (unsigned k = 0; k < WATCH_KINDS; k++)
