@@ -206,9 +206,11 @@ static bool guard_allows(const struct tx *tx)
     for (size_t i = 0; i < tx->verdict.n; i++)
         if (tx->verdict.copy[i].disposition == DISP_HOLD)
             n[kind_of(tx, i)]++;
-    for (unsigned k = 0; k < WATCH_KINDS; k++)
-        if (!watch_may_hold(tx->pipeline->watch, (enum watch_kind)k, n[k]))
+    for (unsigned k = 0; k < WATCH_KINDS; k++) {
+        unsigned counted = k == WATCH_RULES ? n[k] : n[k] > 0; /* one answer, to however many */
+        if (!watch_may_hold(tx->pipeline->watch, (enum watch_kind)k, counted))
             return false;
+    }
     return true;
 }
 

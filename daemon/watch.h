@@ -53,8 +53,9 @@ enum watch_kind {
     WATCH_REFUSALS, /* none: messages refused, by whatever rule */
     WATCH_KINDS     /* must be last */
 };
-/* May n copies that are not harmless be held? false: none of them, the guard has stopped it; the
- * modes have been lowered. Any thread; never waits. watch NULL: yes. */
+/* May n copies that are not harmless be held (of a reply to all, or an answer of a machine: n
+ * messages, whose copies go the same way)? false: none of them, the guard has stopped it; the modes
+ * have been lowered. Any thread; never waits. watch NULL: yes. */
 bool watch_may_hold(struct watch *, enum watch_kind, unsigned n);
 /* May one more message, not of a confirmed storm, be refused (4xx, 5xx)? Likewise. */
 bool watch_may_refuse(struct watch *);

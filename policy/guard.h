@@ -31,7 +31,8 @@ struct guard_reading {
     int64_t held_growth_5m; /* not explained by confirmed incidents, in 5 minutes */
     uint64_t harmful_10m;   /* holds that are not harmless (DESIGN.md 5), rules of ours and
                                operators' */
-    uint64_t replyall_10m, pingpong_10m; /* holds of new mail by these; under caps of their own */
+    uint64_t replyall_10m, pingpong_10m; /* messages: answers held as these; under caps of their
+                                            own */
     int64_t unaccounted; /* mass balance: recipients that got lost between door and verdict; 0: good
                             (in-flight ones are left out) */
     /* The last minute alone: whether a step back was a cure shows here first. */

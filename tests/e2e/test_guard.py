@@ -94,6 +94,30 @@ def audit(d):
         return db.execute("SELECT who, what, why FROM audit ORDER BY id").fetchall()
 
 
+def test_a_reply_to_all_counts_once(tmp_path):
+    """60 people who answer each other: what is held is replies, not the copies for each of them."""
+    d = Daemon(str(tmp_path), guard="replyall = 60")
+    people = [f"p{i}@corp{i % 5}.example" for i in range(60)]
+    answers = []
+    try:
+        with Peer(d.port) as peer:
+            peer.begin()
+
+            def mail(sender, number, subject, more, text):
+                fields = f"From: {sender}\nTo: boss@corp0.example\nCc: " + ",\n ".join(people) + f"\nSubject: {subject}\nMessage-ID: <{number}@corp0.example>\n{more}"
+                return peer.mail(f"<{sender}>", [f"<{p}>" for p in people if p != sender], fields, text, queue_id=f"R{number}")[-1][0]
+
+            mail("boss@corp0.example", 0, "the meeting", "", BODY % ("all", "one"))
+            for i in range(1, 61):
+                text = "please remove me from this list " + " ".join(f"word{i * 31 + k * k}" for k in range(30)) + "\r\n"
+                answers.append(mail(people[i % 60], i, "Re: the meeting", "In-Reply-To: <0@corp0.example>\nReferences: <0@corp0.example>\n", text))
+        assert 20 <= answers.count("d") < 60  # 1,200 copies and more
+        assert mode(d) == "enforce"
+        until(lambda: [t["value"] for t in d.json("guard")[0]["triggers"] if t["cause"] == "reply-all"] == [answers.count("d")])
+    finally:
+        assert d.stop() == 0
+
+
 @pytest.mark.parametrize("guard,most", [("hold_share = 0", 50), ("", 10)])
 def test_a_rule_that_holds_everybodys_mail_is_stopped_at_once(tmp_path, guard, most):
     d = milter_daemon(tmp_path, WRONG % "hold", guard=guard)
