@@ -36,8 +36,9 @@ int hold_policy_add(struct hold *h, struct policy_row *r)
                text_of(r->files)) < 0)
         return -1;
     return db_run(&h->db,
-                  "DELETE FROM policy_version WHERE number <= ? - ? AND state NOT IN (1, 2)", "ui",
-                  r->number, (int)HOLD_POLICIES) < 0
+                  "DELETE FROM policy_version WHERE number <= ? - ? AND state NOT IN (1, 2)"
+                  " AND number NOT IN (?, ?)",
+                  "uiuu", r->number, (int)HOLD_POLICIES, r->before, r->before_part) < 0
                ? -1
                : 0;
 }

@@ -5,7 +5,8 @@
  *   unconfirmed -> in force -> replaced (by a later one) | reverted (by a person, or by the clock)
  *        \---> reverted            \<--- rolled back to ---/
  *
- * The last HOLD_POLICIES are kept, and those in force.
+ * The last HOLD_POLICIES are kept, those in force, and those that the latest may have to give way
+ * to.
  */
 #ifndef HOLD_POLICY_H
 #define HOLD_POLICY_H

@@ -444,6 +444,45 @@ static void back_to_the_one_before_and_any_other(void **state)
     IS("four", "reverted,replaced,reverted,in force,reverted");
 }
 
+static int add_many(struct hold *hold, struct job *job)
+{
+    (void)job;
+    for (int i = 0; i < HOLD_POLICIES; i++) {
+        struct policy_row row = {.state = POLICY_REVERTED, .text = SPAN(TAG("tried"))};
+        if (hold_policy_add(hold, &row) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static void added(struct job *job)
+{
+    (void)job;
+}
+
+/* However many were tried since: what may have to come back is kept. */
+static void back_to_one_that_is_very_old(void **state)
+{
+    struct house *h = *state;
+    struct job job = {.run = add_many, .done = added};
+    struct deed *d;
+    keeper_submit(h->keeper, &job);
+    barrier(h);
+    assert_int_equal(job.result, 0);
+    assert_int_equal(apply(h, "anna", TAG("new"), NULL), 200);
+    versions_tick(h->versions, clock_mono() + 11 * MINUTE);
+    d = run(h, deed(DEED_CONFIRM, "nobody"));
+    assert_int_equal(d->in_force, 1);
+    deed_free(&d);
+    assert_string_equal(judges(h), "one");
+    stop(h);
+    start(h);
+    assert_string_equal(judges(h), "one");
+    d = run(h, deed(DEED_CONFIRM, "nobody"));
+    assert_int_equal(d->in_force, 1);
+    deed_free(&d);
+}
+
 static void past_an_unconfirmed_one(void **state)
 {
     struct house *h = *state;
@@ -814,6 +853,7 @@ int main(void)
         TEST(what_is_wrong_is_refused),
         TEST(dry_runs_change_nothing),
         TEST(back_to_the_one_before_and_any_other),
+        TEST(back_to_one_that_is_very_old),
         TEST(past_an_unconfirmed_one),
         TEST(a_second_person),
         TEST(without_confirmation),
