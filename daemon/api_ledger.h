@@ -1,11 +1,13 @@
 /*
  * api_ledger.h - the routes about refusals, and about what people decided for a while.
  *
- *   GET  refusals?rcpt=&from=&relay=&message_id=&since=&limit=&after=   {"refusals":[..],"next":ID
- * or null}: the latest first; from, rcpt: addresses; relay: the client's address or name GET
- * entries?all=1   {"entries":[..]}: those in force, or also those of the last 400 days POST entries
- * {"do":"allow" or "hold","relay" or "sender" or "storm","for":seconds, "reason","dry_run"} POST
- * entries/ID/end  {"reason","dry_run"}
+ *   GET  refusals?rcpt=&from=&relay=&message_id=&since=&limit=&after=
+ *        {"refusals":[..],"next":ID or null}: the latest first; from, rcpt: addresses; relay: the
+ *        client's address or name
+ *   GET  entries?all=1   {"entries":[..]}: those in force, or also those of the last 400 days
+ *   POST entries         {"do":"allow" or "hold","relay" or "sender" or "storm","for":seconds,
+ *                         "reason","dry_run"}
+ *   POST entries/ID/end  {"reason","dry_run"}
  */
 #ifndef API_LEDGER_H
 #define API_LEDGER_H
