@@ -106,11 +106,12 @@ check-smtp: deps ## the suites of the SMTP door alone
 
 CHECK_POLICY = expr fact fact_pack policy rules_shipped set lint linediff setfile versions rules guard watch alarm figures days summary ledger entries journal backtest
 POLICY_UNIT = $(patsubst tests/unit/%.c,%,$(filter $(CHECK_POLICY:%=tests/unit/%_test.c),$(wildcard tests/unit/*_test.c)))
+POLICY_E2E = policy guard story figures ledger undo_rule
 check-policy: deps ## the suites of rules, versions and the guard alone
 	@$(MAKE) --no-print-directory -s -j2 all tools $(POLICY_UNIT:%=$(BUILD)/unit/%)
 	@$(MAKE) --no-print-directory -s -j2 BUILD=build/asan $(ASAN) $(POLICY_UNIT:%=build/asan/unit/%)
 	@$(PYTHON) tests/run.py $(POLICY_UNIT:%=unit:build/unit/%) $(POLICY_UNIT:%=unit:build/asan/unit/%) \
-		$(patsubst %,pytest:%,$(wildcard tests/e2e/test_policy*.py tests/e2e/test_guard*.py tests/e2e/test_story*.py tests/e2e/test_figures*.py))
+		$(patsubst %,pytest:%,$(wildcard $(POLICY_E2E:%=tests/e2e/test_%*.py)))
 
 CHECK_REDIS = redis redis_cluster
 REDIS_UNIT = $(patsubst tests/unit/%.c,%,$(filter $(CHECK_REDIS:%=tests/unit/%_test.c),$(wildcard tests/unit/*_test.c)))
