@@ -202,10 +202,7 @@ static int check_store(struct loading *l, unsigned line)
         return -1;
     struct tls *client = r->tls && l->use != CONFIG_READ ? tls_client_new(&ours, why) : NULL;
     tls_drop(&client);
-    if (*why)
-        return loading_refuse(l, line, "store.tls: %s", why);
-    return loading_refuse(l, line,
-                          "store.backend: redis comes in a later version; expected memory");
+    return *why ? loading_refuse(l, line, "store.tls: %s", why) : 0;
 }
 
 /* Who is told when the guard steps back must be there now, not only then. */

@@ -158,6 +158,8 @@ static void look_around(struct daemon *d)
     }
     watch_tick(d->pipeline.watch, &d->reading, clock_now(), mono);
     alarm_tick(d->pipeline.alarm, mono);
+    if (d->pipeline.fleet)
+        store_redis_allow(d->pipeline.store, fleet_shares(d->pipeline.fleet));
     versions_tick(d->pipeline.versions, mono);
     sign_of_life(d, mono);
 }
@@ -328,6 +330,7 @@ static void join_fleet(struct daemon *d)
     fleet_tell(p->fleet, &news_digests, d->news);
     if (fleet_start(p->fleet, error) < 0)
         log_die("%s", error);
+    store_redis_allow(p->store, fleet_shares(p->fleet));
 }
 
 static void tell_listener(const struct listener *l)

@@ -108,6 +108,8 @@ void answer_read(struct answer *a, const struct redisReply *r, const struct ask 
     a->how = how;
     a->generation = bytes_get((const uint8_t *)r->element[1]->str, 8);
     a->from = r->element[2]->integer > 0 ? (uint32_t)r->element[2]->integer : 0;
+    a->shorn =
+        asked->known.generation == a->generation && !asked->blind && asked->known.offset != a->from;
     a->bytes = span_of(r->element[3]->str, (size_t)r->element[3]->len);
     if (how == ANSWER_MADE)
         a->own = asked->fresh;
@@ -339,7 +341,7 @@ static void take_whole(struct fold *f, struct entry *e, const struct answer *a, 
     struct record *r = record_new(first_time(a->bytes.n ? a->bytes : a->own, e->record->last));
     f->record = r;
     fold_frames(f, a->bytes);
-    if (f->broken || (a->bytes.n && r->copies < e->record->copies)) {
+    if (f->broken || (a->how != ANSWER_MADE && r->copies < e->record->copies)) {
         record_free(&r);
         take_lost(f, e, a, after);
         return;
@@ -374,7 +376,8 @@ static enum taken take(struct fold *f, struct shard *s, struct entry *e, const s
                        struct after *after)
 {
     const struct recordlog *log = &e->log;
-    if (log->generation && log->generation == a->generation && log->offset >= a->from) {
+    if (log->generation && log->generation == a->generation && log->offset >= a->from &&
+        !a->shorn) {
         take_rest(f, e, a);
     } else if (a->from == RECORDLOG_HEAD) {
         after->end =

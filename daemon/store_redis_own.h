@@ -96,6 +96,7 @@ struct answer {
     enum answer_how how; /* NONE: it is no answer of ours */
     uint64_t generation;
     uint32_t from;
+    bool shorn;        /* of the generation that was known, but without what was known of it */
     struct span bytes; /* of the log, from there on */
     struct span own;   /* what we put behind them */
 };
