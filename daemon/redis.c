@@ -11,23 +11,17 @@
  */
 #include <assert.h>
 #include <openssl/evp.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "id.h"
 #include "log.h"
 #include "redis.h"
-#include "redis_link.h"
+#include "redis_route.h"
 
 enum {
-    LINKS = 128,      /* servers of a cluster that we know, replicas and gone ones included */
-    HOPS = 5,         /* redirections of one call */
-    AGAIN = 5,        /* ms until TRYAGAIN is tried again */
-    LOOK_LEAST = 100, /* ms between looks at the map, or at the Sentinels, while something lacks */
-    LOOK_MOST = 2000,
-    LOOK_LIMIT = 1000,   /* ms one of them may take */
-    TROUBLE = 60 * 1000, /* ms a complaint is told */
+    HOPS = 5,  /* redirections of one call */
+    AGAIN = 5, /* ms until TRYAGAIN is tried again */
 };
 
 enum place { PLACE_REFUSED, PLACE_HELD, PLACE_AGAIN, PLACE_LINE };
@@ -53,38 +47,20 @@ struct redis_call {
 };
 TAILQ_HEAD(redis_calls, redis_call);
 
-/* What all calls share. In a cluster `links` are its servers, else the first is the only one. */
 struct redis {
-    struct event_base *base;
     const struct redis_settings *settings;
-    struct tls *tls; /* NULL: plain, or not usable yet */
+    struct redis_route route;
     bool closing;
-    struct redis_link *links[LINKS];
-    unsigned nlinks, last; /* last: that any_up() chose */
+    bool demoted; /* the only server says that it is no master any more */
     struct redis_calls refused, held, again, due;
     struct event *turn;        /* at the end of this turn of the loop: flush */
     struct event *refusals;    /* in the next one */
     struct event *deadlines;   /* of the first call of due */
     struct event *again_timer; /* TRYAGAIN */
-    /* looking at the map of the cluster, or at the Sentinels */
-    struct event *look;
-    int64_t looked, look_in;    /* clock_mono(): the last one; ms from that until the next */
-    bool stale;                 /* the map is, or there is none */
-    uint8_t slots[REDIS_SLOTS]; /* number of the link + 1; 0: nobody */
-    unsigned gaps;              /* slots of nobody */
-    struct redis_wait map;      /* waits for CLUSTER SLOTS */
-    struct redis_link *map_of;  /* who was asked; NULL: nobody */
-    struct redis_link *sentinel;
-    size_t sentinel_next;
-    struct redis_wait master; /* waits for the master's address */
-    bool demoted;             /* the master says that it is none any more */
-    char trouble[320];        /* until trouble_until, clock_mono() */
-    int64_t trouble_until;
     struct redis_figures figures;
 };
 
 static void start(struct redis_call *);
-static void look_soon(struct redis *);
 static void answered(struct redis_wait *, const redisReply *);
 
 const char *redis_fault_name(enum redis_fault f)
@@ -205,54 +181,6 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
 
 /* ---- where to ---- */
 
-static struct redis_link *link_at(struct redis *r, const char *address)
-{
-    for (unsigned i = 0; i < r->nlinks; i++)
-        if (strcmp(r->links[i]->address, address) == 0)
-            return r->links[i];
-    return NULL;
-}
-
-static const struct redis_link_owner owner;
-
-static struct redis_link *new_link(struct redis *r)
-{
-    return redis_link_new(r->base, r->settings, r->tls, &owner, r);
-}
-
-/* The one to this server, connected to it or about to be; NULL: there are too many already. */
-static struct redis_link *link_to(struct redis *r, const char *address)
-{
-    struct redis_link *l = link_at(r, address);
-    for (unsigned i = 0; !l && r->nlinks == LINKS && i < LINKS; i++)
-        if (!r->links[i]->used && r->links[i]->nwaits == 0)
-            l = r->links[i];
-    if (!l && r->nlinks == LINKS)
-        return NULL;
-    if (!l) {
-        l = new_link(r);
-        l->number = (uint8_t)r->nlinks;
-        r->links[r->nlinks++] = l;
-    }
-    redis_link_connect(l, address);
-    return l;
-}
-
-static struct redis_link *any_up(struct redis *r)
-{
-    for (unsigned i = 0; i < r->nlinks; i++) {
-        struct redis_link *l = r->links[++r->last % r->nlinks];
-        if (redis_link_up(l))
-            return l;
-    }
-    return NULL;
-}
-
-static struct redis_link *shard(const struct redis *r, uint16_t slot)
-{
-    return r->slots[slot] ? r->links[r->slots[slot] - 1] : NULL;
-}
-
 /* Bytes into the line of c's server. */
 static void send_bytes(struct redis_call *c)
 {
@@ -263,9 +191,8 @@ static void send_bytes(struct redis_call *c)
 static void start(struct redis_call *c)
 {
     struct redis *r = c->redis;
-    struct redis_link *l = !r->settings->cluster ? r->nlinks ? r->links[0] : NULL
-                           : c->keyed            ? shard(r, c->slot)
-                                                 : any_up(r);
+    bool any = r->settings->cluster && !c->keyed;
+    struct redis_link *l = any ? redis_route_any(&r->route) : redis_route_of(&r->route, c->slot);
     c->link = l;
     c->asking = false;
     if (!l || !redis_link_up(l))
@@ -284,8 +211,7 @@ static void complain(struct redis_link *l, enum complaint which, const char *sen
 {
     static _Atomic int64_t said[COMPLAINTS];
     struct redis *r = l->arg;
-    snprintf(r->trouble, sizeof r->trouble, "%s: %s", l->address, sentence);
-    r->trouble_until = clock_mono() + TROUBLE;
+    redis_route_complain(&r->route, l->address, sentence);
     redis_complain(&said[which], l->address, sentence);
 }
 
@@ -331,15 +257,11 @@ static void redirect(struct redis_call *c, const redisReply *reply, bool asking)
     struct redis_link *l = NULL;
     if (r->settings->cluster && c->hops++ < HOPS &&
         redis_redirection(span_of(reply->str, reply->len), span_str(c->link->address), &to))
-        l = link_to(r, to.address);
+        l = redis_route_to(&r->route, to.address);
     if (!r->settings->cluster)
         complain(c->link, CLUSTERED, "is part of a cluster: set store.cluster");
-    if (!asking && l) {
-        r->gaps -= r->slots[to.slot] == 0;
-        r->slots[to.slot] = (uint8_t)(l->number + 1);
-        l->used = l->persistent = true;
-        look_soon(r);
-    }
+    if (!asking && l)
+        redis_route_moved(&r->route, to.slot, l);
     if (!l) {
         end_call(c, NULL, REDIS_ASTRAY);
         return;
@@ -405,8 +327,8 @@ static void note_fault(struct redis_call *c, enum redis_fault fault, const redis
     if (fault == REDIS_LOADING)
         redis_link_bad(c->link);
     if ((fault == REDIS_LOADING || fault == REDIS_READONLY) && r->settings->cluster)
-        look_soon(r);
-    if (fault == REDIS_READONLY && r->sentinel) {
+        redis_route_doubt(&r->route);
+    if (fault == REDIS_READONLY && r->settings->nsentinels) {
         r->demoted = true;
         event_active(r->turn, EV_TIMEOUT, 0);
     }
@@ -495,11 +417,11 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
     struct redis *r = arg;
     (void)fd;
     (void)what;
-    for (unsigned i = 0; i < r->nlinks; i++)
-        if (r->links[i]->state == REDIS_READY)
-            redis_link_flush(r->links[i]);
+    for (unsigned i = 0; i < r->route.nlinks; i++)
+        if (r->route.links[i]->state == REDIS_READY)
+            redis_link_flush(r->route.links[i]);
     if (r->demoted)
-        redis_link_fail(r->links[0], "is no master any more");
+        redis_link_fail(r->route.links[0], "is no master any more");
     r->demoted = false;
 }
 
@@ -545,46 +467,28 @@ static void take_held(struct redis *r, const struct redis_link *l, struct redis_
     }
 }
 
-static void ask_sentinel(struct redis *);
-static void next_sentinel(struct redis *, const char *why);
-
 static void on_ready(void *arg, struct redis_link *l)
 {
     struct redis *r = arg;
     struct redis_calls held = TAILQ_HEAD_INITIALIZER(held);
     struct redis_call *c;
-    if (l == r->sentinel) {
-        ask_sentinel(r);
+    if (!redis_route_ready(&r->route, l))
         return;
-    }
-    if (r->sentinel)
-        evtimer_del(r->look);
-    r->look_in = LOOK_LEAST;
     take_held(r, l, &held);
     while ((c = TAILQ_FIRST(&held))) {
         TAILQ_REMOVE(&held, c, next);
         follow(c);
     }
-    if (r->settings->cluster && r->stale)
-        arm(r->look, 0);
 }
 
 static void on_lost(void *arg, struct redis_link *l)
 {
     struct redis *r = arg;
     struct redis_calls held = TAILQ_HEAD_INITIALIZER(held);
-    if (r->closing)
+    if (r->closing || !redis_route_lost(&r->route, l))
         return;
-    if (l == r->sentinel) {
-        next_sentinel(r, l->trouble);
-        return;
-    }
     take_held(r, l, &held);
     end_all(&held, REDIS_LOST);
-    if (l->ready_since)
-        look_soon(r);
-    else if (r->sentinel)
-        arm(r->look, r->look_in);
 }
 
 static void on_written(void *arg, struct redis_link *l)
@@ -595,225 +499,6 @@ static void on_written(void *arg, struct redis_link *l)
 }
 
 static const struct redis_link_owner owner = {on_ready, on_lost, on_written};
-
-/* ---- the map of a cluster ---- */
-
-static bool connected(const struct redis *r)
-{
-    for (unsigned i = 0; i < r->nlinks; i++)
-        if (r->links[i]->used && r->links[i]->state != REDIS_READY)
-            return false;
-    return r->nlinks > 0;
-}
-
-static void map_range(void *arg, uint16_t from, uint16_t to, const char *address)
-{
-    struct redis *r = arg;
-    struct redis_link *l = link_to(r, address);
-    if (!l)
-        return;
-    l->used = l->persistent = true;
-    for (size_t i = from; i <= to; i++) {
-        r->gaps -= r->slots[i] == 0;
-        r->slots[i] = (uint8_t)(l->number + 1);
-    }
-}
-
-/* Servers that have no slots any more are left alone: some call may still wait there. */
-static void take_map(struct redis *r, const redisReply *reply)
-{
-    struct span said_by = span_str(r->map_of->address);
-    for (unsigned i = 0; i < r->nlinks; i++)
-        r->links[i]->used = r->links[i]->persistent = false;
-    memset(r->slots, 0, sizeof r->slots);
-    r->gaps = REDIS_SLOTS;
-    r->stale = !redis_slots_read(reply, said_by, map_range, r) || r->gaps > 0;
-}
-
-static void on_map(struct redis_wait *w, const redisReply *reply)
-{
-    struct redis *r = (struct redis *)(void *)((char *)w - offsetof(struct redis, map));
-    if (reply)
-        take_map(r, reply);
-    r->map_of = NULL;
-}
-
-/* The servers that the configuration names, when nobody else can be asked. */
-static void connect_seeds(struct redis *r)
-{
-    char address[REDIS_ADDRESS];
-    for (size_t i = 0; i < r->settings->nservers; i++) {
-        snprintf(address, sizeof address, "%.*s", SPAN_ARG(r->settings->servers[i]));
-        (void)link_to(r, address);
-    }
-}
-
-static void ask_map(struct redis *r, struct redis_link *l)
-{
-    static const char bytes[] = "*2\r\n$7\r\nCLUSTER\r\n$5\r\nSLOTS\r\n";
-    r->map_of = l;
-    r->map = (struct redis_wait){.answer = on_map, .due = clock_mono() + LOOK_LIMIT};
-    redis_link_send(l, &r->map, bytes, sizeof bytes - 1);
-}
-
-static void look_at_cluster(struct redis *r)
-{
-    struct redis_link *l = any_up(r);
-    if (r->map_of)
-        redis_link_bad(r->map_of);
-    else if (!r->stale && connected(r))
-        return;
-    else if (l)
-        ask_map(r, l);
-    else
-        connect_seeds(r);
-    arm(r->look, r->look_in);
-    r->look_in = r->look_in * 2 < LOOK_MOST ? r->look_in * 2 : LOOK_MOST;
-}
-
-/* ---- Sentinels ---- */
-
-static void next_sentinel(struct redis *r, const char *why)
-{
-    snprintf(r->trouble, sizeof r->trouble, "Sentinel %s: %s", r->sentinel->address, why);
-    r->trouble_until = clock_mono() + TROUBLE;
-    redis_link_rest(r->sentinel);
-    bool all = ++r->sentinel_next % r->settings->nsentinels == 0;
-    arm(r->look, all ? r->look_in : 0);
-    if (all)
-        r->look_in = r->look_in * 2 < LOOK_MOST ? r->look_in * 2 : LOOK_MOST;
-}
-
-static bool is_text(const redisReply *r)
-{
-    return r->type == REDIS_REPLY_STRING;
-}
-
-/* [address, port] */
-static bool read_master(const redisReply *reply, char out[REDIS_ADDRESS])
-{
-    uint64_t port;
-    return reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 && is_text(reply->element[0]) &&
-           is_text(reply->element[1]) && reply->element[0]->len > 0 &&
-           span_number(span_of(reply->element[1]->str, reply->element[1]->len), 65535, &port) &&
-           redis_address(span_of(reply->element[0]->str, reply->element[0]->len), port,
-                         span_of(NULL, 0), out);
-}
-
-static void on_master(struct redis_wait *w, const redisReply *reply)
-{
-    struct redis *r = (struct redis *)(void *)((char *)w - offsetof(struct redis, master));
-    char address[REDIS_ADDRESS];
-    if (!reply)
-        return; /* on_lost() goes on */
-    if (!read_master(reply, address)) {
-        next_sentinel(r, reply->type == REDIS_REPLY_NIL ? "knows no master of this name"
-                                                        : "does not say who the master is");
-        return;
-    }
-    redis_link_rest(r->sentinel);
-    evtimer_del(r->look);
-    redis_link_connect(r->links[0], address);
-}
-
-static void ask_sentinel(struct redis *r)
-{
-    static const char *const words[] = {"SENTINEL", "get-master-addr-by-name"};
-    const char *argv[] = {words[0], words[1], r->settings->master};
-    size_t lens[] = {strlen(argv[0]), strlen(argv[1]), strlen(argv[2])};
-    char *bytes;
-    int n = redisFormatCommandArgv(&bytes, 3, argv, lens);
-    if (n < 0)
-        abort();
-    r->master = (struct redis_wait){.answer = on_master, .due = clock_mono() + LOOK_LIMIT};
-    redis_link_send(r->sentinel, &r->master, bytes, (size_t)n);
-    redisFreeCommand(bytes);
-    redis_link_flush(r->sentinel);
-}
-
-static void look_at_sentinels(struct redis *r)
-{
-    const struct redis_settings *s = r->settings;
-    char address[REDIS_ADDRESS];
-    if (r->sentinel->state != REDIS_DOWN) {
-        next_sentinel(r, "does not answer");
-        return;
-    }
-    if (r->links[0]->state != REDIS_DOWN)
-        return;
-    snprintf(address, sizeof address, "%.*s",
-             SPAN_ARG(s->sentinels[r->sentinel_next % s->nsentinels]));
-    redis_link_connect(r->sentinel, address);
-    arm(r->look, LOOK_LIMIT);
-}
-
-/* ---- looking ---- */
-
-static bool make_tls(struct redis *r)
-{
-    const struct redis_settings *s = r->settings;
-    struct tls_settings t = {.cert = s->certificate, .key = s->key, .ca = s->ca, .name = s->name};
-    static _Atomic int64_t said;
-    char why[512];
-    r->tls = tls_client_new(&t, why);
-    if (!r->tls) {
-        snprintf(r->trouble, sizeof r->trouble, "%.300s", why);
-        r->trouble_until = clock_mono() + TROUBLE;
-        redis_complain(&said, "TLS", why);
-    }
-    return r->tls;
-}
-
-/* The connections there are from the beginning. */
-static void begin(struct redis *r)
-{
-    const struct redis_settings *s = r->settings;
-    char address[REDIS_ADDRESS];
-    if (s->cluster)
-        return;
-    struct redis_link *l = r->links[r->nlinks++] = new_link(r);
-    l->used = true;
-    l->master = s->nsentinels > 0;
-    l->persistent = !l->master;
-    if (s->nsentinels) {
-        r->sentinel = new_link(r);
-        r->sentinel->sentinel = true;
-        return;
-    }
-    snprintf(address, sizeof address, "%.*s", SPAN_ARG(s->servers[0]));
-    redis_link_connect(l, address);
-}
-
-static void look(struct redis *r)
-{
-    if (r->settings->tls && !r->tls && !make_tls(r)) {
-        arm(r->look, TROUBLE);
-        return;
-    }
-    r->looked = clock_mono();
-    if (r->nlinks == 0)
-        begin(r);
-    if (r->settings->cluster)
-        look_at_cluster(r);
-    else if (r->sentinel)
-        look_at_sentinels(r);
-}
-
-static void on_look(evutil_socket_t fd, short what, void *arg)
-{
-    (void)fd;
-    (void)what;
-    look(arg);
-}
-
-static void look_soon(struct redis *r)
-{
-    if (!r->settings->cluster && !r->sentinel)
-        return;
-    r->stale = true;
-    r->look_in = LOOK_LEAST;
-    arm(r->look, r->looked + LOOK_LEAST - clock_mono());
-}
 
 static void on_again(evutil_socket_t fd, short what, void *arg)
 {
@@ -836,11 +521,7 @@ struct redis *redis_open(struct event_base *base, const struct redis_settings *s
     struct redis *r = calloc(1, sizeof *r);
     if (!r)
         abort();
-    r->base = base;
     r->settings = settings;
-    r->look_in = LOOK_LEAST;
-    r->stale = true;
-    r->gaps = REDIS_SLOTS;
     TAILQ_INIT(&r->refused);
     TAILQ_INIT(&r->held);
     TAILQ_INIT(&r->again);
@@ -849,10 +530,9 @@ struct redis *redis_open(struct event_base *base, const struct redis_settings *s
     r->refusals = evtimer_new(base, on_refusals, r);
     r->deadlines = evtimer_new(base, on_deadline, r);
     r->again_timer = evtimer_new(base, on_again, r);
-    r->look = evtimer_new(base, on_look, r);
-    if (!r->turn || !r->refusals || !r->deadlines || !r->again_timer || !r->look)
+    if (!r->turn || !r->refusals || !r->deadlines || !r->again_timer)
         abort();
-    look(r);
+    redis_route_begin(&r->route, base, settings, &owner, r);
     return r;
 }
 
@@ -866,13 +546,10 @@ void redis_close(struct redis **at)
     end_all(&r->refused, REDIS_NO_FAULT);
     end_all(&r->held, REDIS_LOST);
     end_all(&r->again, REDIS_LOST);
-    for (unsigned i = 0; i < r->nlinks; i++)
-        redis_link_free(&r->links[i]);
-    redis_link_free(&r->sentinel);
-    struct event *events[] = {r->turn, r->refusals, r->deadlines, r->again_timer, r->look};
+    redis_route_end(&r->route);
+    struct event *events[] = {r->turn, r->refusals, r->deadlines, r->again_timer};
     for (size_t i = 0; i < sizeof events / sizeof *events; i++)
         event_free(events[i]);
-    tls_drop(&r->tls);
     free(r);
 }
 
@@ -964,47 +641,25 @@ void redis_forget(struct redis_call **at)
 
 bool redis_up(const struct redis *r)
 {
-    if (r->nlinks == 0 || (r->settings->cluster && r->gaps))
-        return false;
-    for (unsigned i = 0; i < r->nlinks; i++)
-        if (r->links[i]->used && !redis_link_up(r->links[i]))
-            return false;
-    return true;
+    return redis_route_up(&r->route);
 }
 
 bool redis_reaches(const struct redis *r, struct span key)
 {
-    const struct redis_link *l =
-        !r->settings->cluster ? r->nlinks ? r->links[0] : NULL : shard(r, redis_slot(key));
+    const struct redis_link *l = redis_route_of(&r->route, redis_slot(key));
     return l && redis_link_up(l);
 }
 
 const char *redis_trouble(const struct redis *r)
 {
-    static _Thread_local char text[REDIS_ADDRESS + 200];
-    bool mapped = r->gaps < REDIS_SLOTS;
-    bool complaint = r->trouble[0] && clock_mono() < r->trouble_until;
-    if (redis_up(r))
-        return complaint ? r->trouble : NULL;
-    for (unsigned i = 0; i < r->nlinks; i++) {
-        const struct redis_link *l = r->links[i];
-        if (redis_link_up(l) || !l->trouble[0] || (mapped && !l->used))
-            continue;
-        snprintf(text, sizeof text, "%s: %s", l->address, l->trouble);
-        return text;
-    }
-    if (r->settings->cluster && mapped && r->gaps) {
-        snprintf(text, sizeof text, "%u of the cluster's slots have no server", r->gaps);
-        return text;
-    }
-    return complaint ? r->trouble : "not connected yet";
+    return redis_route_trouble(&r->route);
 }
 
 void redis_figures(const struct redis *r, struct redis_figures *out)
 {
     *out = r->figures;
-    for (unsigned i = 0; i < r->nlinks; i++) {
-        const struct redis_link *l = r->links[i];
+    for (unsigned i = 0; i < r->route.nlinks; i++) {
+        const struct redis_link *l = r->route.links[i];
         out->servers += l->used;
         out->up += l->used && redis_link_up(l);
         out->connections += l->connections;
