@@ -159,23 +159,62 @@ static struct shard *shard_lock(struct states *st, uint64_t key)
     return s;
 }
 
-static void step(struct states *st, uint32_t detector, const struct about *a,
-                 const struct subject *subject, struct signals *signals)
+/* The living one; NULL: none. */
+static struct block *block_live(struct states *st, struct shard *s, uint32_t detector, uint64_t key,
+                                int64_t now)
 {
-    struct shard *s = shard_lock(st, a->key);
-    struct block *b = block_find(s, detector, a->key);
-    if (b && subject->now - b->used > b->life) {
-        block_free(st, s, b);
-        b = NULL;
-    }
-    if (!b)
-        b = block_new(st, s, detector, a->key);
-    detectors[detector]->step(b->bytes, subject, a, signals);
-    b->used = subject->now > b->used ? subject->now : b->used;
+    struct block *b = block_find(s, detector, key);
+    if (!b || now - b->used <= b->life)
+        return b;
+    block_free(st, s, b);
+    return NULL;
+}
+
+static void block_used(struct states *st, struct shard *s, struct block *b, const struct about *a,
+                       int64_t now)
+{
+    b->used = now > b->used ? now : b->used;
     b->life = a->life;
     list_remove(s, b);
     list_append(s, b);
     trim(st, s, b);
+}
+
+void states_step_one(struct states *st, uint32_t detector, const struct about *a,
+                     const struct subject *subject, struct signals *signals)
+{
+    struct shard *s = shard_lock(st, a->key);
+    struct block *b = block_live(st, s, detector, a->key, subject->now);
+    if (!b)
+        b = block_new(st, s, detector, a->key);
+    detectors[detector]->step(b->bytes, subject, a, signals);
+    block_used(st, s, b, a, subject->now);
+    pthread_mutex_unlock(&s->lock);
+}
+
+bool states_get(struct states *st, uint32_t detector, const struct about *a, int64_t now,
+                void *bytes, int64_t *used)
+{
+    struct shard *s = shard_lock(st, a->key);
+    const struct block *b = block_live(st, s, detector, a->key, now);
+    if (b)
+        memcpy(bytes, b->bytes, detectors[detector]->state_bytes);
+    else
+        memset(bytes, 0, detectors[detector]->state_bytes);
+    *used = b ? b->used : 0;
+    pthread_mutex_unlock(&s->lock);
+    return b != NULL;
+}
+
+void states_set(struct states *st, uint32_t detector, const struct about *a, const void *bytes,
+                int64_t used)
+{
+    struct shard *s = shard_lock(st, a->key);
+    struct block *b = block_find(s, detector, a->key);
+    if (!b)
+        b = block_new(st, s, detector, a->key);
+    memcpy(b->bytes, bytes, detectors[detector]->state_bytes);
+    block_used(st, s, b, a, used);
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -185,7 +224,7 @@ void states_step(struct states *st, const struct subject *subject, struct signal
     for (uint32_t i = 0; detectors[i]; i++) {
         size_t n = detectors[i]->about ? detectors[i]->about(subject, signals, about) : 0;
         for (size_t k = 0; k < n; k++)
-            step(st, i, &about[k], subject, signals);
+            states_step_one(st, i, &about[k], subject, signals);
     }
 }
 

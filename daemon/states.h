@@ -13,6 +13,15 @@ struct states *states_new(uint64_t bytes);
 void states_free(struct states **);
 /* All steps of all detectors for one message: each state atomically, no two locks at once. */
 void states_step(struct states *, const struct subject *, struct signals *);
+/* One of these steps. */
+void states_step_one(struct states *, uint32_t detector, const struct about *,
+                     const struct subject *, struct signals *);
+/* The same in two parts, for a state that is not only here: its bytes, and when it was last used
+ * (false: there is none; zeroed); and what became of it. detector: its index in detectors[]. */
+bool states_get(struct states *, uint32_t detector, const struct about *, int64_t now, void *bytes,
+                int64_t *used);
+void states_set(struct states *, uint32_t detector, const struct about *, const void *bytes,
+                int64_t used);
 /* Forgets what has outlived its life; about once a second. */
 void states_tick(struct states *, int64_t now);
 uint64_t states_used(const struct states *, uint64_t *bytes);

@@ -62,9 +62,16 @@ struct tallies {
 /* Appends (no-op beyond TALLIES_MAX) and returns its index. */
 size_t tallies_add(struct tallies *, struct arena *, struct tally);
 
+/* Whose a state is. */
+enum about_shared {
+    ABOUT_OWN,      /* this node's */
+    ABOUT_LOOSELY,  /* of all nodes; a step may be lost when two are made at once */
+    ABOUT_STRICTLY, /* of all nodes; no step is lost */
+};
 /* One state a message touches. */
 struct about {
-    uint64_t key;     /* keyed hash of the conversation, pair, relay */
+    uint64_t key; /* keyed hash of the conversation, pair, relay */
+    enum about_shared shared;
     int64_t life;     /* ms it is kept untouched */
     size_t recipient; /* of the envelope, where it is about one; else 0 */
     unsigned use;     /* the detector's own */

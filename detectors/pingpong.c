@@ -76,11 +76,14 @@ static size_t about(const struct subject *s, const struct signals *signals,
     if (e->nrecipients > RECIPIENTS || from.n == 0)
         return 0;
     uint64_t a = keys_address(s->keys, from, NULL);
+    /* what nobody answers with begins no ping-pong: most mail need not be told to other nodes */
+    enum about_shared shared = s->talk.automatic || s->talk.reply ? ABOUT_LOOSELY : ABOUT_OWN;
     for (size_t i = 0; i < e->nrecipients; i++) {
         uint64_t b = e->recipients[i].hash;
         if (a == b || further_copy(s, signals, i))
             continue;
         out[n++] = (struct about){.key = sip_pair(s->keys, SIP_MISC, a < b ? a : b, a < b ? b : a),
+                                  .shared = shared,
                                   .life = REMEMBERED,
                                   .recipient = i,
                                   .use = a > b};

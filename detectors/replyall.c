@@ -96,11 +96,16 @@ static size_t about(const struct subject *s, const struct signals *signals,
     if (audience_of(s) < s->site->replyall_audience)
         return 0;
     if (c->nreferences || (c->own && !c->reply))
-        out[n++] = (struct about){.key = c->root, .life = REMEMBERED, .use = USE_ID};
+        out[n++] = (struct about){
+            .key = c->root, .shared = ABOUT_STRICTLY, .life = REMEMBERED, .use = USE_ID};
     if (c->index)
-        out[n++] = (struct about){.key = c->index, .life = REMEMBERED, .use = USE_ID};
+        out[n++] = (struct about){
+            .key = c->index, .shared = ABOUT_STRICTLY, .life = REMEMBERED, .use = USE_ID};
     if (c->reply && c->base_hash && !c->index && !s->message->first[FIELD_REFERENCES])
-        out[n++] = (struct about){.key = subject_key(s), .life = SAME_SUBJECT, .use = USE_SUBJECT};
+        out[n++] = (struct about){.key = subject_key(s),
+                                  .shared = ABOUT_STRICTLY,
+                                  .life = SAME_SUBJECT,
+                                  .use = USE_SUBJECT};
     return n;
 }
 

@@ -37,6 +37,13 @@ static struct {
         char name[256], value[4096];
     } node[FAKE_FIELDS]; /* of the only hash */
     size_t nodes;
+    struct {
+        char key[160];
+        uint8_t value[4096];
+        size_t n;
+    } string[FAKE_FIELDS];
+    size_t strings;
+    unsigned gets, sets;  /* of strings */
     char wrong[64];       /* a key with something else under it */
     char renamed[2][128]; /* the last RENAME */
 } fake = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -175,6 +182,45 @@ static void fake_hdel(struct span name)
             fake.node[i] = fake.node[--fake.nodes];
 }
 
+/* Where a string is, or the first free place. */
+static size_t fake_string(struct span key)
+{
+    size_t i = 0;
+    while (i < fake.strings && !span_eq(span_str(fake.string[i].key), key))
+        i++;
+    return i;
+}
+
+static void fake_get(struct wire *w, struct span key)
+{
+    size_t i = fake_string(key);
+    fake.gets++;
+    if (i < fake.strings)
+        wire_bulk(w, fake.string[i].value, fake.string[i].n);
+    else
+        wire_add(w, "$-1\r\n", 5);
+}
+
+/* The only script there is: compare and set. ARGV: version, value, life. */
+static void fake_cas(struct wire *w, struct span key, const struct span *argv)
+{
+    size_t i = fake_string(key);
+    struct span version =
+        span_of(fake.string[i].value, fake.string[i].n < 8 ? fake.string[i].n : 8);
+    if (!span_eq(i < fake.strings ? version : span_of(NULL, 0), argv[0])) {
+        fake_get(w, key);
+        return;
+    }
+    if (i == fake.strings)
+        fake.strings++;
+    memcpy(fake.string[i].key, key.p, key.n);
+    fake.string[i].key[key.n] = '\0';
+    memcpy(fake.string[i].value, argv[1].p, argv[1].n);
+    fake.string[i].n = argv[1].n;
+    fake.sets++;
+    wire_add(w, ":1\r\n", 4);
+}
+
 static void fake_answer(struct wire *w, const struct span *argv, size_t argc)
 {
     struct span key = argc > 1 ? argv[1] : span_of(NULL, 0);
@@ -187,6 +233,10 @@ static void fake_answer(struct wire *w, const struct span *argv, size_t argc)
         wire_add(w, "+OK\r\n", 5);
     } else if (fake.wrong[0] && span_eq(key, span_str(fake.wrong))) {
         wire_add(w, "-WRONGTYPE no\r\n", 15);
+    } else if (span_eq(argv[0], SPAN("GET"))) {
+        fake_get(w, argv[1]);
+    } else if (span_eq(argv[0], SPAN("CAS"))) {
+        fake_cas(w, argv[1], argv + 2);
     } else if (span_eq(argv[0], SPAN("TIME"))) {
         fake_clock(w);
     } else if (span_eq(argv[0], SPAN("XADD"))) {
@@ -277,7 +327,7 @@ struct redis_call *redis_send(struct redis *r, struct span key, const struct spa
                               size_t argc, int64_t deadline_ms, redis_done_fn *done, void *arg)
 {
     struct redis_call *c = calloc(1, sizeof *c);
-    struct timeval now = {0, 0}, late = clock_timeval(deadline_ms);
+    struct timeval now = {0, 0}, late = clock_timeval(deadline_ms ? deadline_ms : 50);
     (void)key;
     *c = (struct redis_call){.next = r->calls, .redis = r, .done = done, .arg = arg};
     r->calls = c;
@@ -289,6 +339,28 @@ struct redis_call *redis_send(struct redis *r, struct span key, const struct spa
     c->event = evtimer_new(r->base, fake_deliver, c);
     evtimer_add(c->event, silent ? &late : &now);
     return c;
+}
+
+void redis_script_ready(struct redis_script *script)
+{
+    script->sha[0] = '-';
+}
+
+struct redis_call *redis_run(struct redis *r, const struct redis_script *script, struct span key,
+                             const struct span *argv, size_t argc, int64_t deadline_ms,
+                             redis_done_fn *done, void *arg)
+{
+    struct span words[8] = {SPAN("CAS"), key};
+    if (script->sha[0] != '-' || argc > 6)
+        abort();
+    memcpy(words + 2, argv, argc * sizeof *argv);
+    return redis_send(r, key, words, argc + 2, deadline_ms, done, arg);
+}
+
+bool redis_reaches(const struct redis *r, struct span key)
+{
+    (void)key;
+    return redis_up(r);
 }
 
 void redis_forget(struct redis_call **cp)
@@ -313,14 +385,14 @@ const char *redis_trouble(const struct redis *r)
     return redis_up(r) ? NULL : "it is not there";
 }
 
-static void fake_set(bool *what, bool is)
+static inline void fake_set(bool *what, bool is)
 {
     pthread_mutex_lock(&fake.lock);
     *what = is;
     pthread_mutex_unlock(&fake.lock);
 }
 
-static size_t fake_entries(void)
+static inline size_t fake_entries(void)
 {
     pthread_mutex_lock(&fake.lock);
     size_t n = fake.entries;
@@ -335,7 +407,8 @@ static void fake_clear(void)
         for (size_t k = 0; k < fake.entry[i].words; k++)
             free(fake.entry[i].word[k]);
     memset(fake.entry, 0, sizeof fake.entry);
-    fake.entries = fake.nodes = 0;
+    fake.entries = fake.nodes = fake.strings = 0;
+    fake.gets = fake.sets = 0;
     fake.away = fake.deaf = false;
     fake.lose = fake.number = 0;
     fake.ahead = 0;
