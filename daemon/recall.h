@@ -27,7 +27,7 @@ void recall_texts(struct recall *, const struct snapshot_texts *);
 void recall_heard(struct recall *, const uint64_t *digest, size_t n);
 /* Asks for a snapshot now, beside the hourly ones: what was learned before this moment. Soon, by
  * another thread; the last RECALL_KEPT of them stay. label: up to 31 letters and digits ("v12"). */
-enum { RECALL_KEPT = 4 };
+enum { RECALL_KEPT = 8 };
 void recall_keep(struct recall *, const char *label);
 /* Puts back what had been learned - counters, baselines, states, relays - as of the newest snapshot
  * before `since` (ms), whose time goes to *as_of. dry: only says which. May take seconds. -1 after
