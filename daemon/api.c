@@ -340,41 +340,49 @@ static const struct route {
     const char *path;
     void (*run)(struct api *, struct http_request *, const char *arg);
     const char *query[QUERY_MAX]; /* NULL-ended */
+    enum api_scope scope;
 } routes[] = {
-    {HTTP_GET, "status", get_status, {NULL}},
-    {HTTP_GET, "storms", get_storms, {"limit", NULL}},
-    {HTTP_GET, "storms/*", get_storm, {NULL}},
+    {HTTP_GET, "status", get_status, {NULL}, API_ALONE},
+    {HTTP_GET, "storms", get_storms, {"limit", "node", NULL}, API_ALONE},
+    {HTTP_GET, "storms/*", get_storm, {"node", NULL}, API_STORM},
     {HTTP_GET,
      "held",
      get_held,
-     {"storm", "rcpt", "sender", "state", "rule", "since", "after", "limit", NULL}},
-    {HTTP_GET, "copies/*", get_copy, {"headers", "text", NULL}},
-    {HTTP_GET, "copies/*/message", get_message, {NULL}},
-    {HTTP_GET, "messages", get_messages, {"tx", "rcpt", "from", "since", "queue_id", NULL}},
-    {HTTP_GET, "balance", get_balance, {"minutes", NULL}},
-    {HTTP_GET, "report", get_report, {"from", "until", NULL}},
-    {HTTP_GET, "mode", get_mode, {NULL}},
-    {HTTP_GET, "guard", get_guard, {NULL}},
-    {HTTP_GET, "relays", get_relays, {"all", NULL}},
+     {"storm", "rcpt", "sender", "state", "rule", "since", "after", "limit", "node", NULL},
+     API_HELD},
+    {HTTP_GET, "copies/*", get_copy, {"headers", "text", NULL}, API_COPY},
+    {HTTP_GET, "copies/*/message", get_message, {NULL}, API_TEXT},
+    {HTTP_GET,
+     "messages",
+     get_messages,
+     {"tx", "rcpt", "from", "since", "queue_id", "node", NULL},
+     API_MESSAGES},
+    {HTTP_GET, "needs/*", get_needs, {NULL}, API_ALONE},
+    {HTTP_GET, "balance", get_balance, {"minutes", NULL}, API_ALONE},
+    {HTTP_GET, "report", get_report, {"from", "until", NULL}, API_ALONE},
+    {HTTP_GET, "mode", get_mode, {NULL}, API_ALONE},
+    {HTTP_GET, "guard", get_guard, {NULL}, API_ALONE},
+    {HTTP_GET, "relays", get_relays, {"all", NULL}, API_ALONE},
     {HTTP_GET,
      "refusals",
      get_refusals,
-     {"rcpt", "from", "relay", "message_id", "since", "after", "limit", NULL}},
-    {HTTP_GET, "entries", get_entries, {"all", NULL}},
-    {HTTP_POST, "entries", post_entries, {NULL}},
-    {HTTP_POST, "entries/*/end", post_entry_end, {NULL}},
-    {HTTP_POST, "relays", post_relays, {NULL}},
-    {HTTP_POST, "release", post_release, {NULL}},
-    {HTTP_POST, "discard", post_discard, {NULL}},
-    {HTTP_POST, "undo", post_undo, {NULL}},
-    {HTTP_POST, "undo-rule", post_undo_rule, {NULL}},
-    {HTTP_POST, "mode", post_mode, {NULL}},
-    {HTTP_GET, "policy", any_policy, {NULL}},
-    {HTTP_GET, "policy/versions", any_policy, {"limit", "before", NULL}},
-    {HTTP_GET, "policy/versions/*", any_policy, {NULL}},
-    {HTTP_POST, "policy/apply", any_policy, {NULL}},
-    {HTTP_POST, "policy/confirm", any_policy, {NULL}},
-    {HTTP_POST, "policy/rollback", any_policy, {NULL}},
+     {"rcpt", "from", "relay", "message_id", "since", "after", "limit", NULL},
+     API_ALONE},
+    {HTTP_GET, "entries", get_entries, {"all", NULL}, API_ALONE},
+    {HTTP_POST, "entries", post_entries, {NULL}, API_ALONE},
+    {HTTP_POST, "entries/*/end", post_entry_end, {NULL}, API_ALONE},
+    {HTTP_POST, "relays", post_relays, {NULL}, API_WORD},
+    {HTTP_POST, "release", post_release, {NULL}, API_CHANGE},
+    {HTTP_POST, "discard", post_discard, {NULL}, API_CHANGE},
+    {HTTP_POST, "undo", post_undo, {NULL}, API_CHANGE},
+    {HTTP_POST, "undo-rule", post_undo_rule, {NULL}, API_ALONE},
+    {HTTP_POST, "mode", post_mode, {NULL}, API_MODE},
+    {HTTP_GET, "policy", any_policy, {NULL}, API_ALONE},
+    {HTTP_GET, "policy/versions", any_policy, {"limit", "before", NULL}, API_ALONE},
+    {HTTP_GET, "policy/versions/*", any_policy, {NULL}, API_ALONE},
+    {HTTP_POST, "policy/apply", any_policy, {NULL}, API_ALONE},
+    {HTTP_POST, "policy/confirm", any_policy, {NULL}, API_ALONE},
+    {HTTP_POST, "policy/rollback", any_policy, {NULL}, API_ALONE},
 };
 
 /* Does path fit the pattern? Fills arg with what the star stands for: letters and digits only. */
@@ -403,7 +411,7 @@ static void run_route(struct api *api, struct http_request *r, const struct rout
     const char *strange = http_query_unknown(r, route->query);
     if (strange)
         http_problem(r, 400, "The parameter \"%.64s\" is not known here.", strange);
-    else
+    else if (!api_fleet(api, r, route->scope, http_path(r) + sizeof root - 1, arg))
         route->run(api, r, arg);
 }
 

@@ -33,6 +33,26 @@ uint64_t queue_size(const json_t *queue);
 
 /* The routes of api_read.c. arg: what the star of their path stands for. */
 typedef void route_fn(struct api *, struct http_request *, const char *arg);
-route_fn get_storms, get_storm, get_held, get_copy, get_message, get_messages;
+route_fn get_storms, get_storm, get_held, get_copy, get_message, get_messages, get_needs;
+
+/*
+ * Routes that are about all nodes (api_fleet.c): the request goes to the other desks (fellows.h)
+ * and to ours, and their answers are made one. Without other nodes the route alone answers.
+ */
+/* How a route's answers are merged. */
+enum api_scope {
+    API_ALONE, /* of this node only */
+    API_STORM,
+    API_HELD,
+    API_COPY, /* of the node that has it */
+    API_TEXT, /* likewise, but its bytes stay there */
+    API_MESSAGES,
+    API_CHANGE, /* release, discard, undo */
+    API_MODE,   /* everywhere, if that is said */
+    API_WORD    /* always everywhere */
+};
+/* true: the request is taken and will be answered. path: below /api/v1/; arg: the route's star. */
+bool api_fleet(struct api *, struct http_request *, enum api_scope, const char *path,
+               const char *arg);
 
 #endif

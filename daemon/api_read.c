@@ -332,6 +332,59 @@ void get_held(struct api *api, struct http_request *r, const char *arg)
     http_reply(r, 200, j);
 }
 
+/* ---- whom a storm owes a copy ---- */
+
+struct needs {
+    json_t *need, *have;
+};
+
+static bool got_one(void *arg, const struct key *k, uint64_t rcpt)
+{
+    struct store *store = arg;
+    return store->ops->passed(store, k, rcpt);
+}
+
+static void add_need(void *arg, const struct key *k, uint64_t rcpt, uint64_t copy)
+{
+    struct needs *n = arg;
+    uint8_t both[sizeof k->byte + sizeof rcpt];
+    char hex[2 * sizeof both + 1];
+    memcpy(both, k->byte, sizeof k->byte);
+    memcpy(both + sizeof k->byte, &rcpt, sizeof rcpt);
+    hex_print(span_of(both, sizeof both), hex);
+    if (!copy) {
+        json_array_append_new(n->have, json_string(hex));
+        return;
+    }
+    json_t *pair = json_array();
+    json_array_append_new(pair, json_string(hex));
+    json_array_append_new(pair, json_id(copy));
+    json_array_append_new(n->need, pair);
+}
+
+/* For the desk of another node: {"need":[[HASH, copy],..],"have":[HASH,..]}, HASH of message and
+ * recipient. */
+void get_needs(struct api *api, struct http_request *r, const char *arg)
+{
+    char id[INCIDENT_TEXT];
+    if (!incident_parse(span_str(arg), id)) {
+        http_problem(r, 404, "A storm's id is S and 8 letters or digits.");
+        return;
+    }
+    struct needs n = {json_array(), json_array()};
+    struct store *store = api->pipeline->store;
+    int rc = hold_each_need(api->view, id, store ? got_one : NULL, store, add_need, &n);
+    json_t *j = json_object();
+    set(j, "need", n.need);
+    set(j, "have", n.have);
+    if (rc == 0) {
+        http_reply(r, 200, j);
+        return;
+    }
+    json_decref(j);
+    http_problem(r, 500, "%s", unreadable);
+}
+
 /* Finds the copy a path names. false: answered. */
 static bool find_copy(struct api *api, struct http_request *r, struct arena *a, const char *arg,
                       struct copy_row *row)

@@ -35,6 +35,8 @@ enum uses {
     USES_RELAY = 1 << 19,
     USES_FOR = 1 << 20,
     USES_POLICY = 1 << 21, /* --strict, --confirm-within */
+    USES_NODE = 1 << 22,
+    USES_EVERYWHERE = 1 << 23,
 };
 
 /* ---- the table ---- */
@@ -58,43 +60,47 @@ static const struct command {
 } commands[] = {
     {"status", "", "the daemon at a glance: mode, what is held, alarms", ctl_status, USES_JSON, 0,
      0},
-    {"storms", "[--limit N]", "storms, the latest first", ctl_storms, USES_JSON | USES_LIMIT, 0, 0},
-    {"show", "ID [--headers] [--text] [--message]",
-     "one storm, or one held copy, and what can be done", ctl_show, USES_JSON | USES_PARTS, 1, 1},
+    {"storms", "[--limit N] [--node NAME]", "storms, the latest first", ctl_storms,
+     USES_JSON | USES_LIMIT | USES_NODE, 0, 0},
+    {"show", "ID [--headers] [--text] [--message] [--node NAME]",
+     "one storm, or one held copy, and what can be done", ctl_show,
+     USES_JSON | USES_PARTS | USES_NODE, 1, 1},
     {"held",
      "[--storm S] [--rcpt A] [--sender A] [--rule R] [--since 2h|DATE] [--state S]\n"
-     "         [--limit N] [--after ID]",
+     "         [--limit N] [--after ID] [--node NAME]",
      "the hold queue", ctl_held,
-     USES_JSON | USES_RULE | USES_SINCE | USES_STORM | USES_RCPT | USES_SENDER | USES_STATE |
-         USES_LIMIT | USES_AFTER,
+     USES_JSON | USES_NODE | USES_RULE | USES_SINCE | USES_STORM | USES_RCPT | USES_SENDER |
+         USES_STATE | USES_LIMIT | USES_AFTER,
      0, 0},
     {"release",
      "ID... | --storm S --one-per-recipient | --storm S --all | --rcpt A |\n"
-     "         --rule R [--since 2h|DATE] [--first]",
+     "         --rule R [--since 2h|DATE] [--first]   [--node NAME]",
      "send held copies to their recipients", ctl_release,
-     USES_JSON | USES_RULE | USES_SINCE | USES_FIRST | USES_DRY | USES_STORM | USES_RCPT |
-         USES_ONE_EACH | USES_ALL,
+     USES_JSON | USES_NODE | USES_RULE | USES_SINCE | USES_FIRST | USES_DRY | USES_STORM |
+         USES_RCPT | USES_ONE_EACH | USES_ALL,
      0, 4096},
-    {"discard", "ID... | --storm S --all | --rcpt A   --reason TEXT",
+    {"discard", "ID... | --storm S --all | --rcpt A   [--node NAME] --reason TEXT",
      "put held copies in the bin, for 30 days", ctl_discard,
-     USES_JSON | USES_DRY | USES_STORM | USES_RCPT | USES_ALL, 0, 4096},
+     USES_JSON | USES_NODE | USES_DRY | USES_STORM | USES_RCPT | USES_ALL, 0, 4096},
     {"undo", "ID...", "back to held: what is in the bin, or not yet sent", ctl_undo,
      USES_JSON | USES_DRY, 1, 4096},
     {"undo-rule", "NAME --since 2h|DATE [--first] [--keep-learned] --reason TEXT",
      "take back what a wrong rule did: release what it held, unlearn what was learned",
      ctl_undo_rule, USES_JSON | USES_DRY | USES_SINCE | USES_FIRST | USES_LEARNED, 1, 1},
-    {"explain", "ID | --rcpt A | --from A [--since 2h|DATE]",
+    {"explain", "ID | --rcpt A | --from A [--since 2h|DATE] [--node NAME]",
      "where is my mail? ID: of a transaction, a copy, or the MTA's queue id", ctl_explain,
-     USES_JSON | USES_RCPT | USES_FROM | USES_SINCE, 0, 1},
+     USES_JSON | USES_RCPT | USES_FROM | USES_SINCE | USES_NODE, 0, 1},
     {"balance", "[--limit MINUTES]",
      "is every message that came in accounted for? by door and minute", ctl_balance,
      USES_JSON | USES_LIMIT, 0, 0},
     {"report", "[DAY | --since DAY|7d]",
      "what each rule did, and what it would have done in enforce mode, by day", ctl_report,
      USES_JSON | USES_SINCE, 0, 1},
-    {"mode", "[monitor|enforce|bypass|same --reason TEXT [--only LISTENER]]",
+    {"mode",
+     "[monitor|enforce|bypass|same --reason TEXT [--only LISTENER]\n"
+     "         [--everywhere | --node NAME]]",
      "the mode in force, or change it; same: a listener has the mode of all others", ctl_mode,
-     USES_JSON | USES_DRY | USES_ONLY, 0, 1},
+     USES_JSON | USES_DRY | USES_ONLY | USES_NODE | USES_EVERYWHERE, 0, 1},
     {"guard", "", "what makes the guard step back, how near that is, and when it did", ctl_guard,
      USES_JSON, 0, 0},
     {"policy",
@@ -200,6 +206,8 @@ enum {
     OPT_KEEP_LEARNED,
     OPT_UNDO,
     OPT_CONFIG_DIR,
+    OPT_NODE,
+    OPT_EVERYWHERE,
 };
 static const struct option options[] = {
     {"socket", required_argument, NULL, 's'},
@@ -233,6 +241,8 @@ static const struct option options[] = {
     {"keep-learned", no_argument, NULL, OPT_KEEP_LEARNED},
     {"undo", no_argument, NULL, OPT_UNDO},
     {"config-dir", required_argument, NULL, OPT_CONFIG_DIR},
+    {"node", required_argument, NULL, OPT_NODE},
+    {"everywhere", no_argument, NULL, OPT_EVERYWHERE},
     {NULL, 0, NULL, 0},
 };
 
@@ -275,6 +285,8 @@ static bool put_option(struct ctl *ctl, int o, unsigned *used)
         {OPT_WITHIN, USES_POLICY, &ctl->within, NULL},
         {OPT_UNDO, USES_SETUP, NULL, &ctl->undo},
         {OPT_CONFIG_DIR, USES_SETUP, &ctl->config_dir, NULL},
+        {OPT_NODE, USES_NODE, &ctl->node, NULL},
+        {OPT_EVERYWHERE, USES_EVERYWHERE, NULL, &ctl->everywhere},
     };
     if (o == OPT_ONLY && ctl->nonly < CTL_ONLY) {
         ctl->only[ctl->nonly++] = optarg;

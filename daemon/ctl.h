@@ -18,9 +18,9 @@ struct ctl {
     struct arena *arena;
     const char *socket, *conf;
     bool json, dry, yes, one_each, all, headers, text, message, undo, first, keep_learned, colour,
-        strict;
+        strict, everywhere;
     const char *reason, *storm, *rcpt, *sender, *state, *from, *after, *since, *limit, *config_dir,
-        *rule, *relay, *lasts, *within;
+        *rule, *relay, *lasts, *within, *node;
     const char *only[CTL_ONLY]; /* --only, in order */
     size_t nonly;
     size_t nargs;
@@ -56,6 +56,12 @@ ctl_run_fn ctl_release, ctl_discard, ctl_undo, ctl_undo_rule, ctl_mode;         
 ctl_run_fn ctl_refusals, ctl_allow, ctl_hold, ctl_entries;                        /* ctl_ledger.c */
 ctl_run_fn ctl_setup;                                                             /* ctl_setup.c */
 ctl_run_fn ctl_balance, ctl_report; /* ctl_figures.c */
+
+/* Of several nodes (ctl_fleet.c). Who did not answer, and what is missing therefore: CTL_PARTIAL,
+ * or CTL_OK. What became of each node's part of a change, likewise. */
+int ctl_silent(const struct ctl *, const json_t *reply, const char *missing);
+int ctl_nodes(const struct ctl *, const json_t *reply);
+bool ctl_answered(const json_t *reply); /* did anybody do his part? */
 
 /* What people must know of the guard before anything else; nothing while it only watches. */
 void ctl_guard_brief(const struct ctl *, const json_t *guard);

@@ -70,6 +70,7 @@ static json_t *change_body(const struct ctl *ctl)
     set_yes(body, "one_per_recipient", ctl->one_each);
     set_yes(body, "all", ctl->all);
     set_yes(body, "dry_run", ctl->dry);
+    set_text(body, "node", ctl->node);
     return body;
 }
 
@@ -90,7 +91,7 @@ static int end_change(const struct ctl *ctl, const json_t *j, const struct words
         printf("%s would be %s; nothing was changed.\n", copies, w->would);
     else if (changed)
         printf("%s %s.\n", copies, changed == 1 ? w->one : w->many);
-    else if (asked == 0)
+    else if (asked == 0 && ctl_answered(j))
         puts(ctl->one_each ? "No copy is needed: every recipient of this storm got one, or has one "
                              "on the way."
                            : "No held copy matches; nothing was changed.");
@@ -103,9 +104,10 @@ static int end_change(const struct ctl *ctl, const json_t *j, const struct words
         printf("%s left out: each may be the only one its recipient could get. Discard them by "
                "id.\n",
                print_some(ctl->arena, left, "copy was", "copies were"));
-    if (changed == asked)
+    bool later = ctl_nodes(ctl, j) != CTL_OK;
+    if (changed == asked && !later)
         return CTL_OK;
-    return changed ? CTL_PARTIAL : CTL_REFUSED;
+    return changed || later ? CTL_PARTIAL : CTL_REFUSED;
 }
 
 static int change(const struct ctl *ctl, const char *verb, const struct words *w)
@@ -248,6 +250,8 @@ static int set_mode(const struct ctl *ctl, const char *mode)
     json_t *body = json_object();
     set_text(body, "mode", mode);
     set_text(body, "only", ctl->nonly ? ctl->only[0] : NULL);
+    set_text(body, "node", ctl->node);
+    set_yes(body, "everywhere", ctl->everywhere);
     set_text(body, "reason", ctl->reason);
     set_yes(body, "dry_run", ctl->dry);
     ctl_target(&t, ctl->arena, "mode");
@@ -260,6 +264,8 @@ static int set_mode(const struct ctl *ctl, const char *mode)
                ctl->dry ? "would be" : "is now",
                strcmp(mode, "same") == 0 ? "that of all others" : print_text(ctl->arena, mode, 16),
                ctl->dry ? "; nothing was changed" : "");
+    if (rc == CTL_OK)
+        rc = ctl_nodes(ctl, r.json);
     ctl_reply_free(&r);
     json_decref(body);
     return rc;

@@ -223,7 +223,8 @@ static const char *sharing(const struct ctl *ctl, const json_t *n, int64_t now)
         return arena_printf(ctl->arena, "stopped %s ago",
                             print_span_of_time(ctl->arena, now - when(n, "seen")));
     if (!json_get_yes(n, "alive"))
-        return arena_printf(ctl->arena, "not seen for %s",
+        return arena_printf(ctl->arena, "%s: not seen for %s",
+                            print_paint(ctl->arena, ctl->colour, PAINT_ALARM, "away"),
                             print_span_of_time(ctl->arena, now - when(n, "seen")));
     const char *up = print_span_of_time(ctl->arena, now - when(n, "started"));
     if (json_get_yes(n, "shared"))
@@ -231,6 +232,20 @@ static const char *sharing(const struct ctl *ctl, const json_t *n, int64_t now)
     return arena_printf(ctl->arena, "up %s, %s: %s", up,
                         print_paint(ctl->arena, ctl->colour, PAINT_ALARM, "does not share"),
                         ctl_text(ctl, n, "why", 300));
+}
+
+/* ", 12 copies held, its guard has stepped back" */
+static const char *doing(const struct ctl *ctl, const json_t *n)
+{
+    const json_t *f = json_object_get(n, "figures");
+    if (!json_is_object(f) || !json_get_yes(n, "alive") || json_get_yes(n, "left"))
+        return "";
+    bool tripped = strcmp(json_get_str(f, "guard"), "tripped") == 0;
+    return arena_printf(
+        ctl->arena, ", %s held%s",
+        print_some(ctl->arena, json_get_num(f, "held"), "copy", "copies"),
+        tripped ? print_paint(ctl->arena, ctl->colour, PAINT_ALARM, ", its guard has stepped back")
+                : "");
 }
 
 /* One line a node. */
@@ -246,11 +261,11 @@ static void print_fleet(const struct ctl *ctl, const json_t *s)
     for (size_t i = 0; i < json_array_size(nodes); i++) {
         const json_t *n = json_array_get(nodes, i);
         print_fact(stdout, i ? "" : "Nodes",
-                   arena_printf(ctl->arena, "%s%s, version %s, mode %s, %s",
+                   arena_printf(ctl->arena, "%s%s, version %s, mode %s, %s%s",
                                 ctl_text(ctl, n, "name", 64),
                                 json_get_yes(n, "self") ? " (this one)" : "",
                                 ctl_text(ctl, n, "version", 32), ctl_text(ctl, n, "mode", 16),
-                                sharing(ctl, n, when(s, "now"))));
+                                sharing(ctl, n, when(s, "now")), doing(ctl, n)));
     }
 }
 
@@ -342,6 +357,7 @@ int ctl_storms(const struct ctl *ctl)
     struct ctl_target t;
     ctl_target(&t, ctl->arena, "storms");
     ctl_query(&t, "limit", ctl->limit);
+    ctl_query(&t, "node", ctl->node);
     int rc = ctl_ask(ctl, &t, NULL, &r);
     const json_t *storms = json_object_get(r.json, "storms");
     uint64_t known = json_get_num(r.json, "known"), shown = json_array_size(storms);
@@ -711,6 +727,7 @@ int ctl_show(const struct ctl *ctl)
                arena_printf(ctl->arena, is_copy ? "copies/%s" : "storms/%s", is_copy ? id : storm));
     ctl_query(&t, "headers", is_copy && ctl->headers ? "1" : NULL);
     ctl_query(&t, "text", is_copy && ctl->text ? "1" : NULL);
+    ctl_query(&t, "node", is_copy ? NULL : ctl->node);
     int rc = ctl_ask(ctl, &t, NULL, &r);
     if (rc == CTL_OK && ctl->json)
         ctl_json(r.json);
@@ -718,6 +735,8 @@ int ctl_show(const struct ctl *ctl)
         print_copy(ctl, r.json);
     else if (rc == CTL_OK)
         print_storm(ctl, r.json);
+    if (rc == CTL_OK)
+        rc = ctl_silent(ctl, r.json, "what it has in its queue is not counted");
     ctl_reply_free(&r);
     return rc;
 }
@@ -738,6 +757,8 @@ static void add_held_rows(const struct ctl *ctl, struct table *t, const json_t *
         row[5].text = ctl_count(ctl, c, "number");
         row[6].text = ctl_text(ctl, c, "storm", 0);
         row[7].text = ctl_text(ctl, c, "subject", SUBJECT_SHOWN);
+        if (t->ncolumns > 8)
+            row[8].text = ctl_text(ctl, c, "node", 64);
     }
 }
 
@@ -751,6 +772,7 @@ static void held_target(const struct ctl *ctl, struct ctl_target *t, const char 
     ctl_query(t, "rule", ctl->rule);
     ctl_query(t, "since", ctl_since(ctl));
     ctl_query(t, "after", after);
+    ctl_query(t, "node", ctl->node);
     ctl_query(t, "limit", arena_printf(ctl->arena, "%zu", n));
 }
 
@@ -777,9 +799,12 @@ static void end_held(const struct ctl *ctl, const struct table *t, const char *n
 int ctl_held(const struct ctl *ctl)
 {
     static const char *const heads[] = {"COPY",    "STATE", "ARRIVED", "SENDER", "RECIPIENT",
-                                        ">NUMBER", "STORM", "SUBJECT", NULL};
+                                        ">NUMBER", "STORM", "SUBJECT", NULL,     NULL};
+    static const char *const all_heads[] = {"COPY",    "STATE", "ARRIVED", "SENDER", "RECIPIENT",
+                                            ">NUMBER", "STORM", "SUBJECT", "NODE",   NULL};
     struct table t;
     struct ctl_reply r;
+    int silent = CTL_OK;
     size_t want = ctl->limit ? strtoul(ctl->limit, NULL, 10) : PAGE;
     const char *after = ctl->after;
     int rc = CTL_OK;
@@ -793,6 +818,10 @@ int ctl_held(const struct ctl *ctl)
         rc = ctl_ask(ctl, &target, NULL, &r);
         const json_t *copies = json_object_get(r.json, "copies");
         const char *next = json_get_str(r.json, "next");
+        if (!t.nrows && json_object_get(r.json, "silent"))
+            table_begin(&t, ctl->arena, ctl->colour, all_heads);
+        if (rc == CTL_OK && silent == CTL_OK)
+            silent = ctl_silent(ctl, r.json, "its copies are not shown");
         if (rc == CTL_OK && ctl->json)
             ctl_json_each(copies);
         else if (rc == CTL_OK)
@@ -804,7 +833,7 @@ int ctl_held(const struct ctl *ctl)
     }
     if (rc == CTL_OK)
         end_held(ctl, &t, after);
-    return rc;
+    return rc == CTL_OK ? silent : rc;
 }
 
 /* ---- explain ---- */
@@ -893,6 +922,7 @@ static void explain_target(const struct ctl *ctl, struct ctl_target *t, const ch
     ctl_query(t, "rcpt", ctl->rcpt);
     ctl_query(t, "from", ctl->from);
     ctl_query(t, "since", since);
+    ctl_query(t, "node", ctl->node);
 }
 
 int ctl_explain(const struct ctl *ctl)
@@ -926,6 +956,8 @@ int ctl_explain(const struct ctl *ctl)
         ctl_tell_refusals(ctl, refusals);
         print_fates(ctl, copies);
     }
+    if (rc == CTL_OK)
+        rc = ctl_silent(ctl, r.json, "what it knows is not shown");
     ctl_reply_free(&r);
     return rc;
 }

@@ -91,6 +91,8 @@ static int word(const struct ctl *ctl, bool fixed)
         ctl_json(r.json);
     else if (rc == CTL_OK)
         print_word(ctl, r.json, fixed);
+    if (rc == CTL_OK)
+        rc = ctl_nodes(ctl, r.json);
     ctl_reply_free(&r);
     json_decref(body);
     return rc;

@@ -15,6 +15,7 @@
 #include "api_figures.h"
 #include "decisions.h"
 #include "desk.h"
+#include "fellows.h"
 #include "hold_refusal.h"
 #include "ledger.h"
 #include "log.h"
@@ -260,6 +261,8 @@ static void barrier_back(struct job *job)
 static void close_for_people(struct desk *d)
 {
     http_close(&d->http);
+    if (d->pipeline->fellows && d->second)
+        fellows_leave(d->pipeline->fellows);
     release_free(&d->api.release);
     if (d->pipeline->alarm)
         alarm_leave(d->pipeline->alarm);
@@ -340,6 +343,26 @@ static bool open_for_people(struct desk *d, struct workers *workers, char error[
     return d->http;
 }
 
+/* An incident as another node knows it. */
+static void hear_storm(void *arg, const char *node, json_t *document)
+{
+    struct desk *d = arg;
+    (void)d, (void)node, (void)document;
+}
+
+static void join_fellows(struct desk *d)
+{
+    const struct fellows_desk desk = {.home = d->mailbox,
+                                      .keeper = d->pipeline->keeper,
+                                      .view = d->view,
+                                      .handler = api_handle,
+                                      .arg = &d->api,
+                                      .storm = hear_storm,
+                                      .storm_arg = d};
+    if (d->pipeline->fellows)
+        fellows_join(d->pipeline->fellows, &desk);
+}
+
 struct desk *desk_start(struct config *config, struct pipeline *pipeline, struct workers *workers,
                         char error[512])
 {
@@ -357,6 +380,7 @@ struct desk *desk_start(struct config *config, struct pipeline *pipeline, struct
         desk_free(d);
         return NULL;
     }
+    join_fellows(d);
     d->second = timer(d, 1, each_second);
     d->hour = timer(d, 3600, each_hour);
     if (pthread_create(&d->thread, NULL, run, d) == 0)

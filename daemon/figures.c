@@ -298,6 +298,11 @@ void figures_tick(struct figures *f, int64_t now)
     pthread_mutex_unlock(&f->lock);
 }
 
+uint64_t figures_held_now(struct figures *f)
+{
+    return atomic_load_explicit(&f->held, memory_order_relaxed);
+}
+
 void figures_held(struct figures *f, uint64_t copies)
 {
     atomic_store_explicit(&f->held, copies, memory_order_relaxed);

@@ -109,6 +109,7 @@ void gauge_downstream(struct gauge *, int code);
 void figures_tick(struct figures *, int64_t now);
 /* Copies in the hold queue now, from whoever reads the hold database. */
 void figures_held(struct figures *, uint64_t copies);
+uint64_t figures_held_now(struct figures *); /* as last said; any thread */
 /* What the guard looks at. Windows may be up to 10 s longer than they are called. */
 void figures_read(struct figures *, int64_t now, struct guard_reading *out);
 /* The i-th door's, NULL after the last; its name, and one figure of it since the start. */

@@ -13,6 +13,7 @@
 enum {
     START_MS = 300,
     END_MS = 900,
+    QUICK_MS = 200,
     ROUND_MS = 60000, /* TIME is asked this often ... */
     SOON_MS = 5000    /* ... and, after a jump, this often */
 };
@@ -75,6 +76,20 @@ static void each_second(evutil_socket_t fd, short what, void *arg)
     if (f->seconds++ % 2 == 0)
         fleet_greet(f);
     talk(f);
+}
+
+static void some_times(evutil_socket_t fd, short what, void *arg)
+{
+    struct fleet *f = arg;
+    (void)fd, (void)what;
+    for (size_t i = 0; i < f->nstreams; i++) {
+        struct stream *s = &f->stream[i];
+        if (!s->topic->quick)
+            continue;
+        stream_collect(s, false);
+        stream_tell(s);
+        stream_read(s);
+    }
 }
 
 static void hurry(struct letter *l)
@@ -193,6 +208,7 @@ int fleet_start(struct fleet *f, char error[512])
     f->redis = redis_open(f->base, f->setup.redis);
     look_first(f);
     f->second = timer(f, each_second, EV_PERSIST, 1000);
+    f->quick = timer(f, some_times, EV_PERSIST, QUICK_MS);
     if (pthread_create(&f->thread, NULL, run, f) == 0)
         return 0;
     snprintf(error, 512, "the fleet's thread could not be started");
@@ -274,6 +290,8 @@ static void farewell(struct letter *l)
     free(l);
     f->stopping = true;
     event_free(f->second);
+    event_free(f->quick);
+    f->quick = NULL;
     f->end = timer(f, start_over, EV_TIMEOUT, END_MS);
     f->second = timer(f, until_told, EV_PERSIST, 10);
     talk(f);
@@ -287,6 +305,8 @@ static void fleet_free(struct fleet *f)
         stream_drop_all(&f->stream[i]);
     if (f->second)
         event_free(f->second);
+    if (f->quick)
+        event_free(f->quick);
     if (f->end)
         event_free(f->end);
     event_base_free(f->base);
@@ -312,6 +332,11 @@ void fleet_stop(struct fleet **fp)
 bool fleet_shares(const struct fleet *f)
 {
     return f && atomic_load_explicit(&f->shares, memory_order_relaxed);
+}
+
+bool fleet_speaks(const struct fleet *f)
+{
+    return f && atomic_load_explicit(&f->speaks, memory_order_relaxed);
 }
 
 static json_t *member_json(const struct fleet *f, const struct member *m, int64_t now)

@@ -55,6 +55,7 @@ struct fleet_batch {
 struct fleet_topic {
     const char *name; /* a word: part of the stream's key */
     unsigned keep;    /* batches kept in the stream, about */
+    bool quick;       /* somebody waits for it: five times a second */
     /* The next batch, malloc'd, at most FLEET_BATCH bytes; 0: nothing more now. Some times a
      * second; last: we stop. NULL: only listens. */
     size_t (*collect)(void *arg, bool last, uint8_t **bytes);
@@ -77,6 +78,8 @@ void fleet_stop(struct fleet **);
 /* May this node share its past now? false: not known yet, Redis is away from the fleet's thread, or
  * refused. Any thread; an atomic load. */
 bool fleet_shares(const struct fleet *);
+/* And does Redis answer the fleet's thread, so that what is told now is heard now? Any thread. */
+bool fleet_speaks(const struct fleet *);
 
 /*
  * {"state":"sharing"|"away"|"refused","why":null|"..","offset_ms":3,"since":time,"told":n,

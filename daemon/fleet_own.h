@@ -54,7 +54,7 @@ struct fleet {
     struct event_base *base;
     struct mailbox *mailbox;
     struct redis *redis;
-    struct event *second, *end;
+    struct event *second, *quick, *end;
     pthread_t thread;
     struct stream stream[FLEET_TOPICS];
     size_t nstreams;
@@ -69,7 +69,7 @@ struct fleet {
     bool stopping;
     bool refused; /* and that was said */
     bool listed;  /* the registry was read once */
-    _Atomic bool shares, hurried;
+    _Atomic bool shares, speaks, hurried;
     pthread_mutex_t lock; /* of what fleet_document() shows */
     struct members members;
     struct member me;

@@ -111,6 +111,7 @@ void fleet_enter(struct fleet *f, enum fleet_state state, const char *why)
     f->state = state;
     snprintf(f->why, sizeof f->why, "%s", why);
     pthread_mutex_unlock(&f->lock);
+    atomic_store(&f->speaks, state == FLEET_SHARING);
     if (state != FLEET_AWAY) /* then nothing is shared, and nothing has changed */
         atomic_store(&f->shares, state == FLEET_SHARING);
     say_state(f);

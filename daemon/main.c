@@ -23,6 +23,7 @@
 #include "alarm.h"
 #include "decisions.h"
 #include "desk.h"
+#include "fellows.h"
 #include "fleet.h"
 #include "ledger.h"
 #include "news.h"
@@ -311,6 +312,55 @@ static void fleet_alarm(void *arg, const char *subject, const char *text)
     alarm_send(((struct daemon *)arg)->pipeline.alarm, subject, text, NULL);
 }
 
+/* What the other nodes' status shows of this one. */
+static json_t *fleet_figures(void *arg)
+{
+    struct pipeline *p = &((struct daemon *)arg)->pipeline;
+    struct watch_figures w = {0};
+    json_t *j = json_object();
+    if (p->watch)
+        watch_figures(p->watch, &w);
+    json_object_set_new(j, "held", json_integer((json_int_t)figures_held_now(p->figures)));
+    json_object_set_new(j, "guard", json_string(w.tripped ? "tripped" : "watching"));
+    return j;
+}
+
+static json_t *fellows_nodes(void *arg)
+{
+    json_t *all = fleet_document(((struct daemon *)arg)->pipeline.fleet);
+    json_t *nodes = json_incref(json_object_get(all, "nodes"));
+    json_decref(all);
+    return nodes;
+}
+
+static void fellows_hurry(void *arg)
+{
+    fleet_hurry(((struct daemon *)arg)->pipeline.fleet);
+}
+
+static bool fellows_share(void *arg)
+{
+    return fleet_speaks(((struct daemon *)arg)->pipeline.fleet);
+}
+
+/* People at one node see and change what all have. */
+static void know_fellows(struct daemon *d)
+{
+    struct pipeline *p = &d->pipeline;
+    const struct fellows_setup setup = {.node = (const char *)d->config->site.node.p,
+                                        .number = d->config->node_number,
+                                        .arg = d,
+                                        .nodes = fellows_nodes,
+                                        .hurry = fellows_hurry,
+                                        .shares = fellows_share};
+    p->fellows = fellows_new(&setup);
+    for (unsigned i = 0; i < FELLOWS_WIRES; i++) {
+        void *arg;
+        const struct fleet_topic *topic = fellows_topic(p->fellows, (enum fellows_wire)i, &arg);
+        fleet_tell(p->fleet, topic, arg);
+    }
+}
+
 /* After everything of the past was read, before mail. */
 static void join_fleet(struct daemon *d)
 {
@@ -321,6 +371,7 @@ static void join_fleet(struct daemon *d)
                                       .key_id = d->keys.id,
                                       .arg = d,
                                       .mode = mode_of,
+                                      .figures = fleet_figures,
                                       .alarm = fleet_alarm};
     if (d->config->store_backend != STORE_REDIS)
         return;
@@ -328,6 +379,7 @@ static void join_fleet(struct daemon *d)
     d->news = news_new(p->store, p->recall);
     fleet_tell(p->fleet, &news_tallies, d->news);
     fleet_tell(p->fleet, &news_digests, d->news);
+    know_fellows(d);
     if (fleet_start(p->fleet, error) < 0)
         log_die("%s", error);
     store_redis_allow(p->store, fleet_shares(p->fleet));
@@ -467,6 +519,7 @@ static void stop(struct daemon *d)
     keeper_stop(&p->keeper);
     workers_free(&d->workers);
     fleet_stop(&p->fleet);
+    fellows_free(&p->fellows);
     news_free(&d->news);
     watch_free(&p->watch);
     alarm_free(&p->alarm);

@@ -23,6 +23,7 @@
 
 struct alarm;
 struct fleet;
+struct fellows;
 struct recall;
 struct ledger;
 struct versions;
@@ -42,6 +43,7 @@ struct pipeline {
     struct versions *versions; /* what puts rules into the book; only the desk asks */
     struct ledger *ledger;     /* of refusals */
     struct watch *watch;       /* the guard; NULL: none */
+    struct fellows *fellows;   /* the other nodes' desks, only ours asks; NULL: we are alone */
     struct alarm *alarm;       /* how people are told; NULL: by the log alone */
     struct fleet *fleet;       /* the other nodes; NULL: the past is not shared */
     enum mode mode;            /* only where there is no rulebook */

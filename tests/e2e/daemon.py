@@ -14,7 +14,7 @@ BUILD = os.path.join(ROOT, os.environ.get("BREAKWATER_BUILD", "build"))
 FAILPOINTS = BUILD if "BREAKWATER_BUILD" in os.environ else os.path.join(ROOT, "build", "failpoint")
 
 CONF = """\
-node {{ name = "demo" site_key = "{dir}/site.key" }}
+node {{ name = "{node}" site_key = "{dir}/site.key" }}
 own {{ hosts = {{"mx.gateway.example"}} }}
 mode = "{mode}"
 milter main {{ socket = "inet:{port}@127.0.0.1" }}
@@ -31,7 +31,7 @@ NO_GUARD = "holds = 0 hold_share = 0 refused_share = 0 downstream_factor = 0 own
 
 class Daemon:
     def __init__(self, directory, mode="enforce", release_to=None, release="", hold="", more="", level="notice",
-                 build=BUILD, env=None, port=None, guard=NO_GUARD):
+                 build=BUILD, env=None, port=None, guard=NO_GUARD, node="demo"):
         """With a failpoint in env: what a daemon does only when it starts for the first time has been done before."""
         self.dir, self.build, self.env = directory, build, env
         self.port = port or free_port()
@@ -40,7 +40,7 @@ class Daemon:
         if release_to:
             release = f'to = "{release_to}" ' + release
         with open(self.conf, "w") as f:
-            f.write(CONF.format(dir=directory, mode=mode, port=self.port, release=release, hold=hold, more=more, level=level, guard=guard))
+            f.write(CONF.format(dir=directory, mode=mode, port=self.port, release=release, hold=hold, more=more, level=level, guard=guard, node=node))
         self.process = None
         if (env or {}).get("BREAKWATER_FAILPOINT"):
             self.start(env={"BREAKWATER_FAILPOINT": ""})
