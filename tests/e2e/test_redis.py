@@ -191,6 +191,13 @@ def test_cluster_all_shards_from_one_seed():
         assert r["faults"].keys() == {"redirected astray"} and "set store.cluster" in plain.log
 
 
+def test_cluster_over_tls(certificates):
+    with Cluster(3, tls=certificates) as c:
+        r = load("-c", "-s", c.servers[2].address, "-t", "-a", certificates.ca, "-N", "redis.example", "-l", 5000, "-d", 2000)
+        all_good(r, 5000)
+        assert (r["servers"], r["up"]) == (3, 3)
+
+
 def test_cluster_slots_move_under_load_without_an_error():
     with Cluster(3) as c:
         moving = [k for k in range(3000) if slot_of(f"bwload:{k}") // 64 == slot_of("bwload:1") // 64]
