@@ -100,8 +100,7 @@ static void after_its_time_a_message_is_finished_and_none_begun(void **state)
     client.nsaid = 0;
     client_say(&client, "DATA\r\n");
     client_say(&client, "x\r\n.\r\n");
-    codes_are("354 250");
-    client_say(&client, "MAIL FROM:<a@b>\r\n");
+    client_say(&client, "MAIL FROM:<a@b>\r\n"); /* a slow machine has said 421 before it */
     codes_are("354 250 421 x");
     client_close(&client);
 }
