@@ -16,7 +16,7 @@
  * first turn, and its own log is not made before they were looked at.
  *
  * Invariant: from shared_observe until its end an operation has calls open, each with a deadline;
- * the end is finish(), alone() or shared_cancel(), once.
+ * the end is finish(), alone() or observe_cancel(), once.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -60,6 +60,7 @@ struct call {
 };
 
 struct store_op {
+    struct store_op_base base; /* must be first */
     struct store_thread *t;
     struct arena *arena; /* its own: the subject's is not touched while an event is under way */
     struct observation o;
@@ -827,37 +828,9 @@ static void observe_alone(struct store *st, const struct observation *o,
     store_count(&memory_of(st)->sharing->count.degraded, 1);
 }
 
-enum store_state shared_observe(struct store *st, const struct observation *o,
-                                struct replication_signals *out, store_done_fn *done, void *arg,
-                                struct store_op **opp)
-{
-    struct store_thread *t = store_thread_here();
-    struct key k = store_identity(o->subject, 0);
-    if (!t || t->all != memory_of(st)->sharing || !store_reaches(t, &k)) {
-        observe_alone(st, o, out);
-        return STORE_DONE;
-    }
-    struct store_op *op = calloc(1, sizeof *op);
-    if (!op)
-        abort();
-    op->t = t;
-    op->arena = arena_little();
-    op->o = *o;
-    op->flight.o = &op->o;
-    op->flight.out = out;
-    op->done = done;
-    op->arg = arg;
-    op->until = clock_mono() + t->all->settings->deadline;
-    own(op);
-    *opp = op;
-    return STORE_WAIT;
-}
-
 /* What its event has done is undone like that of a message whose client was gone. */
-void shared_cancel(struct store *st, struct store_op **opp)
+static void observe_cancel(struct store *st, struct store_op *op)
 {
-    struct store_op *op = *opp;
-    *opp = NULL;
     const struct envelope *e = op->o.subject->envelope;
     calls_forget(op);
     flight_end(op->t->all, &op->ask.k, &op->flight, false);
@@ -871,4 +844,31 @@ void shared_cancel(struct store *st, struct store_op **opp)
         shared_settle(st, &op->ask.k, rcpt, fate, e->nrecipients);
     }
     op_free(op);
+}
+
+enum store_state shared_observe(struct store *st, const struct observation *o,
+                                struct replication_signals *out, store_done_fn *done, void *arg,
+                                struct store_op **opp)
+{
+    struct store_thread *t = store_thread_here();
+    struct key k = store_identity(o->subject, 0);
+    if (!t || t->all != memory_of(st)->sharing || !store_reaches(t, &k)) {
+        observe_alone(st, o, out);
+        return STORE_DONE;
+    }
+    struct store_op *op = calloc(1, sizeof *op);
+    if (!op)
+        abort();
+    op->base.cancel = observe_cancel;
+    op->t = t;
+    op->arena = arena_little();
+    op->o = *o;
+    op->flight.o = &op->o;
+    op->flight.out = out;
+    op->done = done;
+    op->arg = arg;
+    op->until = clock_mono() + t->all->settings->deadline;
+    own(op);
+    *opp = op;
+    return STORE_WAIT;
 }

@@ -330,6 +330,13 @@ static void note_alone(struct memory *m, struct entry *e, const struct observati
 
 /* ---- the interface ---- */
 
+static void shared_cancel(struct store *st, struct store_op **opp)
+{
+    struct store_op *op = *opp;
+    *opp = NULL;
+    ((struct store_op_base *)op)->cancel(st, op);
+}
+
 static void shared_close(struct store *st)
 {
     struct sharing *all = memory_of(st)->sharing;
@@ -350,6 +357,7 @@ void store_redis_share(struct store *st, const struct redis_settings *settings,
     all->ops = memory_ops;
     all->ops.name = "redis";
     all->ops.observe = shared_observe;
+    all->ops.step = shared_step;
     all->ops.settle = shared_settle;
     all->ops.cancel = shared_cancel;
     all->ops.close = shared_close;

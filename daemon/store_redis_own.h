@@ -1,7 +1,7 @@
 /*
  * store_redis_own.h - the inside of the shared store: store_redis.c (its threads, what becomes of
  * copies, being away and back), store_log.c (what is asked of a log, and what the answer does to a
- * record) and store_observe.c (one message on its way).
+ * record), store_observe.c (one message on its way) and store_step.c (the states it touches).
  */
 #ifndef STORE_REDIS_OWN_H
 #define STORE_REDIS_OWN_H
@@ -118,12 +118,21 @@ void flight_begin(struct sharing *, struct shard *, struct flight *); /* under t
 /* Takes it off its list, unless it has not been applied and `only_applied`. */
 void flight_end(struct sharing *, const struct key *, struct flight *, bool only_applied);
 
+/* Every struct store_op begins with what ends it early. */
+struct store_op_base {
+    void (*cancel)(struct store *, struct store_op *);
+};
+
+/* ---- store_step.c: struct store_ops ---- */
+
+enum store_state shared_step(struct store *, const struct subject *, struct signals *,
+                             store_done_fn *, void *arg, struct store_op **);
+
 /* ---- store_observe.c: struct store_ops ---- */
 
 enum store_state shared_observe(struct store *, const struct observation *,
                                 struct replication_signals *out, store_done_fn *, void *arg,
                                 struct store_op **);
-void shared_cancel(struct store *, struct store_op **);
 
 /* ---- store_redis.c ---- */
 
