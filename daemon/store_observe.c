@@ -631,7 +631,8 @@ static enum standing own_event(struct store_op *op, const struct key *k)
     enum standing standing = STANDS_KNOWN;
     if (!e || record_empty(e->record))
         standing = STANDS_UNKNOWN;
-    else if (op->step + 1 < STORE_STEPS && !record_same_content(e->record, sub->keys, &sub->fp))
+    else if (e->log.generation && op->step + 1 < STORE_STEPS &&
+             !record_same_content(e->record, sub->keys, &sub->fp))
         standing = STANDS_OTHER;
     if (standing == STANDS_KNOWN || (standing == STANDS_UNKNOWN && op->guise.o))
         write_event(op, s, standing == STANDS_KNOWN ? e : NULL, k);
@@ -670,6 +671,11 @@ static void own(struct store_op *op)
 static void look_first(struct store_op *op)
 {
     flight_end(op->t->all, &op->ask.k, &op->flight, false);
+    if (op->flight.applied) { /* with the answer to another message, in another thread */
+        op->made = false;
+        landed(op);
+        return;
+    }
     op->told = false;
     op->looked = true;
     gather_candidates(op);

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -125,6 +126,34 @@ def test_a_message_whose_client_is_gone_is_no_copy_at_the_other_node(redis, node
             assert first(pb, i) == len(PEOPLE)
     for d in (a, b):
         assert d.process.poll() is None
+
+
+def test_many_clients_at_once_at_both_nodes(redis, nodes):
+    """Copies of one message are under way in all threads of both nodes: each recipient gets one."""
+    made = [d.joined() for d in nodes(redis)]
+    got, broken = [], []
+
+    def client(number):
+        try:
+            with made[number % 2].peer() as p:
+                for t in range(30):
+                    n = f"crowd-{t % 3}"
+                    got.append(first(p, n) if number == t % 8 and t < 3 else turn(p, n, 100 * number + t))
+        except Exception as e:  # noqa: BLE001 - told by the test
+            broken.append(e)
+    with made[0].peer() as p:
+        for i in range(3):
+            assert first(p, f"crowd-{i}") == len(PEOPLE)
+    threads = [threading.Thread(target=client, args=(i,)) for i in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not broken
+    assert len(got) == 8 * 30
+    # the first copy again, from another client, is what one resend is allowed for
+    assert sum(got) <= 3 * len(PEOPLE)
+    assert sum(d.store["degraded"] for d in made) == 0
 
 
 # ---- Redis is away ----
