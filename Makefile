@@ -113,16 +113,16 @@ check-policy: deps ## the suites of rules, versions and the guard alone
 	@$(PYTHON) tests/run.py $(POLICY_UNIT:%=unit:build/unit/%) $(POLICY_UNIT:%=unit:build/asan/unit/%) \
 		$(patsubst %,pytest:%,$(wildcard $(POLICY_E2E:%=tests/e2e/test_%*.py)))
 
-CHECK_REDIS = redis redis_cluster
+CHECK_REDIS = fleet fleetclock members news redis redis_cluster sharedstates
 REDIS_UNIT = $(patsubst tests/unit/%.c,%,$(filter $(CHECK_REDIS:%=tests/unit/%_test.c),$(wildcard tests/unit/*_test.c)))
 check-redis: deps ## the suites of the shared past alone; it starts its own private Redis servers
 	@$(MAKE) --no-print-directory -s -j2 all tools $(REDIS_UNIT:%=$(BUILD)/unit/%)
 	@$(MAKE) --no-print-directory -s -j2 BUILD=build/asan $(ASAN) $(REDIS_UNIT:%=build/asan/unit/%)
-	@$(PYTHON) tests/run.py $(REDIS_UNIT:%=unit:build/unit/%) $(REDIS_UNIT:%=unit:build/asan/unit/%) \
+	@AGREE=6000 $(PYTHON) tests/run.py $(REDIS_UNIT:%=unit:build/unit/%) $(REDIS_UNIT:%=unit:build/asan/unit/%) \
 		$(patsubst %,pytest:%,$(wildcard tests/e2e/test_redis*.py))
 
 check-long: deps ## the long proofs: hundreds of crashes, without SIMD, ThreadSanitizer, fuzzing
-	@REPEAT=300 $(MAKE) --no-print-directory check-built
+	@REPEAT=300 AGREE=10000 $(MAKE) --no-print-directory check-built
 	@$(MAKE) --no-print-directory -s -j2 BUILD=build/plain EXTRA=-DBREAKWATER_PLAIN unit
 	@$(PYTHON) tests/run.py unit:build/plain/unit
 	@$(MAKE) --no-print-directory tsan

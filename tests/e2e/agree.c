@@ -2,11 +2,12 @@
  * agree.c - judges recorded mail with the memory store and, message by message in turn, by one or
  * more nodes that share their past in Redis, and compares what they say.
  *
- *   agree [-n NODES] SERVER TRACE...      SERVER: "unix:/path", "127.0.0.1:6379"
+ *   agree [-n NODES] [-r SEED] SERVER TRACE...      SERVER: "unix:/path", "127.0.0.1:6379"
  *
- * Prints the first differences and one line of figures; exit 0 if there are none and every message
- * was judged with the shared past. With one node all of the verdict is compared; with more, what
- * the replication detector says: states are each node's own.
+ * -r: whose turn it is chance decides. Prints the first differences and one line of figures; exit 0
+ * if there are none and every message was judged with the shared past. With more nodes than one a
+ * verdict that differs because a detector of conversations, pairs or floods says something else is
+ * counted apart (of_states): what a relay usually sends each node counts for itself.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,7 +38,8 @@ struct agree {
     struct relay alone, node[NODES_MAX];
     const struct relay *judging;
     unsigned n;
-    uint64_t messages, copies, differences, held, joined, conflicts;
+    uint64_t chance; /* 0: by turns */
+    uint64_t messages, copies, differences, of_states, held, joined, conflicts;
 };
 
 static int64_t virtual_now;
@@ -133,6 +135,26 @@ static bool text_same(const char *a, const char *b)
     return a == b || (a && b && strcmp(a, b) == 0);
 }
 
+/* What the detectors that keep states say. */
+static bool states_differ(const struct signals *p, const struct signals *q)
+{
+    return p->replyall.state != q->replyall.state || p->replyall.to_all != q->replyall.to_all ||
+           p->pingpong.n != q->pingpong.n || p->pingpong.flips < q->pingpong.flips ||
+           p->pingpong.flips > q->pingpong.flips || p->pingpong.same != q->pingpong.same ||
+           p->flood.level != q->flood.level || p->flood.defer != q->flood.defer;
+}
+
+static bool verdict_differs(const struct verdict *v, const struct verdict *w)
+{
+    for (size_t i = 0; i < v->n; i++)
+        if (v->copy[i].disposition != w->copy[i].disposition ||
+            !text_same(v->copy[i].rule_name, w->copy[i].rule_name))
+            return true;
+    return v->n != w->n;
+}
+
+static const char OF_STATES[] = "of states";
+
 static const char *difference(const struct agree *a, struct tx *x, struct tx *y)
 {
     const struct replication_signals *p = &tx_signals(x)->replication,
@@ -161,26 +183,40 @@ static const char *difference(const struct agree *a, struct tx *x, struct tx *y)
             c->copies != d->copies || c->seen != d->seen || c->passed != d->passed ||
             c->at != d->at)
             return "a copy's signal";
-        if (a->n == 1 &&
-            (c->seen_before != d->seen_before || v->copy[i].disposition != w->copy[i].disposition ||
-             !text_same(v->copy[i].rule_name, w->copy[i].rule_name)))
-            return "a copy's verdict";
+        if (a->n == 1 && c->seen_before != d->seen_before)
+            return "seen before";
     }
-    return NULL;
+    if (!verdict_differs(v, w))
+        return NULL;
+    return a->n > 1 && states_differ(tx_signals(x), tx_signals(y)) ? OF_STATES : "verdict";
+}
+
+/* xorshift64. */
+static struct relay *whose_turn(struct agree *a)
+{
+    if (!a->chance)
+        return &a->node[a->messages % a->n];
+    a->chance ^= a->chance << 13;
+    a->chance ^= a->chance >> 7;
+    a->chance ^= a->chance << 17;
+    return &a->node[(a->chance >> 32) % a->n];
 }
 
 static void compare(struct agree *a, const struct recording *rec)
 {
-    struct relay *n = &a->node[a->messages++ % a->n];
+    struct relay *n = whose_turn(a);
     virtual_now = rec->time > virtual_now ? rec->time : virtual_now;
     struct tx *x = judge(a, &a->alone, rec), *y = judge(a, n, rec);
     const char *what = difference(a, x, y);
     const struct replication_signals *p = &tx_signals(x)->replication;
+    a->messages++;
     a->copies += rec->nrcpts;
     a->held += tx_verdict(x)->count[DISP_HOLD];
     a->joined += p->join != NULL;
     a->conflicts += p->variant > 0;
-    if (what && a->differences++ < SHOWN)
+    if (what == OF_STATES)
+        a->of_states++;
+    else if (what && a->differences++ < SHOWN)
         printf("message %llu (%.*s): %s\n", (unsigned long long)a->messages,
                SPAN_ARG(span_head(rec->label, 80)), what);
     store_thread_enter(NULL);
@@ -229,22 +265,28 @@ static void print_figures(struct agree *a, double seconds)
         sum.degraded += f.degraded;
     }
     printf("messages=%llu copies=%llu held=%llu joined=%llu conflicts=%llu compacted=%llu "
-           "remade=%llu degraded=%llu differences=%llu messages_per_second=%.0f\n",
+           "remade=%llu degraded=%llu differences=%llu of_states=%llu messages_per_second=%.0f\n",
            (unsigned long long)a->messages, (unsigned long long)a->copies,
            (unsigned long long)a->held, (unsigned long long)a->joined,
            (unsigned long long)a->conflicts, (unsigned long long)sum.compacted,
            (unsigned long long)sum.remade, (unsigned long long)sum.degraded,
-           (unsigned long long)a->differences, (double)a->messages / seconds);
+           (unsigned long long)a->differences, (unsigned long long)a->of_states,
+           (double)a->messages / seconds);
 }
 
 int main(int argc, char **argv)
 {
     static struct agree a = {.n = 1};
     int o;
-    while ((o = getopt(argc, argv, "n:")) != -1)
-        a.n = o == 'n' ? (unsigned)strtoul(optarg, NULL, 10) : 0;
+    while ((o = getopt(argc, argv, "n:r:")) != -1)
+        if (o == 'n')
+            a.n = (unsigned)strtoul(optarg, NULL, 10);
+        else if (o == 'r')
+            a.chance = strtoull(optarg, NULL, 10) + 1;
+        else
+            a.n = 0;
     if (optind + 2 > argc || a.n < 1 || a.n > NODES_MAX) {
-        fputs("usage: agree [-n NODES] SERVER TRACE...\n", stderr);
+        fputs("usage: agree [-n NODES] [-r SEED] SERVER TRACE...\n", stderr);
         return 2;
     }
     struct span server = span_str(argv[optind]);
