@@ -214,9 +214,8 @@ static void compare(struct agree *a, const struct recording *rec)
     a->held += tx_verdict(x)->count[DISP_HOLD];
     a->joined += p->join != NULL;
     a->conflicts += p->variant > 0;
-    if (what == OF_STATES)
-        a->of_states++;
-    else if (what && a->differences++ < SHOWN)
+    uint64_t *count = what == OF_STATES ? &a->of_states : &a->differences;
+    if (what && (*count)++ < SHOWN)
         printf("message %llu (%.*s): %s\n", (unsigned long long)a->messages,
                SPAN_ARG(span_head(rec->label, 80)), what);
     store_thread_enter(NULL);

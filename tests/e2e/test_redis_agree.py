@@ -19,7 +19,7 @@ COPIES = int(os.environ.get("AGREE", "250"))
 MIX = ("persons retry resend lists newsletter forwarder backup cron again monitor tangle stuck storm quick single stripped footers renamed "
        "reissued anonymous reissued_footers outbound frozen").split()
 # Of the storm of 2006 and of ordinary life as the report plays it: what is decided by the past of messages.
-PLAYED = ("A-*", "A1-mixed", "G-*", "stuck-client", "forged-*", "ordinary-*")
+PLAYED = ("A-*", "A1-mixed", "G-*", "stuck-client", "forged-*", "ordinary-*", "ping-pong-*", "reply-all-50-*")
 
 
 @pytest.fixture(scope="module")
