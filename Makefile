@@ -119,7 +119,7 @@ check-redis: deps ## the suites of the shared past alone; it starts its own priv
 	@$(MAKE) --no-print-directory -s -j2 all tools $(REDIS_UNIT:%=$(BUILD)/unit/%)
 	@$(MAKE) --no-print-directory -s -j2 BUILD=build/asan $(ASAN) $(REDIS_UNIT:%=build/asan/unit/%)
 	@AGREE=6000 $(PYTHON) tests/run.py $(REDIS_UNIT:%=unit:build/unit/%) $(REDIS_UNIT:%=unit:build/asan/unit/%) \
-		$(patsubst %,pytest:%,$(wildcard tests/e2e/test_redis*.py))
+		$(patsubst %,pytest:%,$(wildcard tests/e2e/test_redis*.py tests/e2e/test_fleet*.py))
 
 check-long: deps ## the long proofs: hundreds of crashes, without SIMD, ThreadSanitizer, fuzzing
 	@REPEAT=300 AGREE=10000 $(MAKE) --no-print-directory check-built
