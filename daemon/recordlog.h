@@ -17,7 +17,7 @@
 enum {
     RECORDLOG_HEAD = 8,
     RECORDLOG_FRAME = 4 + 8,         /* around an event */
-    RECORDLOG_SMALL = 4096,          /* bytes up to which a log is not compacted */
+    RECORDLOG_SMALL = 16384,         /* bytes up to which a log is not compacted */
     RECORDLOG_MAX = 16 * 1024 * 1024 /* bytes it may have: beyond, each node judges by itself */
 };
 

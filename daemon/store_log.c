@@ -58,7 +58,8 @@ struct redis_call *log_ask(struct store_thread *t, const struct ask *a, int64_t 
                            redis_done_fn *done, void *arg)
 {
     char key[LOG_KEY], offset[24], ttl[24], most[24];
-    uint8_t generation[8], last[8], fresh[8];
+    uint8_t generation[8], last[8], fresh[8], after[8];
+    bytes_put(after, a->after, 8);
     bytes_put(generation, a->known.generation, 8);
     bytes_put(last, a->known.last, 8);
     bytes_put(fresh, a->generation, 8);
@@ -72,7 +73,8 @@ struct redis_call *log_ask(struct store_thread *t, const struct ask *a, int64_t 
                                 number(ttl, a->ttl),
                                 span_of(fresh, 8),
                                 number(most, RECORDLOG_MAX),
-                                a->check ? SPAN("1") : SPAN("0")};
+                                a->check ? SPAN("1") : SPAN("0"),
+                                span_of(after, a->after ? 8 : 0)};
     return redis_run(t->redis, &script_observe, log_key(t->all, &a->k, key), argv,
                      sizeof argv / sizeof *argv, deadline, done, arg);
 }
@@ -109,7 +111,7 @@ void answer_read(struct answer *a, const struct redisReply *r, const struct ask 
     a->generation = bytes_get((const uint8_t *)r->element[1]->str, 8);
     a->from = r->element[2]->integer > 0 ? (uint32_t)r->element[2]->integer : 0;
     a->shorn =
-        asked->known.generation == a->generation && !asked->blind && asked->known.offset != a->from;
+        asked->known.generation == a->generation && !asked->blind && a->from < asked->known.offset;
     a->bytes = span_of(r->element[3]->str, (size_t)r->element[3]->len);
     if (how == ANSWER_MADE)
         a->own = asked->fresh;
@@ -140,6 +142,14 @@ void flight_end(struct sharing *all, const struct key *k, struct flight *f, bool
         f->at = NULL;
     }
     pthread_mutex_unlock(&s->lock);
+}
+
+uint64_t flight_latest(const struct store_thread *t, const struct shard *s, const struct key *k)
+{
+    const struct flight *f = t->all->flight[s - t->all->memory->shard];
+    while (f && (f->t != t || memcmp(&f->k, k, sizeof *k) != 0))
+        f = f->next;
+    return f ? f->id : 0;
 }
 
 static struct flight *flight_of(const struct sharing *all, const struct shard *s, uint64_t id)

@@ -484,6 +484,8 @@ static void write_event(struct store_op *op, struct shard *s, const struct entry
         op->ask.fresh = remade(op, e->record, op->ask.more);
     else if (!e && !op->joining && !op->hinted)
         op->ask.fresh = observation_frame(op, EVENT_FIRST);
+    op->ask.after = flight_latest(op->t, s, k);
+    op->flight.k = *k;
     flight_begin(op->t->all, s, &op->flight);
 }
 
@@ -572,11 +574,14 @@ static void on_log(struct store_op *op)
         op->again = true;
         op->ask.known = (struct recordlog){0};
         op->ask.fresh = op->ask.more = SPAN("");
+        op->ask.after = 0;
         send_again(op);
         return;
     }
     if (op->flight.applied)
         landed(op);
+    else if (taken == TAKEN_AGAIN)
+        alone(op);
     else
         unseen(op);
 }
@@ -870,6 +875,7 @@ enum store_state shared_observe(struct store *st, const struct observation *o,
     op->arena = arena_little();
     op->o = *o;
     op->flight.o = &op->o;
+    op->flight.t = t;
     op->flight.out = out;
     op->done = done;
     op->arg = arg;

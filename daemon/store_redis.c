@@ -304,6 +304,7 @@ void shared_settle(struct store *st, const struct key *k, const uint64_t *rcpt,
     if (e) {
         remember(m, s, e, rcpt, fate, n);
         g->ask.known = e->log;
+        g->ask.after = flight_latest(t, s, k);
         g->ask.blind = false;
         g->ask.ttl = record_ttl(e->record, m->site);
     }

@@ -19,6 +19,8 @@ struct redisReply;
 struct flight {
     struct flight *next, **at; /* at NULL: not listed */
     uint64_t id;
+    const struct store_thread *t; /* that has sent it */
+    struct key k;
     const struct observation *o;
     struct replication_signals *out; /* in the arena of o's subject, nobody else's meanwhile */
     bool applied;
@@ -83,6 +85,7 @@ struct ask {
     struct recordlog known;
     bool blind;        /* what is there is not wanted */
     bool check;        /* events of more may be there already */
+    uint64_t after;    /* id of an event of this thread whose answer comes first; 0: none */
     struct span fresh; /* frames that make the log; empty: it is not made */
     struct span more;  /* frames that go on it */
     int64_t ttl;
@@ -114,7 +117,9 @@ enum { TTL_AS_IT_IS = -1 };
 enum taken log_take(struct store_thread *, const struct key *, const struct answer *, int64_t ttl,
                     bool make);
 
-void flight_begin(struct sharing *, struct shard *, struct flight *); /* under the lock */
+/* Both under the lock. */
+void flight_begin(struct sharing *, struct shard *, struct flight *);
+uint64_t flight_latest(const struct store_thread *, const struct shard *, const struct key *);
 /* Takes it off its list, unless it has not been applied and `only_applied`. */
 void flight_end(struct sharing *, const struct key *, struct flight *, bool only_applied);
 

@@ -7,6 +7,8 @@
 --         6 ms it lives at least, 7 generation of a new one, 8 most bytes it may have
 --         9 "1": events of 5 that are there already, by their id, are left out, and the answer has
 --           those that were put on it too
+--         10 id of an event the node has sent before on this connection: what is up to there it is
+--           being told already; empty: none
 -- answer  how, generation, offset the bytes begin at, bytes
 --         GONE: there is none   MADE   HERE   FULL: nothing was put on it
 --
@@ -29,6 +31,14 @@ if from >= 0 and not (from >= 16 and generation == ARGV[1] and size >= from and
 end
 local bytes = ''
 if from >= 0 and size > from then bytes = redis.call('GETRANGE', log, from, -1) end
+if #ARGV[10] == 8 then -- an id stands in its event, and behind it
+    local id = string.find(bytes, ARGV[10], 1, true)
+    id = id and string.find(bytes, ARGV[10], id + 8, true)
+    if id then
+        from = from + id + 7
+        bytes = string.sub(bytes, id + 8)
+    end
+end
 if ARGV[9] == '1' then
     local all, at, fresh = redis.call('GET', log), 1, {}
     while at + 12 <= #more do

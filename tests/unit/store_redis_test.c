@@ -206,6 +206,13 @@ static redisReply *run_observe(struct span key, const struct span *a)
     if (from >= 0 && !(from >= 16 && memcmp(log.p, a[0].p, 8) == 0 && (int64_t)log.n >= from &&
                        memcmp(log.p + from - 8, a[2].p, 8) == 0))
         from = 8;
+    const uint8_t *id = NULL;
+    if (from >= 0 && a[9].n) /* it stands in the event, and behind it */
+        id = memmem(log.p + from, log.n - (size_t)from, a[9].p, 8);
+    if (id)
+        id = memmem(id + 8, (size_t)(log.p + log.n - id - 8), a[9].p, 8);
+    if (id)
+        from = id + 8 - log.p;
     uint8_t more[8192];
     size_t n = 0;
     for (size_t at = 0; at < a[4].n;) {
