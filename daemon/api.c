@@ -20,6 +20,7 @@
 #include "api_undo.h"
 #include "change.h"
 #include "fleet.h"
+#include "hold_fellow.h"
 #include "log.h"
 #include "recall.h"
 
@@ -74,6 +75,39 @@ static json_t *release_json(const struct api *api)
     return j;
 }
 
+struct others_open {
+    json_t *ids;
+    struct incidents *incidents;
+    int64_t now;
+};
+
+static int count_other(void *arg, const char *node, const char *id, const char *text)
+{
+    struct others_open *o = arg;
+    json_t *j = json_loads(text, 0, NULL);
+    bool open = incident_is_open(json_ms(json_object_get(j, "last")), o->now);
+    (void)node;
+    json_decref(j);
+    if (open && !incidents_has(o->incidents, id))
+        json_object_set_new(o->ids, id, json_true());
+    return !open; /* the latest come first */
+}
+
+/* Ours, and those that only other nodes see. */
+static size_t storms_open(const struct api *api)
+{
+    struct incidents *incidents = api->pipeline->incidents;
+    if (!incidents)
+        return 0;
+    enum { OTHERS = 4096 };
+    struct others_open o = {json_object(), incidents, clock_now()};
+    size_t n = incidents_open(incidents, o.now);
+    if (api->pipeline->fellows && hold_fellow_each(api->view, NULL, OTHERS, count_other, &o) == 0)
+        n += json_object_size(o.ids);
+    json_decref(o.ids);
+    return n;
+}
+
 static void get_status(struct api *api, struct http_request *r, const char *arg)
 {
     (void)arg;
@@ -100,7 +134,7 @@ static void get_status(struct api *api, struct http_request *r, const char *arg)
     set(j, "relays", api_relays_count(p->relays));
     set(j, "ledger", api_ledger_count(p->ledger));
     set(j, "fleet", fleet_document(p->fleet));
-    set_num(j, "storms_open", p->incidents ? incidents_open(p->incidents, clock_now()) : 0);
+    set_num(j, "storms_open", storms_open(api));
     http_reply(r, 200, j);
 }
 

@@ -10,11 +10,13 @@
 #include "api_own.h"
 #include "api_relays.h"
 #include "change.h"
+#include "hold_fellow.h"
 #include "log.h"
 
 enum {
     PAGE = 100,
     PAGE_MAX = 1000,
+    STORM_NODES = 64,
     ROWS_MAX = 1000,
     HEAD_SHOWN = 64 << 10, /* bytes of a header or text shown in JSON */
 };
@@ -63,52 +65,108 @@ json_t *queue_json(const struct api *api, const char *incident)
 
 /* ---- storms ---- */
 
-static int read_saved(void *by_id, const char *id, const char *text)
+/* A document of one node; id -> array of pairs [node, document]. */
+static void add_part(json_t *by_id, const char *id, const char *node, json_t *document)
+{
+    json_t *parts = json_object_get(by_id, id), *pair = json_array();
+    if (!parts)
+        json_object_set_new(by_id, id, parts = json_array());
+    json_array_append_new(pair, json_text_of(node));
+    json_array_append(pair, document);
+    json_array_append_new(parts, pair);
+}
+
+static int read_part(void *by_id, const char *node, const char *id, const char *text)
 {
     json_t *j = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
-    if (json_is_object(j)) {
-        incident_restate(j, clock_now());
-        json_object_set(by_id, id, j);
-    }
+    if (json_is_object(j))
+        add_part(by_id, id, node, j);
     json_decref(j);
     return 0;
 }
 
-/* The latest saved documents, with those in memory in their place: id -> document. NULL:
- * unreadable. */
-static json_t *storms_by_id(struct api *api, size_t limit)
+struct saved {
+    json_t *by_id;
+    const char *node; /* ours */
+};
+
+/* Memory knows better. */
+static int read_saved(void *arg, const char *id, const char *text)
 {
-    json_t *by_id = json_object();
-    if (hold_each_incident(api->view, INT64_MIN, limit, read_saved, by_id) < 0) {
-        json_decref(by_id);
-        return NULL;
-    }
-    struct incidents *incidents = api->pipeline->incidents;
-    json_t *live = incidents ? incidents_latest(incidents, clock_now(), limit) : json_array();
-    for (size_t i = 0; i < json_array_size(live); i++) {
-        json_t *j = json_array_get(live, i);
-        json_object_set(by_id, json_get_str(j, "id"), j);
-    }
-    json_decref(live);
-    return by_id;
+    const struct saved *s = arg;
+    return json_object_get(s->by_id, id) ? 0 : read_part(s->by_id, s->node, id, text);
 }
 
-/* One document, from memory or as it was saved; null: not known. NULL: unreadable. */
-static json_t *storm_by_id(struct api *api, const char *id)
+/* Of all nodes one document each storm, ready to be shown; node: only what that one knows. Takes
+ * by_id. */
+static json_t *storms_merged(json_t *by_id, const char *node)
+{
+    json_t *out = json_object(), *parts;
+    const char *id;
+    json_object_foreach(by_id, id, parts)
+    {
+        json_t *documents[STORM_NODES];
+        const char *nodes[STORM_NODES];
+        size_t n = 0;
+        for (size_t i = 0; i < json_array_size(parts) && n < STORM_NODES; i++) {
+            const json_t *pair = json_array_get(parts, i);
+            nodes[n] = json_string_value(json_array_get(pair, 0));
+            documents[n] = json_array_get(pair, 1);
+            n += !node || strcmp(nodes[n], node) == 0;
+        }
+        if (!n)
+            continue;
+        json_t *j = n == 1 && !node && json_array_size(parts) == 1
+                        ? json_deep_copy(documents[0])
+                        : incident_union(documents, nodes, n);
+        incident_restate(j, clock_now());
+        json_object_set_new(out, id, j);
+    }
+    json_decref(by_id);
+    return out;
+}
+
+/* The latest documents, saved or in memory, of all nodes or one: id -> document. NULL:
+ * unreadable. */
+static json_t *storms_by_id(struct api *api, size_t limit, const char *node)
+{
+    const struct saved s = {json_object(), (const char *)api->config->site.node.p};
+    struct incidents *incidents = api->pipeline->incidents;
+    json_t *live = incidents ? incidents_whole(incidents, clock_now(), limit) : json_array();
+    for (size_t i = 0; i < json_array_size(live); i++) {
+        json_t *j = json_array_get(live, i);
+        add_part(s.by_id, json_get_str(j, "id"), s.node, j);
+    }
+    json_decref(live);
+    if (hold_each_incident(api->view, INT64_MIN, limit, read_saved, (void *)&s) < 0 ||
+        hold_fellow_each(api->view, NULL, STORM_NODES * limit, read_part, s.by_id) < 0) {
+        json_decref(s.by_id);
+        return NULL;
+    }
+    return storms_merged(s.by_id, node);
+}
+
+/* One document; null: not known. NULL: unreadable. */
+static json_t *storm_by_id(struct api *api, const char *id, const char *node)
 {
     struct incidents *incidents = api->pipeline->incidents;
-    json_t *j = incidents ? incident_document(incidents, id, clock_now()) : NULL;
+    const struct saved s = {json_object(), (const char *)api->config->site.node.p};
+    json_t *j = incidents ? incident_whole(incidents, id, clock_now()) : NULL;
     char *text = NULL;
     int saved = j ? 0 : hold_incident(api->view, id, &text);
-    if (saved < 0)
-        return NULL;
-    json_t *by_id = json_object();
-    if (saved)
-        read_saved(by_id, id, text);
-    if (!j)
-        j = json_incref(json_object_get(by_id, id));
-    json_decref(by_id);
+    if (j)
+        add_part(s.by_id, id, s.node, j);
+    if (saved > 0)
+        read_part(s.by_id, s.node, id, text);
+    json_decref(j);
     free(text);
+    if (saved < 0 || hold_fellow_each(api->view, id, STORM_NODES, read_part, s.by_id) < 0) {
+        json_decref(s.by_id);
+        return NULL;
+    }
+    json_t *merged = storms_merged(s.by_id, node);
+    j = json_incref(json_object_get(merged, id));
+    json_decref(merged);
     return j ? j : json_null();
 }
 
@@ -146,7 +204,7 @@ void get_storms(struct api *api, struct http_request *r, const char *arg)
     size_t limit, n = 0;
     if (!page_limit(r, &limit))
         return;
-    json_t *by_id = storms_by_id(api, limit);
+    json_t *by_id = storms_by_id(api, limit, http_query(r, "node"));
     uint64_t known;
     if (!by_id || hold_incidents(api->view, &known) < 0) {
         json_decref(by_id);
@@ -187,7 +245,7 @@ void get_storm(struct api *api, struct http_request *r, const char *arg)
         http_problem(r, 404, "A storm's id is S and 8 letters or digits.");
         return;
     }
-    json_t *j = storm_by_id(api, id), *queue = queue_json(api, id);
+    json_t *j = storm_by_id(api, id, http_query(r, "node")), *queue = queue_json(api, id);
     bool known = json_is_object(j);
     if (!j || !queue) {
         http_problem(r, 500, "%s", unreadable);

@@ -574,6 +574,20 @@ static const char *times(const struct ctl *ctl, const json_t *s, const char *nam
     return print_some(ctl->arena, json_get_num(s, name), "time", "times");
 }
 
+/* "mx1 1,204 copies, mx2 3 copies": who saw it, if there are several. */
+static void print_seen(const struct ctl *ctl, const json_t *s)
+{
+    const json_t *nodes = json_object_get(s, "nodes");
+    for (size_t i = 0; i < json_array_size(nodes); i++) {
+        const json_t *n = json_array_get(nodes, i);
+        print_fact(stdout, i ? "" : "Seen by",
+                   arena_printf(ctl->arena, "%s: %s noted, %s held; latest %s",
+                                ctl_text(ctl, n, "node", 64),
+                                print_some(ctl->arena, json_get_num(n, "copies"), "copy", "copies"),
+                                ctl_count(ctl, n, "held"), ctl_time(ctl, n, "last")));
+    }
+}
+
 static void print_storm(const struct ctl *ctl, const json_t *s)
 {
     const json_t *q = json_object_get(s, "queue");
@@ -603,6 +617,7 @@ static void print_storm(const struct ctl *ctl, const json_t *s)
                arena_printf(a, "%s held, %s on the way out, %s released, %s in the bin",
                             ctl_count(ctl, q, "held"), ctl_count(ctl, q, "releasing"),
                             ctl_count(ctl, q, "released"), ctl_count(ctl, q, "discarded")));
+    print_seen(ctl, s);
     print_members(ctl, s);
     print_culprits(ctl, s);
     print_next(ctl, s);

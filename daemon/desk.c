@@ -16,6 +16,7 @@
 #include "decisions.h"
 #include "desk.h"
 #include "fellows.h"
+#include "hold_fellow.h"
 #include "hold_refusal.h"
 #include "ledger.h"
 #include "log.h"
@@ -343,11 +344,51 @@ static bool open_for_people(struct desk *d, struct workers *workers, char error[
     return d->http;
 }
 
-/* An incident as another node knows it. */
+/* ---- storms of all nodes ---- */
+
+/* An incident as another node knows it, on its way to the disk. */
+struct heard_storm {
+    struct job job; /* must be first */
+    char node[FELLOW_NAME], id[INCIDENT_TEXT];
+    int64_t first, last;
+    char *json;
+};
+
+static int heard_run(struct hold *hold, struct job *job)
+{
+    const struct heard_storm *s = (const struct heard_storm *)job;
+    return hold_fellow_save(hold, s->node, s->id, s->first, s->last, s->json);
+}
+
+static void heard_done(struct job *job)
+{
+    free(((struct heard_storm *)job)->json);
+    free(job);
+}
+
 static void hear_storm(void *arg, const char *node, json_t *document)
 {
     struct desk *d = arg;
-    (void)d, (void)node, (void)document;
+    struct heard_storm *s = calloc(1, sizeof *s);
+    if (!s)
+        abort();
+    s->job = (struct job){.run = heard_run, .done = heard_done, .home = d->mailbox};
+    s->first = json_ms(json_object_get(document, "first"));
+    s->last = json_ms(json_object_get(document, "last"));
+    if (!incident_parse(span_str(json_get_str(document, "id")), s->id) || s->first <= 0) {
+        free(s);
+        return;
+    }
+    snprintf(s->node, sizeof s->node, "%s", node);
+    s->json = json_line(document);
+    if (d->pipeline->incidents)
+        incidents_learn(d->pipeline->incidents, document);
+    keeper_submit(d->pipeline->keeper, &s->job);
+}
+
+static void tell_storm(void *arg, const json_t *document)
+{
+    fellows_tell_storm(((struct desk *)arg)->pipeline->fellows, document);
 }
 
 static void join_fellows(struct desk *d)
@@ -359,8 +400,11 @@ static void join_fellows(struct desk *d)
                                       .arg = &d->api,
                                       .storm = hear_storm,
                                       .storm_arg = d};
-    if (d->pipeline->fellows)
-        fellows_join(d->pipeline->fellows, &desk);
+    if (!d->pipeline->fellows)
+        return;
+    fellows_join(d->pipeline->fellows, &desk);
+    if (d->pipeline->incidents)
+        incidents_on_save(d->pipeline->incidents, tell_storm, d);
 }
 
 struct desk *desk_start(struct config *config, struct pipeline *pipeline, struct workers *workers,

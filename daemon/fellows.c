@@ -201,7 +201,11 @@ bool fellows_post_json(struct fellows *f, enum fellows_wire what, const char *id
 
 void fellows_tell_storm(struct fellows *f, const json_t *document)
 {
-    (void)fellows_post_json(f, FELLOWS_STORMS, "", document);
+    const char *id = json_get_str(document, "id");
+    pthread_mutex_lock(&f->lock);
+    (void)list_withdraw(&f->wire[FELLOWS_STORMS].out, id); /* what it was before */
+    pthread_mutex_unlock(&f->lock);
+    (void)fellows_post_json(f, FELLOWS_STORMS, id, document);
 }
 
 /* ---- calls of ours ---- */

@@ -121,6 +121,24 @@ json_t *incidents_list(struct incidents *, int64_t now);
 json_t *incidents_latest(struct incidents *, int64_t now, size_t limit); /* at most so many */
 json_t *incident_document(struct incidents *, const char *id,
                           int64_t now); /* NULL: not in memory */
+/* The same as they are saved, with what only we need; incident_restate takes that away. */
+json_t *incident_whole(struct incidents *, const char *id, int64_t now);
+json_t *incidents_whole(struct incidents *, int64_t now, size_t limit);
+
+/*
+ * The same storm as several nodes of one past know it: whole documents, and whose they are; n > 0.
+ * What each counted itself is added up; what only the shared record of a message tells is counted
+ * once: the largest figure is the latest. First, last, culprits, members: of all. A new reference,
+ * with "nodes":[{"node","copies","passed","held","first","last"}]; incident_restate it.
+ */
+json_t *incident_union(json_t *const *documents, const char *const *nodes, size_t n);
+/* What another node knows: messages of its storms are known here from now on, its counts are not
+ * ours. Any thread. */
+void incidents_learn(struct incidents *, const json_t *document);
+/* Who is told of each document that is saved, whole; before anything is noted. */
+void incidents_on_save(struct incidents *, void (*saved)(void *arg, const json_t *), void *arg);
+bool incidents_has(struct incidents *, const char *id); /* did it come here, too? */
+
 /* "open"; "resurfaced": open again after it was closed; "quiet": no copy for an hour; "closed":
  * none for a day. Sets "state" of a saved one, and takes away what only we need. */
 void incident_restate(json_t *document, int64_t now);

@@ -110,6 +110,18 @@ static void culprit_merge(json_t *c, const json_t *other)
         json_array_extend(evidence, (json_t *)more);
 }
 
+void incident_blame(json_t *list, json_t *culprit)
+{
+    json_t *same = culprit_find(list, culprit);
+    if (!same) {
+        json_array_append_new(list, json_deep_copy(culprit));
+        return;
+    }
+    uint64_t a = json_get_num(same, "copies"), b = json_get_num(culprit, "copies");
+    culprit_merge(same, culprit);
+    json_object_set_new(same, "copies", json_integer((json_int_t)(a > b ? a : b)));
+}
+
 static void culprits_add(json_t *list, const struct report *r)
 {
     for (size_t i = 0; i < r->nculprits; i++) {
@@ -136,7 +148,7 @@ static int best_first(const void *a, const void *b)
 }
 
 /* Best first, at most CULPRITS_MAX. Takes the list. */
-static json_t *culprits_sorted(json_t *list)
+json_t *incident_blamed(json_t *list)
 {
     enum { MOST = 4 * CULPRITS_MAX };
     json_t *sorted[MOST] = {NULL}, *out = json_array();
@@ -229,7 +241,7 @@ static void ask_store(struct incidents *t, struct incident *i)
     culprits_remember(culprits, i);
     mark_late(culprits, i->first);
     json_decref(i->culprits);
-    i->culprits = culprits_sorted(culprits);
+    i->culprits = incident_blamed(culprits);
 }
 
 /* Puts what only the store knew back into the table, in case the store forgets. */
@@ -329,6 +341,7 @@ static json_t *memory_json(const struct incident *i)
         set_hash(j, "visible", m->visible);
         set_count(j, "recipients", m->recipients);
         set_count(j, "without", m->without);
+        set_count(j, "noted", m->noted);
         json_array_append_new(members, j);
     }
     for (size_t n = 0; n < i->nservers; n++)
@@ -342,6 +355,7 @@ static json_t *memory_json(const struct incident *i)
     set(j, "members", members);
     set(j, "servers", servers);
     set(j, "abouts", abouts);
+    set_count(j, "gone", i->gone);
     return j;
 }
 
@@ -430,7 +444,7 @@ struct incident *incident_snapshots(struct incidents *t, size_t *n)
     return snap;
 }
 
-json_t *incident_document(struct incidents *t, const char *id, int64_t now)
+static json_t *document(struct incidents *t, const char *id, int64_t now, bool whole)
 {
     struct incident snap = {0};
     pthread_mutex_lock(&t->lock);
@@ -439,7 +453,17 @@ json_t *incident_document(struct incidents *t, const char *id, int64_t now)
     if (shown)
         snapshot(&snap, i);
     pthread_mutex_unlock(&t->lock);
-    return shown ? incident_paper(t, &snap, now, false) : NULL;
+    return shown ? incident_paper(t, &snap, now, whole) : NULL;
+}
+
+json_t *incident_document(struct incidents *t, const char *id, int64_t now)
+{
+    return document(t, id, now, false);
+}
+
+json_t *incident_whole(struct incidents *t, const char *id, int64_t now)
+{
+    return document(t, id, now, true);
 }
 
 /* One that is to be shown. */
@@ -474,18 +498,28 @@ static struct listed *incidents_index(struct incidents *t, size_t *n)
 }
 
 /* Mail goes on meanwhile: the lock is taken for each of them, and only as long as it is copied. */
-json_t *incidents_latest(struct incidents *t, int64_t now, size_t limit)
+static json_t *latest(struct incidents *t, int64_t now, size_t limit, bool whole)
 {
     size_t n;
     struct listed *index = incidents_index(t, &n);
     json_t *list = json_array();
     for (size_t i = 0; i < n && i < limit; i++) {
-        json_t *one = incident_document(t, index[i].id, now);
+        json_t *one = document(t, index[i].id, now, whole);
         if (one)
             json_array_append_new(list, one);
     }
     free(index);
     return list;
+}
+
+json_t *incidents_latest(struct incidents *t, int64_t now, size_t limit)
+{
+    return latest(t, now, limit, false);
+}
+
+json_t *incidents_whole(struct incidents *t, int64_t now, size_t limit)
+{
+    return latest(t, now, limit, true);
 }
 
 json_t *incidents_list(struct incidents *t, int64_t now)

@@ -76,7 +76,9 @@ struct handle {
 struct incidents {
     struct store *store;
     const struct site *site;
-    struct relays *relays; /* NULL: nobody is told */
+    struct relays *relays;                            /* NULL: nobody is told */
+    void (*saved)(void *arg, const json_t *document); /* NULL: likewise */
+    void *saved_arg;
     size_t limit, n;
     uint64_t forgotten;
     int64_t looked; /* ms: when the store was asked without a keeper */
@@ -105,6 +107,10 @@ void incident_keep(char *out, size_t size, struct span);
  * saved. malloc'd. The document ends the snapshot. whole: with what is needed to load it again. */
 struct incident *incident_snapshots(struct incidents *, size_t *n);
 json_t *incident_paper(struct incidents *, struct incident *snapshot, int64_t now, bool whole);
+/* One more culprit among those of the same storm, told by another node of the same past: of one
+ * server the larger count stands. Then best first, at most CULPRITS_MAX; takes the list. */
+void incident_blame(json_t *list, json_t *culprit);
+json_t *incident_blamed(json_t *list);
 void incident_clear(struct incident *); /* frees what it owns, not itself */
 
 #endif

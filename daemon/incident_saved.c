@@ -33,22 +33,35 @@ static void read_text(const json_t *j, const char *name, char *out, size_t size)
     incident_keep(out, size, span_str(json_get_str(j, name)));
 }
 
+/* A message as the document tells it. */
+static struct member read_member(const json_t *in, const json_t *out)
+{
+    uint64_t copies = json_get_num(out, "copies"), noted = copies;
+    if (json_is_integer(json_object_get(in, "noted")))
+        noted = json_get_num(in, "noted");
+    struct member m = {.first = json_ms(json_object_get(out, "first")),
+                       .noted = noted < copies ? noted : copies,
+                       .extra = noted < copies ? copies - noted : 0,
+                       .recipients = (uint32_t)json_get_num(in, "recipients"),
+                       .without = (uint32_t)json_get_num(in, "without")};
+    read_hex(in, "k", m.k.byte, sizeof m.k.byte);
+    read_hex(in, "content", &m.content, sizeof m.content);
+    read_hex(in, "own", &m.own, sizeof m.own);
+    read_hex(in, "visible", &m.visible, sizeof m.visible);
+    read_text(out, "message_id", m.message_id, sizeof m.message_id);
+    read_text(out, "joined", m.why, sizeof m.why);
+    return m;
+}
+
 static void load_members(struct incidents *t, struct incident *i, const json_t *j)
 {
     const json_t *shown = json_object_get(j, "members");
     const json_t *memory = json_object_get(json_object_get(j, "memory"), "members");
     for (size_t n = 0; n < json_array_size(memory) && n < MEMBERS; n++) {
         const json_t *in = json_array_get(memory, n), *out = json_array_get(shown, n);
-        struct member m = {.first = json_ms(json_object_get(out, "first")),
-                           .noted = json_get_num(out, "copies"),
-                           .recipients = (uint32_t)json_get_num(in, "recipients"),
-                           .without = (uint32_t)json_get_num(in, "without")};
-        read_hex(in, "k", m.k.byte, sizeof m.k.byte);
-        read_hex(in, "content", &m.content, sizeof m.content);
-        read_hex(in, "own", &m.own, sizeof m.own);
-        read_hex(in, "visible", &m.visible, sizeof m.visible);
-        read_text(out, "message_id", m.message_id, sizeof m.message_id);
-        read_text(out, "joined", m.why, sizeof m.why);
+        struct member m = read_member(in, out);
+        i->copies -= m.extra < i->copies ? m.extra : i->copies;
+        i->passed -= m.extra < i->passed ? m.extra : i->passed;
         incident_join(t, i, &m);
     }
 }
@@ -88,6 +101,10 @@ static void load_counts(struct incident *i, const json_t *j)
     i->would_hold = json_get_num(j, "would_hold");
     i->visible = (uint32_t)json_get_num(j, "visible");
     i->storm = json_get_yes(j, "storm");
+    uint64_t gone = json_get_num(json_object_get(j, "memory"), "gone");
+    i->gone = gone < i->passed ? gone : i->passed;
+    i->copies -= i->gone;
+    i->passed -= i->gone;
 }
 
 static void load_one(struct incidents *t, const char *id, const json_t *j)
@@ -113,6 +130,69 @@ static void load_one(struct incidents *t, const char *id, const json_t *j)
         i->culprits = json_deep_copy(json_object_get(j, "culprits"));
     load_members(t, i, j);
     load_memory(t, i, j);
+}
+
+/* ---- learning ---- */
+
+static void learn_members(struct incidents *t, struct incident *i, const json_t *j)
+{
+    const json_t *shown = json_object_get(j, "members");
+    const json_t *memory = json_object_get(json_object_get(j, "memory"), "members");
+    for (size_t n = 0; n < json_array_size(memory) && n < MEMBERS; n++) {
+        struct member m = read_member(json_array_get(memory, n), json_array_get(shown, n));
+        m.noted = m.extra = 0;
+        if (!incident_member(i, &m.k) && i->nmembers < MEMBERS)
+            incident_join(t, i, &m);
+    }
+}
+
+static void learn_texts(struct incident *i, const json_t *j)
+{
+    read_text(j, "from", i->from, sizeof i->from);
+    read_text(j, "subject", i->subject, sizeof i->subject);
+    read_text(j, "message_id", i->message_id, sizeof i->message_id);
+    read_text(j, "relay", i->relay, sizeof i->relay);
+}
+
+void incidents_learn(struct incidents *t, const json_t *j)
+{
+    char id[INCIDENT_TEXT];
+    int64_t first = json_ms(json_object_get(j, "first")),
+            last = json_ms(json_object_get(j, "last"));
+    if (!incident_parse(span_str(json_get_str(j, "id")), id) || first <= 0 || last < first)
+        return;
+    pthread_mutex_lock(&t->lock);
+    struct incident *i = incident_find(t, id);
+    bool fresh = !i;
+    if (fresh)
+        i = incident_add(t, id);
+    if (fresh)
+        i->kind = kind_of(json_get_str(j, "kind"));
+    if (!i->noted)
+        learn_texts(i, j);
+    if (fresh || first < i->first)
+        i->first = first;
+    if (last > i->last)
+        i->last = last;
+    i->storm |= json_get_yes(j, "storm");
+    learn_members(t, i, j);
+    load_memory(t, i, j);
+    pthread_mutex_unlock(&t->lock);
+}
+
+bool incidents_has(struct incidents *t, const char *id)
+{
+    pthread_mutex_lock(&t->lock);
+    const struct incident *i = incident_find(t, id);
+    bool has = i && i->noted;
+    pthread_mutex_unlock(&t->lock);
+    return has;
+}
+
+void incidents_on_save(struct incidents *t, void (*saved)(void *, const json_t *), void *arg)
+{
+    t->saved = saved;
+    t->saved_arg = arg;
 }
 
 struct loading {
@@ -191,6 +271,8 @@ static void save(struct incidents *t, struct incident *snap, struct keeper *keep
     s->json = json_line(j);
     if (t->relays)
         relays_note_culprits(t->relays, j, now);
+    if (t->saved)
+        t->saved(t->saved_arg, j);
     json_decref(j);
     keeper_submit(keeper, &s->job);
 }

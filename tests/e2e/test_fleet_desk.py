@@ -13,8 +13,10 @@ import pytest
 import private_redis
 from daemon import BUILD, Daemon
 from milter_peer import Peer
+from test_incident import PEOPLE, send
 
 POLICY = 'rule held { when recipient.address matches "held*@rcpt.example" do hold reason "by name" }\n'
+POLICY += 'rule duplicate { when replication.advice == "hold" do hold reason "a further copy" }\n'
 HEADER = "From: Someone <a@sender.example>\nSubject: of {n}\nMessage-ID: <{n}@sender.example>\n"
 BODY = "This is message {n}, and it has enough words in it to be told from all others by its text alone.\r\n"
 SENDER = "<someone@sender.example>"
@@ -46,7 +48,7 @@ class Sink:
 
 
 class Fleet:
-    def __init__(self, directory, names, backend="redis"):
+    def __init__(self, directory, names):
         self.redis, self.sink, self.nodes = private_redis.Server(), Sink(directory), {}
         with open(f"{directory}/policy.conf", "w") as f:
             f.write(POLICY)
@@ -57,7 +59,7 @@ class Fleet:
                 shutil.copy(f"{directory}/{names[0]}/site.key", f"{place}/site.key")
             self.nodes[name] = Daemon(place, release_to=self.sink.address, release="token = no rate = 1000", node=name,
                                       more=f'policy {{ file = "{directory}/policy.conf" }}\n'
-                                           f'store {{ backend = "{backend}" servers = {{"{self.redis.address}"}} }}')
+                                           f'store {{ backend = "redis" servers = {{"{self.redis.address}"}} }}')
         for n in self.nodes.values():
             until(lambda n=n: len(self.sharing(n)) == len(names))
 
@@ -211,6 +213,39 @@ def test_one_copy_for_each_recipient_is_one_of_all_nodes(fleet):
     f["mx2"].kill()
     status, out = f["mx1"].ctl("release", "--storm", storm, "--one-per-recipient", check=False)
     assert status == 1 and "exactly one for each cannot be promised" in out
+
+
+def storm_of(f, name):
+    storms = f[name].json("storms")
+    return storms[0] if storms else {}
+
+
+def test_a_storm_that_comes_to_two_nodes_is_one_with_the_counts_of_both(fleet):
+    """A faulty server brings a message back again and again, by turns to both nodes."""
+    f = fleet("mx1", "mx2")
+    send(f["mx1"], "original", 0)
+    for turn in range(1, 9):
+        send(f[("mx1", "mx2")[turn % 2]], "original", turn)
+    copies = 9 * len(PEOPLE)
+    held = len(f.held("mx1")[1])
+    assert held == copies - len(PEOPLE)
+    assert {c["storm"] for c in f.held("mx1")[1]} == {storm_of(f, "mx1")["id"]}
+    for name in ("mx1", "mx2"):
+        until(lambda name=name: storm_of(f, name).get("copies") == copies and storm_of(f, name).get("held") == held)
+        s = storm_of(f, name)
+        assert s["passed"] + s["tagged"] + s["held"] == s["copies"]
+        assert sorted(n["node"] for n in s["nodes"]) == ["mx1", "mx2"]
+        assert f[name].json("status")[0]["storms_open"] == 1
+        shown = f[name].ctl("show", s["id"])
+        assert f"{held} held" in shown and "Seen by" in shown
+        assert f[name].json("show", s["id"])[0]["queue"]["held"] == held
+    alone = f["mx1"].json("storms", "--node", "mx2")[0]
+    assert [n["node"] for n in alone["nodes"]] == ["mx2"] and alone["held"] < held
+    # what another node counted is not forgotten when that node is gone
+    f["mx1"].kill()
+    f["mx2"].kill()
+    f["mx2"].start()
+    assert storm_of(f, "mx2")["copies"] == copies and storm_of(f, "mx2")["held"] == held
 
 
 def test_all_copies_of_a_storm_are_sent_by_the_nodes_that_hold_them(fleet):
