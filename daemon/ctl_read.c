@@ -183,6 +183,23 @@ static void print_latency(const struct ctl *ctl, const json_t *s)
                          json_number_value(json_object_get(l, "added_average_ms"))));
 }
 
+/* Of a past that several nodes share. */
+static void print_shared(const struct ctl *ctl, const json_t *st)
+{
+    struct arena *a = ctl->arena;
+    if (!json_object_get(st, "up"))
+        return;
+    print_fact(stdout, "Shared past",
+               arena_printf(a, "%s: %s judged with it, %s without; %s waiting",
+                            json_get_yes(st, "up") ? "there" : "away",
+                            print_some(a, json_get_num(st, "asked"), "message", "messages"),
+                            ctl_count(ctl, st, "degraded"),
+                            print_some(a, json_get_num(st, "waiting"), "event", "events")));
+    if (!json_get_yes(st, "up"))
+        printf("%s: Redis is away: this node judges by what it knows itself.\n",
+               print_paint(a, ctl->colour, PAINT_ALARM, "ALARM"));
+}
+
 static void print_engine(const struct ctl *ctl, const json_t *s)
 {
     const json_t *h = json_object_get(s, "hold"), *st = json_object_get(s, "store");
@@ -208,6 +225,7 @@ static void print_engine(const struct ctl *ctl, const json_t *s)
                             print_some(a, json_get_num(st, "records"), "message", "messages"),
                             print_size(a, json_get_num(st, "bytes")),
                             ctl_text(ctl, st, "backend", 16)));
+    print_shared(ctl, st);
     print_memory(ctl, s);
     const char *to = json_get_str(r, "to");
     print_fact(stdout, "Release",

@@ -15,6 +15,12 @@
  * Where the aliases known here point somewhere already, the logs they point at are asked for in the
  * first turn, and its own log is not made before they were looked at.
  *
+ * Why mail that no node's long memory knows is asked for all the same: asking for the aliases goes
+ * in the same turn and costs Redis 0.7 us beside the 15 us of the event (nothing that could be
+ * measured in messages a second or in latency); the event itself cannot wait, because what the
+ * other nodes delivered is in the long memory here a second late, and a storm's first copies come
+ * to all nodes in that second: each would let one through.
+ *
  * Invariant: from shared_observe until its end an operation has calls open, each with a deadline;
  * the end is finish(), alone() or observe_cancel(), once.
  */

@@ -29,15 +29,19 @@ if from >= 0 and not (from >= 16 and generation == ARGV[1] and size >= from and
         redis.call('GETRANGE', log, from - 8, from - 1) == ARGV[3]) then
     from = 8
 end
-local bytes = ''
-if from >= 0 and size > from then bytes = redis.call('GETRANGE', log, from, -1) end
-if #ARGV[10] == 8 then -- an id stands in its event, and behind it
-    local id = string.find(bytes, ARGV[10], 1, true)
-    id = id and string.find(bytes, ARGV[10], id + 8, true)
+local bytes
+if #ARGV[10] == 8 and from >= 0 then -- mostly near the end; an id stands in its event, and behind it
+    local tail = math.max(from, size - 4096)
+    local last = redis.call('GETRANGE', log, tail, -1)
+    local id = string.find(last, ARGV[10], 1, true)
+    id = id and string.find(last, ARGV[10], id + 8, true)
     if id then
-        from = from + id + 7
-        bytes = string.sub(bytes, id + 8)
+        from = tail + id + 7
+        bytes = string.sub(last, id + 8)
     end
+end
+if not bytes then
+    bytes = from >= 0 and size > from and redis.call('GETRANGE', log, from, -1) or ''
 end
 if ARGV[9] == '1' then
     local all, at, fresh = redis.call('GET', log), 1, {}
