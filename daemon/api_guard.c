@@ -29,7 +29,7 @@ void api_guard(struct watch *watch, struct alarm *alarm, struct http_request *r)
 
 json_t *api_guard_brief(struct watch *watch)
 {
-    static const char *const members[] = {"state", "trip", "connections"};
+    static const char *const members[] = {"state", "trip", "capped", "connections"};
     if (!watch)
         return json_null();
     json_t *all = watch_document(watch), *j = json_object();

@@ -21,9 +21,23 @@ static const char *amount(const struct ctl *ctl, const json_t *j, const char *na
                         print_count(ctl->arena, (uint64_t)(n < 0 ? -n : n)), unit);
 }
 
+static bool capped(const json_t *j)
+{
+    return json_ms(json_object_get(j, "capped_since")) != 0;
+}
+
+/* "steps back", "capped", "capped since 10:32". */
+static const char *beyond(const struct ctl *ctl, const json_t *j)
+{
+    const char *word = ctl_text(ctl, j, "beyond", 16);
+    return capped(j)
+               ? arena_printf(ctl->arena, "%s since %s", word, ctl_time(ctl, j, "capped_since"))
+               : word;
+}
+
 static void print_triggers(const struct ctl *ctl, const json_t *list)
 {
-    static const char *const heads[] = {"TRIGGER", ">NOW", ">LIMIT", "WHAT", NULL};
+    static const char *const heads[] = {"TRIGGER", ">NOW", ">LIMIT", "BEYOND IT", "WHAT", NULL};
     struct table t;
     table_begin(&t, ctl->arena, ctl->colour, heads);
     for (size_t i = 0; i < json_array_size(list); i++) {
@@ -35,7 +49,9 @@ static void print_triggers(const struct ctl *ctl, const json_t *list)
         row[0].paint = over ? PAINT_ALARM : PAINT_NONE;
         row[1].text = amount(ctl, j, "value");
         row[2].text = amount(ctl, j, "limit");
-        row[3].text = ctl_text(ctl, j, "what", 0);
+        row[3].text = beyond(ctl, j);
+        row[3].paint = capped(j) ? PAINT_ALARM : PAINT_NONE;
+        row[4].text = ctl_text(ctl, j, "what", 0);
     }
     table_print(&t, stdout);
 }
@@ -74,6 +90,12 @@ void ctl_guard_brief(const struct ctl *ctl, const json_t *guard)
                                                 ctl_text(ctl, trip, "reason", 0))));
         printf("When its cause is gone: breakwaterctl mode %s --reason \"...\"\n",
                strcmp(to, "bypass") == 0 ? "monitor" : "enforce");
+    }
+    for (size_t i = 0; i < json_array_size(json_object_get(guard, "capped")); i++) {
+        const json_t *j = json_array_get(json_object_get(guard, "capped"), i);
+        printf("Capped since %s: at most %s are %s; more pass, the mode stays.\n",
+               ctl_time(ctl, j, "capped_since"), amount(ctl, j, "limit"),
+               ctl_text(ctl, j, "what", 0));
     }
     if (json_get_yes(connections, "governed"))
         printf("The guard allows %s SMTP connections of %s until it is better.\n",

@@ -543,6 +543,7 @@ void figures_read(struct figures *f, int64_t now, struct guard_reading *out)
     out->downstream_10m = w.n[FIGURE_DOWN_REPLIES];
     out->downstream_errors_10m = w.n[FIGURE_DOWN_ERRORS];
     out->harmful_10m = w.n[FIGURE_HOLDS + HOLD_HARMFUL];
+    out->loops_10m = w.n[FIGURE_HOLDS + HOLD_LOOP];
     out->replyall_10m = w.n[FIGURE_HOLDS + HOLD_REPLYALL];
     out->pingpong_10m = w.n[FIGURE_HOLDS + HOLD_PINGPONG];
     out->unaccounted = w.lost;

@@ -39,9 +39,10 @@ enum hold_kind {
     HOLD_EXPLAINED, /* a further copy in a confirmed storm, or while a server is convicted of it; or
                      * a person's wish */
     HOLD_HARMLESS,  /* any other, to a recipient who has one or has one on its way */
-    HOLD_HARMFUL,   /* neither: what the guard is there for */
-    HOLD_REPLYALL,  /* new mail of people who answer everybody: under a cap of its own */
-    HOLD_PINGPONG,  /* new mail of machines that answer each other: the same */
+    HOLD_HARMFUL,   /* new mail of which only a rule speaks: what the guard is there for */
+    HOLD_LOOP,      /* new mail that runs in a circle, as the detector says: capped */
+    HOLD_REPLYALL,  /* of people who answer everybody: capped */
+    HOLD_PINGPONG,  /* of machines that answer each other: capped */
     HOLD_KINDS      /* must be last */
 };
 
@@ -67,12 +68,13 @@ enum figure {
     FIGURE_PLAIN =
         FIGURE_ADVISED + DISP_COUNT,          /* no rule was about them and they passed; by mode */
     FIGURE_HOLDS = FIGURE_PLAIN + MODE_COUNT, /* by hold_kind */
-    FIGURE_DEFERRED = FIGURE_HOLDS + HOLD_KINDS, /* messages refused by us, not of a storm */
-    FIGURE_HOLD_FAILED,                          /* messages */
-    FIGURE_RELEASED_THROUGH,                     /* messages */
-    FIGURE_TOO_LARGE,                            /* messages */
-    FIGURE_DEGRADED,                             /* messages */
-    FIGURES                                      /* must be last */
+    FIGURE_DEFERRED =
+        FIGURE_HOLDS + HOLD_KINDS, /* messages refused by us because of a rule alone */
+    FIGURE_HOLD_FAILED,            /* messages */
+    FIGURE_RELEASED_THROUGH,       /* messages */
+    FIGURE_TOO_LARGE,              /* messages */
+    FIGURE_DEGRADED,               /* messages */
+    FIGURES                        /* must be last */
 };
 
 struct figures;

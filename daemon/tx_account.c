@@ -268,7 +268,6 @@ static size_t take_aborted(struct tx *tx)
 static void count_copies(struct tx *tx, size_t gone)
 {
     const struct verdict *v = &tx->verdict;
-    const struct replication_signals *r = &tx->signals.replication;
     struct gauge *g = tx->gauge;
     for (unsigned d = 0; d < DISP_COUNT; d++) {
         gauge_add(g, FIGURE_DONE + d, v->count[d]);
@@ -278,7 +277,7 @@ static void count_copies(struct tx *tx, size_t gone)
     count_rules(tx);
     if (v->count[DISP_HOLD])
         count_holds(tx);
-    if (!r->storm && !r->convicted && v->count[DISP_THROTTLE] + v->count[DISP_REJECT])
+    if (v->count[DISP_THROTTLE] + v->count[DISP_REJECT] && tx_refusal_kind(tx) == WATCH_REFUSALS)
         gauge_add(g, FIGURE_DEFERRED, 1); /* it is refused as a whole */
     if (tx->released && !gone)
         gauge_add(g, FIGURE_RELEASED_THROUGH, 1);

@@ -13,7 +13,6 @@
 
 #include "tx.h"
 #include "tx_own.h"
-#include "watch.h"
 
 /* A hold on its way to the disk. Outlives its tx when that gives up. */
 struct put {
@@ -194,27 +193,45 @@ static enum watch_kind kind_of(const struct tx *tx, size_t i)
 {
     static const enum watch_kind kinds[HOLD_KINDS] = {
         [HOLD_EXPLAINED] = WATCH_KINDS,   [HOLD_HARMLESS] = WATCH_KINDS,
-        [HOLD_HARMFUL] = WATCH_RULES,     [HOLD_REPLYALL] = WATCH_REPLYALL,
-        [HOLD_PINGPONG] = WATCH_PINGPONG,
+        [HOLD_HARMFUL] = WATCH_RULES,     [HOLD_LOOP] = WATCH_LOOPS,
+        [HOLD_REPLYALL] = WATCH_REPLYALL, [HOLD_PINGPONG] = WATCH_PINGPONG,
     };
     return kinds[tx_hold_kind(tx, i)];
 }
 
-static bool guard_allows(const struct tx *tx)
+static void pass_held(struct verdict *v, size_t i)
 {
+    v->copy[i].disposition = DISP_TAG;
+    v->count[DISP_HOLD]--;
+    v->count[DISP_TAG]++;
+}
+
+/* Copies of a kind that is capped pass, the others are held; when a rule is stopped all pass.
+ * false: nothing of it is held. */
+static bool guard_allows(struct tx *tx)
+{
+    static const char *const refused[WATCH_KINDS] = {
+        "the guard has stopped holding", "the guard lets no more loops be held now",
+        "the guard lets no more replies to all be held now",
+        "the guard lets no more automatic answers be held now"};
+    struct verdict *v = &tx->verdict;
     unsigned n[WATCH_KINDS + 1] = {0};
-    for (size_t i = 0; i < tx->verdict.n; i++)
-        if (tx->verdict.copy[i].disposition == DISP_HOLD)
+    for (size_t i = 0; i < v->n; i++)
+        if (v->copy[i].disposition == DISP_HOLD)
             n[kind_of(tx, i)]++;
     for (unsigned k = 0; k < WATCH_KINDS; k++) {
         unsigned counted = k == WATCH_RULES ? n[k] : n[k] > 0; /* one answer, to however many */
-        if (!watch_may_hold(tx->pipeline->watch, (enum watch_kind)k, counted))
+        if (watch_may_hold(tx->pipeline->watch, (enum watch_kind)k, counted))
+            continue;
+        tx->failure = refused[k];
+        if (k == WATCH_RULES)
             return false;
+        for (size_t i = 0; i < v->n; i++)
+            if (v->copy[i].disposition == DISP_HOLD && kind_of(tx, i) == (enum watch_kind)k)
+                pass_held(v, i);
     }
-    return true;
+    return v->count[DISP_HOLD] && (!tx->indivisible || v->count[DISP_HOLD] == v->n);
 }
-
-static enum tx_state pass_all(struct tx *tx, const char *why);
 
 enum tx_state tx_hold(struct tx *tx)
 {
@@ -231,7 +248,7 @@ enum tx_state tx_hold(struct tx *tx)
     if (atomic_load_explicit(&tx->pipeline->late, memory_order_relaxed) >= LATE_MAX)
         return tx_fail(tx, "the hold queue does not keep up");
     if (!guard_allows(tx))
-        return pass_all(tx, "the guard has stopped holding");
+        return tx_pass_instead(tx);
     body_seal(tx->body);
     tx->put = put_new(tx);
     tx_start_deadline(tx, put_late);
@@ -245,18 +262,9 @@ enum tx_state tx_pass_instead(struct tx *tx)
 {
     struct verdict *v = &tx->verdict;
     for (size_t i = 0; i < v->n; i++)
-        if (v->copy[i].disposition == DISP_HOLD) {
-            v->copy[i].disposition = DISP_TAG;
-            v->count[DISP_HOLD]--;
-            v->count[DISP_TAG]++;
-        }
+        if (v->copy[i].disposition == DISP_HOLD)
+            pass_held(v, i);
     return tx_finish(tx);
-}
-
-static enum tx_state pass_all(struct tx *tx, const char *why)
-{
-    tx->failure = why;
-    return tx_pass_instead(tx);
 }
 
 enum tx_state tx_fail(struct tx *tx, const char *why)

@@ -4,6 +4,7 @@
  *
  * Most mail is asked nothing: only what is to be held, belongs to a storm or alarms a detector.
  */
+#include "loop.h"
 #include "tx.h"
 #include "tx_own.h"
 
@@ -75,11 +76,22 @@ enum hold_kind tx_hold_kind(const struct tx *tx, size_t i)
         return confirmed ? HOLD_EXPLAINED : HOLD_HARMLESS;
     if (confirmed && s->loop.evidence) /* a first copy, but it has been in a circle */
         return HOLD_EXPLAINED;
+    if (loop_speaks(&s->loop, c->copies > 0))
+        return HOLD_LOOP;
     if (s->replyall.state == REPLYALL_STORM && s->replyall.to_all)
         return HOLD_REPLYALL;
     if (i < s->pingpong.n && s->pingpong.advice[i] == ADVICE_HOLD)
         return HOLD_PINGPONG;
     return HOLD_HARMFUL;
+}
+
+enum watch_kind tx_refusal_kind(const struct tx *tx)
+{
+    const struct signals *s = &tx->signals;
+    if (s->replication.storm || s->replication.convicted)
+        return WATCH_KINDS;
+    bool flood = s->flood.defer && !tx->verdict.count[DISP_REJECT];
+    return flood || tx->failure ? WATCH_FLOODS : WATCH_REFUSALS;
 }
 
 /* ---- the note ---- */

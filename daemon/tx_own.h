@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "ledger.h"
+#include "watch.h"
 
 enum {
     REFUSE_FOR = 30 * 60 * 1000, /* ms a copy that cannot be held is refused before it passes */
@@ -101,6 +102,8 @@ void tx_incident_note(struct tx *);
 void tx_make_tag(struct tx *);
 /* Whom the hold of copy i can hurt. */
 enum hold_kind tx_hold_kind(const struct tx *, size_t i);
+/* Who speaks for its refusal; WATCH_KINDS: it is of a confirmed storm, and nobody counts it. */
+enum watch_kind tx_refusal_kind(const struct tx *);
 /* Writes down what became of the message, once: balance, incident, journal, log. Copies that were
  * to pass and were not committed were aborted; so were all of a message without a verdict. */
 void tx_account(struct tx *);

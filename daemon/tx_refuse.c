@@ -17,7 +17,6 @@
 
 #include "tx.h"
 #include "tx_own.h"
-#include "watch.h"
 
 enum {
     COUNTED = 4 * 3600 * 1000, /* ms refusals count: the longest policy.defer_max */
@@ -153,21 +152,22 @@ static const char *reply_of(const struct verdict *v, enum disposition d, const c
     return otherwise;
 }
 
-/* Refusals of a confirmed storm are no reason to step back. */
 static bool guard_allows(const struct tx *tx)
 {
-    const struct replication_signals *r = &tx->signals.replication;
-    return r->storm || r->convicted || watch_may_refuse(tx->pipeline->watch);
+    enum watch_kind kind = tx_refusal_kind(tx);
+    return kind == WATCH_KINDS || watch_may_refuse(tx->pipeline->watch, kind);
 }
 
-/* The guard has stopped it: passes, tagged. */
+/* The guard allows no more: passes, tagged. */
 static enum tx_state pass_unrefused(struct tx *tx)
 {
     struct verdict *v = &tx->verdict;
+    bool flood = tx_refusal_kind(tx) == WATCH_FLOODS;
     for (size_t i = 0; i < v->n; i++)
         if (v->copy[i].disposition > DISP_TAG)
             change(v, i, DISP_TAG);
-    tx->failure = "the guard has stopped refusing";
+    tx->failure = flood ? "the guard lets no more mail of floods be deferred now"
+                        : "the guard has stopped refusing";
     return tx_finish(tx);
 }
 

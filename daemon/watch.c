@@ -20,12 +20,13 @@ enum {
     SAMPLES = 640, /* a second apart at least, so that ten minutes fit */
     LOOK_EVERY = 950,
     SAVE_AGAIN = 5000,
+    CAPPED_FOR = 60 * 1000, /* at least */
     TRIPS_KEPT = 10,
     TRIPS_BYTES = 32 << 10
 };
 
-static const enum guard_cause cause_of[WATCH_KINDS] = {GUARD_HOLDS, GUARD_REPLYALL, GUARD_PINGPONG,
-                                                       GUARD_REFUSALS};
+static const enum guard_cause cause_of[WATCH_KINDS] = {
+    GUARD_HOLDS, GUARD_LOOPS, GUARD_REPLYALL, GUARD_PINGPONG, GUARD_FLOODS, GUARD_REFUSALS};
 
 struct purse {
     _Atomic uint64_t taken, allowed;
@@ -35,6 +36,10 @@ struct purse {
     } sample[SAMPLES]; /* the main thread's */
     size_t next;
     uint64_t before; /* taken before the first of them */
+
+    _Atomic bool passed; /* something did because there is nothing left; not seen by a look yet */
+    int64_t passed_at, alarmed; /* monotonic: last look at such, last alarm; 0: none */
+    int64_t capped;             /* some pass since then, wall clock; 0: none does */
 };
 
 struct watch {
@@ -60,12 +65,13 @@ struct watch {
 
 static uint64_t limit_of(const struct guard_limits *l, enum watch_kind kind, uint64_t messages_10m)
 {
-    uint64_t cap = kind == WATCH_REPLYALL ? l->replyall : l->pingpong;
+    const unsigned caps[WATCH_KINDS] = {
+        [WATCH_LOOPS] = l->loops, [WATCH_REPLYALL] = l->replyall, [WATCH_PINGPONG] = l->pingpong};
     if (kind == WATCH_RULES)
         return guard_holds_allowed(l, messages_10m);
-    if (kind == WATCH_REFUSALS)
+    if (kind == WATCH_FLOODS || kind == WATCH_REFUSALS)
         return guard_refusals_allowed(l, messages_10m);
-    return cap ? cap : UINT64_MAX;
+    return caps[kind] ? caps[kind] : UINT64_MAX;
 }
 
 static bool take(struct purse *p, unsigned n)
@@ -169,15 +175,17 @@ bool watch_may_hold(struct watch *w, enum watch_kind kind, unsigned n)
     bool stopped = atomic_load_explicit(&w->stopped, memory_order_acquire) != 0;
     if (!stopped && take(&w->purse[kind], n))
         return true;
-    if (!stopped)
+    if (!stopped && guard_caps(cause_of[kind]))
+        atomic_store_explicit(&w->purse[kind].passed, true, memory_order_relaxed);
+    else if (!stopped)
         stop(w, kind);
     atomic_fetch_add_explicit(&w->refused, n, memory_order_relaxed);
     return false;
 }
 
-bool watch_may_refuse(struct watch *w)
+bool watch_may_refuse(struct watch *w, enum watch_kind kind)
 {
-    return watch_may_hold(w, WATCH_REFUSALS, 1);
+    return watch_may_hold(w, kind, 1);
 }
 
 /* ---- what is durable ---- */
@@ -345,8 +353,12 @@ static void tell(const struct watch *w, const struct guard_action *a, enum mode 
 {
     char subject[200], text[1000];
     bool stepped = a->lower != MODE_COUNT;
+    bool capped = guard_caps(a->cause);
     if (stepped)
         snprintf(subject, sizeof subject, "the guard went to mode %s", mode_name(a->lower));
+    else if (capped)
+        snprintf(subject, sizeof subject, "the guard lets some mail pass (%s)",
+                 guard_cause_name(a->cause));
     else
         snprintf(subject, sizeof subject, "the guard found something wrong");
     snprintf(
@@ -354,7 +366,8 @@ static void tell(const struct watch *w, const struct guard_action *a, enum mode 
         "%s: %s.\n\n%s\nbreakwaterctl guard shows what it looks at, breakwaterctl status how "
         "things stand.\n",
         subject, a->reason,
-        !stepped ? "No mode was changed."
+        capped     ? "When less of it comes it is held or made to wait again, by itself."
+        : !stepped ? "No mode was changed."
         : a->lower == MODE_BYPASS
             ? "Mail passes unjudged. Held copies stay where they are. When the cause is gone: "
               "breakwaterctl mode monitor --reason \"...\"."
@@ -413,11 +426,45 @@ static bool look_at_stop(struct watch *w, int64_t now, int64_t mono)
 static void read_purses(struct watch *w, int64_t mono)
 {
     uint64_t refused = 0;
-    uint64_t *const out[WATCH_KINDS] = {&w->reading.harmful_10m, &w->reading.replyall_10m,
-                                        &w->reading.pingpong_10m, &refused};
+    struct guard_reading *r = &w->reading;
+    uint64_t *const out[WATCH_KINDS] = {&r->harmful_10m,  &r->loops_10m,  &r->replyall_10m,
+                                        &r->pingpong_10m, &r->floods_10m, &refused};
     for (unsigned k = 0; k < WATCH_KINDS; k++)
         *out[k] = fill(&w->purse[k],
                        limit_of(&w->limits, (enum watch_kind)k, w->reading.messages_10m), mono);
+}
+
+/* Locked. Is more of it passing than before? Then somebody should know, once in 10 minutes. */
+static bool look_at_cap(struct purse *p, int64_t now, int64_t mono)
+{
+    bool room = atomic_load(&p->taken) < atomic_load(&p->allowed);
+    if (!atomic_exchange(&p->passed, false)) {
+        if (room && mono - p->passed_at >= CAPPED_FOR)
+            p->capped = 0;
+        return false;
+    }
+    p->passed_at = mono;
+    p->capped = p->capped ? p->capped : now;
+    if (p->alarmed && mono - p->alarmed < WINDOW)
+        return false;
+    p->alarmed = mono;
+    return true;
+}
+
+static void look_at_caps(struct watch *w, enum mode mode, int64_t now, int64_t mono)
+{
+    for (unsigned k = 0; k < WATCH_KINDS; k++) {
+        struct guard_action a;
+        if (!guard_caps(cause_of[k]))
+            continue;
+        pthread_mutex_lock(&w->lock);
+        bool alarm = look_at_cap(&w->purse[k], now, mono);
+        guard_cap(cause_of[k], limit_of(&w->limits, (enum watch_kind)k, w->reading.messages_10m),
+                  &a);
+        pthread_mutex_unlock(&w->lock);
+        if (alarm)
+            tell(w, &a, mode);
+    }
 }
 
 void watch_tick(struct watch *w, const struct guard_reading *r, int64_t now, int64_t mono)
@@ -444,6 +491,7 @@ void watch_tick(struct watch *w, const struct guard_reading *r, int64_t now, int
     guard_step(&w->guard, &w->limits, &w->reading, mode, in_use, mono, &a);
     pthread_mutex_unlock(&w->lock);
     act(w, &a, mode, now);
+    look_at_caps(w, mode, now, mono);
     save(w, now, mono);
 }
 
@@ -459,6 +507,15 @@ static json_t *connections_document(const struct watch *w)
     return j;
 }
 
+/* Since when some of it pass. */
+static int64_t capped_since(const struct watch *w, enum guard_cause cause)
+{
+    for (unsigned k = 0; k < WATCH_KINDS; k++)
+        if (cause_of[k] == cause)
+            return w->purse[k].capped;
+    return 0;
+}
+
 static json_t *triggers_document(const struct watch *w)
 {
     json_t *list = json_array();
@@ -472,7 +529,22 @@ static json_t *triggers_document(const struct watch *w)
         json_object_set_new(j, "value", json_real(f[i].value));
         json_object_set_new(j, "limit", f[i].limit > 0 ? json_real(f[i].limit) : json_null());
         json_object_set_new(j, "over", json_boolean(f[i].bad));
+        json_object_set_new(j, "beyond",
+                            json_string(guard_caps(f[i].cause) ? "capped" : "steps back"));
+        json_object_set_new(j, "capped_since", json_time(capped_since(w, f[i].cause)));
         json_array_append_new(list, j);
+    }
+    return list;
+}
+
+static json_t *capped_document(const json_t *triggers)
+{
+    json_t *list = json_array(), *j;
+    size_t i;
+    json_array_foreach(triggers, i, j)
+    {
+        if (!json_is_null(json_object_get(j, "capped_since")))
+            json_array_append(list, j);
     }
     return list;
 }
@@ -481,12 +553,14 @@ json_t *watch_document(struct watch *w)
 {
     json_t *j = json_object();
     pthread_mutex_lock(&w->lock);
+    json_t *triggers = triggers_document(w);
     bool tripped = trip_in_force(w);
     json_object_set_new(j, "state", json_string(tripped ? "tripped" : "watching"));
     json_object_set_new(j, "trip",
                         tripped ? json_deep_copy(json_array_get(w->trips, 0)) : json_null());
     json_object_set_new(j, "trips", json_deep_copy(w->trips));
-    json_object_set_new(j, "triggers", triggers_document(w));
+    json_object_set_new(j, "triggers", triggers);
+    json_object_set_new(j, "capped", capped_document(triggers));
     json_object_set_new(j, "connections", connections_document(w));
     json_object_set_new(j, "passed_instead", json_integer((json_int_t)atomic_load(&w->refused)));
     pthread_mutex_unlock(&w->lock);

@@ -8,8 +8,9 @@
  *                            limit of connections of the SMTP doors
  *
  *   a hold that is not harmless takes from a budget first (watch_may_hold), and so does a refusal
- *   (watch_may_refuse): an atomic counter, so that a rule that begins to hold or to refuse
- *   everybody's mail is stopped between two looks
+ *   (watch_may_refuse): an atomic counter. When that of a rule is used up the rule is stopped
+ *   between two looks; when that of a detector is, what it speaks for passes until there is room
+ *   again, and somebody is told once in 10 minutes
  *
  * Invariant: within any 10 minutes the mail path holds and refuses no more of a kind than the guard
  * allows, and after it was stopped nothing more until a person steps up.
@@ -45,26 +46,28 @@ void watch_free(struct watch **);
 /* Limits of a new configuration. */
 void watch_reload(struct watch *, const struct config *);
 
-/* Holds of new mail the guard counts, by what holds them. */
+/* What the guard counts on the mail path, by who speaks for it. Of rules copies, else messages. */
 enum watch_kind {
-    WATCH_RULES, /* any rule, the operator's or ours */
+    WATCH_RULES, /* holds of new mail no detector speaks for */
+    WATCH_LOOPS,
     WATCH_REPLYALL,
     WATCH_PINGPONG,
-    WATCH_REFUSALS, /* none: messages refused, by whatever rule */
+    WATCH_FLOODS,   /* 4xx: of floods, and of further copies that cannot be held */
+    WATCH_REFUSALS, /* other 4xx and 5xx */
     WATCH_KINDS     /* must be last */
 };
-/* May n copies that are not harmless be held (of a reply to all, or an answer of a machine: n
- * messages, whose copies go the same way)? false: none of them, the guard has stopped it; the modes
- * have been lowered. Any thread; never waits. watch NULL: yes. */
+/* May n more be held? false: none of them; of rules: the guard has stopped it, the modes have been
+ * lowered; of a detector: these pass. Any thread; never waits. watch NULL: yes. */
 bool watch_may_hold(struct watch *, enum watch_kind, unsigned n);
-/* May one more message, not of a confirmed storm, be refused (4xx, 5xx)? Likewise. */
-bool watch_may_refuse(struct watch *);
+/* May one more message be refused, WATCH_FLOODS or WATCH_REFUSALS? Likewise. */
+bool watch_may_refuse(struct watch *, enum watch_kind);
 
 /* Main thread, once a second: now is the wall clock's, mono the monotonic one's. */
 void watch_tick(struct watch *, const struct guard_reading *, int64_t now, int64_t mono);
 
-/* {"state":"watching"|"tripped","trip":{..}|null,"trips":[..],"triggers":[..],"connections":{..}};
- * any thread; a new reference. */
+/* {"state":"watching"|"tripped","trip":{..}|null,"trips":[..],"triggers":[..],"capped":[..],
+ * "connections":{..}}; capped: those of the triggers of which some pass at present. Any thread; a
+ * new reference. */
 json_t *watch_document(struct watch *);
 /* For metrics. */
 struct watch_figures {

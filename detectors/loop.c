@@ -19,7 +19,10 @@ enum {
     ODD_EDGES = 2,
     ODD_OWN_VISITS = 3, /* out to a list and back are two */
     ODD_DELIVERED_TO = 2,
-    ODD_HOPS = 25,          /* 22 were seen */
+    ODD_HOPS = 25, /* 22 were seen */
+    /* from here on no honest mail is: */
+    SURE_OWN_VISITS = 4,
+    SURE_HOPS = 31,
     TEXT_BYTES = 1024,      /* of evidence */
     TEXT_HOST = 64,         /* of one name in it */
     TEXT_TURN = 8,          /* hosts of a turn */
@@ -245,6 +248,14 @@ static void loop_judge(const struct subject *s, const struct tallies *answers, s
     if (l->visits >= 2)
         l->relay = most->by;
     l->evidence = evidence(l, s->arena, &runs, most, edge, delivered);
+}
+
+bool loop_speaks(const struct loop_signals *l, bool again)
+{
+    if (l->own_visits >= SURE_OWN_VISITS || l->hops >= SURE_HOPS)
+        return true;
+    return again && (l->visits >= ODD_VISITS || l->edges >= ODD_EDGES ||
+                     l->delivered_to >= ODD_DELIVERED_TO);
 }
 
 const struct detector loop_detector = {.name = "loop", .judge = loop_judge};

@@ -27,13 +27,18 @@ enum {
     REFUSALS_LEAST = 200    /* refusals, between two looks */
 };
 
-static const char *const names[GUARD_CAUSES] = {"none",      "latency",   "queue",    "holds",
-                                                "reply-all", "ping-pong", "refusals", "downstream",
-                                                "balance",   "own",       "floor"};
+static const char *const names[GUARD_CAUSES] = {
+    "none",  "latency",  "queue",      "holds",   "loop", "reply-all", "ping-pong",
+    "flood", "refusals", "downstream", "balance", "own",  "floor"};
 
 const char *guard_cause_name(enum guard_cause cause)
 {
     return names[cause < GUARD_CAUSES ? cause : GUARD_NONE];
+}
+
+bool guard_caps(enum guard_cause cause)
+{
+    return cause >= GUARD_LOOPS && cause <= GUARD_FLOODS;
 }
 
 int guard_rank(enum mode mode)
@@ -86,11 +91,6 @@ static bool latency_over(const struct guard_limits *l, const struct guard_readin
     return l->added > 0 && r->messages_10m >= FEW && r->added_avg_10m > part * (double)l->added;
 }
 
-static bool over(uint64_t n, uint64_t limit)
-{
-    return limit && n > limit;
-}
-
 /* A share of exactly its limit is "doubled" and "5 %" for errors, and no more than 5 % for
  * refusals: so the words of the incident reports have it. */
 static bool is_bad(enum guard_cause cause, const struct guard_limits *l,
@@ -103,10 +103,6 @@ static bool is_bad(enum guard_cause cause, const struct guard_limits *l,
         return queue_over(l, r, 1);
     case GUARD_HOLDS:
         return r->harmful_10m > guard_holds_allowed(l, r->messages_10m);
-    case GUARD_REPLYALL:
-        return over(r->replyall_10m, l->replyall);
-    case GUARD_PINGPONG:
-        return over(r->pingpong_10m, l->pingpong);
     case GUARD_REFUSALS:
         return l->refused_share > 0 && r->refused_10m >= l->least &&
                (double)r->refused_10m > l->refused_share * (double)r->messages_10m;
@@ -195,14 +191,6 @@ static void say(enum guard_cause cause, const struct guard_limits *l, const stru
             out, 240,
             "%llu copies that are no further copies were held in 10 minutes, the limit is %llu",
             (llu)r->harmful_10m, (llu)guard_holds_allowed(l, r->messages_10m));
-        break;
-    case GUARD_REPLYALL:
-        snprintf(out, 240, "%llu replies to all were held in 10 minutes, the limit is %llu",
-                 (llu)r->replyall_10m, (llu)l->replyall);
-        break;
-    case GUARD_PINGPONG:
-        snprintf(out, 240, "%llu automatic answers were held in 10 minutes, the limit is %llu",
-                 (llu)r->pingpong_10m, (llu)l->pingpong);
         break;
     case GUARD_REFUSALS:
         snprintf(out, 240,
@@ -458,8 +446,6 @@ void guard_trip(struct guard *g, enum guard_cause cause, uint64_t limit, int64_t
 {
     static const char *const what[GUARD_CAUSES] = {
         [GUARD_HOLDS] = "copies that are no further copies were to be held",
-        [GUARD_REPLYALL] = "replies to all were to be held",
-        [GUARD_PINGPONG] = "automatic answers were to be held",
         [GUARD_REFUSALS] = "messages were to be refused"};
     *a = (struct guard_action){.lower = MODE_COUNT};
     if (g->begun && guard_rank(g->mode) <= guard_rank(MODE_MONITOR))
@@ -470,12 +456,26 @@ void guard_trip(struct guard *g, enum guard_cause cause, uint64_t limit, int64_t
              (unsigned long long)limit, what[cause]);
 }
 
+void guard_cap(enum guard_cause cause, uint64_t limit, struct guard_action *a)
+{
+    static const char *const what[GUARD_CAUSES] = {
+        [GUARD_LOOPS] = "messages in loops",
+        [GUARD_REPLYALL] = "replies to all",
+        [GUARD_PINGPONG] = "automatic answers",
+        [GUARD_FLOODS] = "messages of floods, and copies that cannot be held,"};
+    *a = (struct guard_action){.lower = MODE_COUNT, .cause = cause, .alarm = true};
+    snprintf(a->reason, sizeof a->reason,
+             "%s beyond %llu in 10 minutes pass, tagged; the mode stays", what[cause],
+             (unsigned long long)limit);
+}
+
 /* ---- for people ---- */
 
 void guard_figures(const struct guard_limits *l, const struct guard_reading *r,
                    struct guard_figure out[GUARD_FIGURES])
 {
     uint64_t allowed = guard_holds_allowed(l, r->messages_10m);
+    uint64_t floods = guard_refusals_allowed(l, r->messages_10m);
     const struct guard_figure f[GUARD_FIGURES] = {
         {GUARD_LATENCY, r->added_avg_10m, (double)l->added, false,
          "added to a message, average of 10 minutes", "ms"},
@@ -484,12 +484,16 @@ void guard_figures(const struct guard_limits *l, const struct guard_reading *r,
          "more of them in 5 minutes, of no confirmed storm", "copies"},
         {GUARD_HOLDS, (double)r->harmful_10m, allowed == UINT64_MAX ? 0 : (double)allowed, false,
          "held in 10 minutes that are no further copies", "copies"},
+        {GUARD_LOOPS, (double)r->loops_10m, (double)l->loops, false,
+         "held in 10 minutes because they run in circles", "messages"},
         {GUARD_REPLYALL, (double)r->replyall_10m, (double)l->replyall, false,
-         "replies to all held in 10 minutes", "replies"},
+         "held in 10 minutes in reply-all storms", "replies"},
         {GUARD_PINGPONG, (double)r->pingpong_10m, (double)l->pingpong, false,
-         "automatic answers held in 10 minutes", "answers"},
+         "held in 10 minutes because machines answer each other", "answers"},
+        {GUARD_FLOODS, (double)r->floods_10m, floods == UINT64_MAX ? 0 : (double)floods, false,
+         "made to wait in 10 minutes because of floods", "messages"},
         {GUARD_REFUSALS, 100 * share(r->refused_10m, r->messages_10m), 100 * l->refused_share,
-         false, "refused by us in 10 minutes", "%"},
+         false, "refused by us in 10 minutes, because a rule says so", "%"},
         {GUARD_DOWNSTREAM, 100 * share(r->downstream_errors_10m, r->downstream_10m),
          l->downstream_factor > 0 ? 100 * downstream_limit(l, r) : 0, false,
          "refused or lost by the MTA behind in 10 minutes", "%"},

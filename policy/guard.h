@@ -9,6 +9,9 @@
  * bypass
  *     ^------------------- better: +50 every 5 minutes ------------------------------------/
  *
+ * What a detector speaks for is capped: beyond its limit it passes, and no mode changes, for a
+ * stranger may have sent it. What only a rule says is a trigger, for the rule may be wrong.
+ *
  * Criteria and numbers of incident 001 (PlusNet's trials of 2007). Invariant: it never steps up;
  * that is for a person to do, who gives a reason. What was wrong when they did counts anew only
  * after it has been good, or after the window it is measured in.
@@ -23,16 +26,17 @@ struct guard_reading {
     uint64_t messages_10m, messages_1m; /* messages that got a reply */
     double added_avg_10m;               /* ms added to a message, average of 10 minutes */
     double own_p99_1m; /* ms until our own reply, 99th percentile of the last minute; 0: no mail */
-    uint64_t refused_10m; /* messages throttled or rejected by us, last 10 min; those of confirmed
-                             storms are not counted */
+    uint64_t refused_10m; /* messages throttled or rejected by us, last 10 min, because a rule says
+                             so; those of confirmed storms are not counted */
     uint64_t downstream_10m, downstream_errors_10m; /* replies of MTAs behind; 4xx, 5xx or lost */
     uint64_t downstream_1h, downstream_errors_1h;   /* the hour before these 10 minutes */
     uint64_t held;                                  /* copies in the hold queue now */
     int64_t held_growth_5m; /* not explained by confirmed incidents, in 5 minutes */
     uint64_t harmful_10m;   /* holds that are not harmless (DESIGN.md 5), rules of ours and
                                operators' */
-    uint64_t replyall_10m, pingpong_10m; /* messages: answers held as these; under caps of their
-                                            own */
+    uint64_t loops_10m, replyall_10m, pingpong_10m; /* messages held as these: capped */
+    uint64_t floods_10m; /* messages of floods throttled by us, and further copies that could not be
+                            held: capped */
     int64_t unaccounted; /* mass balance: recipients that got lost between door and verdict; 0: good
                             (in-flight ones are left out) */
     /* The last minute alone: whether a step back was a cure shows here first. */
@@ -46,9 +50,11 @@ enum guard_cause {
     GUARD_LATENCY,    /* ms added to mail */
     GUARD_QUEUE,      /* the hold queue, and how it grows */
     GUARD_HOLDS,      /* holds that are not harmless */
-    GUARD_REPLYALL,   /* holds by the rules against reply-all storms */
-    GUARD_PINGPONG,   /* holds by those against ping-pong */
-    GUARD_REFUSALS,   /* 4xx and 5xx of ours */
+    GUARD_LOOPS,      /* capped: mail that runs in circles */
+    GUARD_REPLYALL,   /* capped: replies to all */
+    GUARD_PINGPONG,   /* capped: answers of machines to each other */
+    GUARD_FLOODS,     /* capped: 4xx of ours a detector speaks for */
+    GUARD_REFUSALS,   /* other 4xx and 5xx of ours */
     GUARD_DOWNSTREAM, /* errors of the MTAs behind */
     GUARD_BALANCE,    /* messages without a verdict */
     GUARD_OWN,        /* ms until our own reply */
@@ -57,20 +63,22 @@ enum guard_cause {
 };
 /* "latency", "queue", "holds" ... */
 const char *guard_cause_name(enum guard_cause);
+/* What goes beyond its limit passes; it is no trigger. */
+bool guard_caps(enum guard_cause);
 
 /* 0 switches what it limits off. */
 struct guard_limits {
-    int64_t added;               /* ms, average of 10 minutes */
-    unsigned queue, growth;      /* copies held, and their growth in 5 minutes: both */
-    unsigned holds;              /* in 10 minutes */
-    double hold_share;           /* of the mail of 10 minutes, beyond the first 10 */
-    unsigned replyall, pingpong; /* in 10 minutes */
-    double refused_share;        /* of the mail of 10 minutes */
-    double downstream_factor;    /* times the errors of the hour before ... */
-    double downstream_share;     /* ... and at least this share of the replies */
-    unsigned least;              /* refusals, or errors, before their shares count */
-    int64_t own;                 /* ms, for a minute */
-    unsigned connections;        /* of the SMTP doors as configured; 0: nothing to govern */
+    int64_t added;                      /* ms, average of 10 minutes */
+    unsigned queue, growth;             /* copies held, and their growth in 5 minutes: both */
+    unsigned holds;                     /* in 10 minutes */
+    double hold_share;                  /* of the mail of 10 minutes, beyond the first 10 */
+    unsigned loops, replyall, pingpong; /* in 10 minutes */
+    double refused_share;               /* of the mail of 10 minutes; of floods, and of all else */
+    double downstream_factor;           /* times the errors of the hour before ... */
+    double downstream_share;            /* ... and at least this share of the replies */
+    unsigned least;                     /* refusals, or errors, before their shares count */
+    int64_t own;                        /* ms, for a minute */
+    unsigned connections;               /* of the SMTP doors as configured; 0: nothing to govern */
 };
 /* Holds that are not harmless which 10 minutes may see; UINT64_MAX: any number. */
 uint64_t guard_holds_allowed(const struct guard_limits *, uint64_t messages_10m);
@@ -114,16 +122,18 @@ void guard_step(struct guard *, const struct guard_limits *, const struct guard_
 /* The mail path has used up what it may hold, between two steps: the same as a trigger. */
 void guard_trip(struct guard *, enum guard_cause, uint64_t limit, int64_t now,
                 struct guard_action *);
+/* It has used up what it may hold or throttle of a kind that is capped: somebody should know. */
+void guard_cap(enum guard_cause, uint64_t limit, struct guard_action *);
 
 /* One line of "how near is it?", for people. */
 struct guard_figure {
     enum guard_cause cause;
     double value, limit; /* limit 0: switched off */
-    bool bad;            /* over it; where a cause has two lines, both are needed */
+    bool bad;            /* over it; where a cause has two lines, both are needed; capped: never */
     const char *what;    /* "added to a message, average of 10 minutes" */
     const char *unit;    /* "ms", "copies", "%", "recipients" */
 };
-enum { GUARD_FIGURES = 10 };
+enum { GUARD_FIGURES = 12 };
 void guard_figures(const struct guard_limits *, const struct guard_reading *,
                    struct guard_figure out[GUARD_FIGURES]);
 /* 0: bypass, 1: monitor, 2: enforce. */

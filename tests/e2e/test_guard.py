@@ -94,9 +94,10 @@ def audit(d):
         return db.execute("SELECT who, what, why FROM audit ORDER BY id").fetchall()
 
 
-def test_a_reply_to_all_counts_once(tmp_path):
-    """60 people who answer each other: what is held is replies, not the copies for each of them."""
-    d = Daemon(str(tmp_path), guard="replyall = 60")
+@pytest.mark.parametrize("limit", [60, 5])
+def test_a_reply_to_all_counts_once_and_is_capped(tmp_path, limit):
+    """60 people who answer each other: what is held is replies, not the copies for each of them; beyond the limit they pass."""
+    d = Daemon(str(tmp_path), guard=f"replyall = {limit}")
     people = [f"p{i}@corp{i % 5}.example" for i in range(60)]
     answers = []
     try:
@@ -111,9 +112,71 @@ def test_a_reply_to_all_counts_once(tmp_path):
             for i in range(1, 61):
                 text = "please remove me from this list " + " ".join(f"word{i * 31 + k * k}" for k in range(30)) + "\r\n"
                 answers.append(mail(people[i % 60], i, "Re: the meeting", "In-Reply-To: <0@corp0.example>\nReferences: <0@corp0.example>\n", text))
-        assert 20 <= answers.count("d") < 60  # 1,200 copies and more
+        least, most = (20, 59) if limit == 60 else (5, 5)
+        assert least <= answers.count("d") <= most  # 1,200 copies and more
         assert mode(d) == "enforce"
         until(lambda: [t["value"] for t in d.json("guard")[0]["triggers"] if t["cause"] == "reply-all"] == [answers.count("d")])
+        assert bool(capped(d, "reply-all")) == (limit == 5)
+        assert d.log().count("replies to all beyond 5 in 10 minutes pass") == (limit == 5)
+        assert d.json("guard")[0]["trips"] == []
+    finally:
+        assert d.stop() == 0
+
+
+def capped(d, cause):
+    trigger, = [t for t in d.json("guard")[0]["triggers"] if t["cause"] == cause]
+    return trigger["capped_since"]
+
+
+def circle(n, hops=31):
+    """A letter of a stranger that has been in a circle, as he says."""
+    way = "".join(f"Received: from h{n}-{i}.example by h{n}-{i + 1}.example; Mon, 23 Jan 2006 10:{i:02d}:00 +0000\n" for i in range(hops))
+    return way + header(n)
+
+
+@pytest.mark.parametrize("people", [1, 11, 51])
+def test_a_stranger_cannot_switch_protection_off_with_loops(tmp_path, people):
+    """31 Received fields are a loop, says a default rule, to however many people: held up to the limit, then passed, and the mode stays."""
+    d = Daemon(str(tmp_path), guard="loops = 4")
+    try:
+        with Peer(d.port) as peer:
+            peer.begin()
+
+            def mail(n, head, text=BODY):
+                replies = peer.mail("<a@sender.example>", [f"<r{n}-{i}@x.example>" for i in range(people)], head, text % (n, n), queue_id=f"L{n}")
+                return replies[-1][0], [data for letter, data in replies if letter in "hi" and b"X-Breakwater\0" in data]
+
+            assert [mail(n, circle(n))[0] for n in range(4)] == ["d"] * 4
+            assert mode(d) == "enforce" and not capped(d, "loop")
+            for n in range(4, 12):
+                letter, tags = mail(n, circle(n))
+                assert letter in "ac" and len(tags) == 1 and b"act=hold-failed; rule=loop-own" in tags[0]
+            until(lambda: capped(d, "loop"))
+            assert mail(12, header(12)) in [("a", []), ("c", [])]
+        assert held(d) == 4 * people and mode(d) == "enforce"
+        guard, = d.json("guard")
+        assert guard["state"] == "watching" and guard["trips"] == []
+        assert d.log().count("alarm: the guard lets some mail pass (loop): messages in loops beyond 4 in 10 minutes pass") == 1
+        assert "the guard lets no more loops be held now" in d.log()
+        assert d.ctl("status").startswith("Capped since ")
+        assert "capped since " in d.ctl("guard")
+        until(lambda: d.json("guard")[0]["alarms"]["sent"] == 1)
+    finally:
+        assert d.stop() == 0
+
+
+def test_ten_loops_to_eleven_people_are_held(tmp_path):
+    """With the limits as they are: 200 messages, to however many."""
+    d = Daemon(str(tmp_path), guard="")
+    try:
+        with Peer(d.port) as peer:
+            peer.begin()
+            for n in range(10):
+                rcpts = [f"<r{n}-{i}@x.example>" for i in range(11)]
+                assert peer.mail("<a@sender.example>", rcpts, circle(n), BODY % (n, n), queue_id=f"L{n}")[-1][0] == "d"
+        assert held(d) == 110 and mode(d) == "enforce"
+        time.sleep(2.2)  # two looks of the guard
+        assert mode(d) == "enforce" and not capped(d, "loop")
     finally:
         assert d.stop() == 0
 

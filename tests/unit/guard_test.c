@@ -19,6 +19,7 @@ static const struct guard_limits defaults = {
     .growth = 1000,
     .holds = 50,
     .hold_share = 0.01,
+    .loops = 200,
     .replyall = 1000,
     .pingpong = 200,
     .refused_share = 0.05,
@@ -125,8 +126,6 @@ TRIGGER(hold_share, GUARD_HOLDS, SET(r->messages_10m = 3000; r->harmful_10m = 30
         SET(r->messages_10m = 3000; r->harmful_10m = 31))
 TRIGGER(few_holds, GUARD_HOLDS, SET(r->messages_10m = 12; r->harmful_10m = 10),
         SET(r->messages_10m = 12; r->harmful_10m = 11))
-TRIGGER(replyall, GUARD_REPLYALL, r->replyall_10m = 1000, r->replyall_10m = 1001)
-TRIGGER(pingpong, GUARD_PINGPONG, r->pingpong_10m = 200, r->pingpong_10m = 201)
 TRIGGER(refused, GUARD_REFUSALS, r->refused_10m = 500, r->refused_10m = 501)
 TRIGGER(few_refused, GUARD_REFUSALS, SET(r->messages_10m = 30; r->refused_10m = 19),
         SET(r->messages_10m = 30; r->refused_10m = 20))
@@ -160,8 +159,6 @@ static const struct {
     {"the 51st hold", holds_good, holds_bad, GUARD_HOLDS, 0},
     {"1 % of the mail, where that is less", hold_share_good, hold_share_bad, GUARD_HOLDS, 0},
     {"10 holds are allowed whatever their share", few_holds_good, few_holds_bad, GUARD_HOLDS, 0},
-    {"replies to all have a cap of their own", replyall_good, replyall_bad, GUARD_REPLYALL, 0},
-    {"ping-pong has one too", pingpong_good, pingpong_bad, GUARD_PINGPONG, 0},
     {"more than 5 % refused by us", refused_good, refused_bad, GUARD_REFUSALS, 0},
     {"19 refusals are few, whatever their share", few_refused_good, few_refused_bad, GUARD_REFUSALS,
      0},
@@ -193,6 +190,45 @@ static void test_both_sides_of_each_trigger(void **state)
         run(&p, 5 * SECOND);
         assert_int_equal(p.mode, MODE_MONITOR);
         assert_int_equal(p.alarms, 1);
+    }
+}
+
+/* Strangers may have sent it, as much as they like. */
+static void test_what_detectors_speak_for_is_no_trigger(void **state)
+{
+    (void)state;
+    struct play p = play_new(MODE_ENFORCE);
+    p.reading.loops_10m = p.reading.replyall_10m = 1000000;
+    p.reading.pingpong_10m = p.reading.floods_10m = 1000000;
+    run(&p, 40 * MINUTE);
+    assert_int_equal(p.mode, MODE_ENFORCE);
+    assert_int_equal(p.alarms, 0);
+}
+
+static void test_a_cap_is_told_and_changes_nothing(void **state)
+{
+    static const struct {
+        enum guard_cause cause;
+        const char *name, *words;
+    } cases[] = {
+        {GUARD_LOOPS, "loop", "messages in loops beyond 7 in 10 minutes pass"},
+        {GUARD_REPLYALL, "reply-all", "replies to all beyond 7 in 10 minutes pass"},
+        {GUARD_PINGPONG, "ping-pong", "automatic answers beyond 7 in 10 minutes pass"},
+        {GUARD_FLOODS, "flood", "messages of floods, and copies that cannot be held, beyond 7"},
+    };
+    unsigned capped = 0;
+    (void)state;
+    for (unsigned c = 0; c < GUARD_CAUSES; c++)
+        capped += guard_caps((enum guard_cause)c);
+    assert_int_equal(capped, sizeof cases / sizeof *cases);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct guard_action a;
+        guard_cap(cases[i].cause, 7, &a);
+        assert_true(guard_caps(cases[i].cause));
+        assert_string_equal(guard_cause_name(cases[i].cause), cases[i].name);
+        assert_true(a.alarm && a.lower == MODE_COUNT && !a.govern);
+        assert_int_equal(a.cause, cases[i].cause);
+        assert_non_null(strstr(a.reason, cases[i].words));
     }
 }
 
@@ -563,8 +599,10 @@ static void invent(struct guard_reading *r)
                                 .held = any(30000),
                                 .held_growth_5m = (int64_t)any(4000) - 2000,
                                 .harmful_10m = any(4) ? 0 : any(80),
-                                .replyall_10m = any(1100),
-                                .pingpong_10m = any(220),
+                                .loops_10m = any(1100),
+                                .replyall_10m = any(5000),
+                                .pingpong_10m = any(1100),
+                                .floods_10m = any(5000),
                                 .unaccounted = any(5) ? 0 : (int64_t)any(5),
                                 .added_avg_1m = (double)any(120000),
                                 .own_p99_10s = (double)any(5000),
@@ -595,6 +633,7 @@ static void check_step(struct play *p, struct diary *d, bool person)
         assert_true(a.cause != GUARD_NONE && *a.reason);
         *at = p->now;
     }
+    assert_false(guard_caps(a.cause));
     assert_true(a.lower == MODE_COUNT || a.alarm); /* nobody steps back in silence */
     assert_true(!a.govern || a.connections <= p->limits.connections);
     assert_true(!a.govern || a.connections == 0 || a.connections >= 100 ||
@@ -651,6 +690,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_healthy_mail_is_left_alone),
         cmocka_unit_test(test_both_sides_of_each_trigger),
+        cmocka_unit_test(test_what_detectors_speak_for_is_no_trigger),
+        cmocka_unit_test(test_a_cap_is_told_and_changes_nothing),
         cmocka_unit_test(test_the_reason_is_a_sentence_with_its_numbers),
         cmocka_unit_test(test_zero_switches_a_trigger_off),
         cmocka_unit_test(test_how_many_holds_are_allowed),

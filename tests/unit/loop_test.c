@@ -212,12 +212,39 @@ static void implausible_times_are_not_told(void **state)
     arena_free(&a);
 }
 
+/* The borders of the default rules loop-own and loop-again. */
+static void it_speaks(void **state)
+{
+    static const struct {
+        const char *name;
+        struct loop_signals l;
+        bool first, again;
+    } cases[] = {
+        {"nothing odd", {.visits = 1, .edges = 1, .hops = 5}, false, false},
+        {"30 servers", {.hops = 30}, false, false},
+        {"31 servers", {.hops = 31}, true, true},
+        {"three times at our own", {.own_visits = 3}, false, false},
+        {"four times at our own", {.own_visits = 4}, true, true},
+        {"two visits", {.visits = 2, .edges = 1, .delivered_to = 1}, false, false},
+        {"three visits", {.visits = 3}, false, true},
+        {"the same way twice", {.edges = 2}, false, true},
+        {"delivered twice", {.delivered_to = 2}, false, true},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        if (loop_speaks(&cases[i].l, false) != cases[i].first ||
+            loop_speaks(&cases[i].l, true) != cases[i].again)
+            fail_msg("%s", cases[i].name);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ways),
         cmocka_unit_test(evidence_is_bounded_and_printable),
         cmocka_unit_test(a_long_turn_is_cut),
+        cmocka_unit_test(it_speaks),
         cmocka_unit_test(implausible_times_are_not_told),
     };
     return cmocka_run_group_tests(tests, begin, end);

@@ -158,8 +158,6 @@ static void test_the_limit_is_exact(void **state)
         {"", WATCH_RULES, 50, "holds"},
         {"hold_share = 0 holds = 7", WATCH_RULES, 7, "holds"},
         {"holds = 0 hold_share = 1%", WATCH_RULES, 1000, "holds"},
-        {"", WATCH_REPLYALL, 1000, "reply-all"},
-        {"pingpong = 3", WATCH_PINGPONG, 3, "ping-pong"},
         {"", WATCH_REFUSALS, 5000, "refusals"},
         {"refused_share = 0.1%", WATCH_REFUSALS, 200, "refusals"},
     };
@@ -181,6 +179,98 @@ static void test_the_limit_is_exact(void **state)
         assert_string_equal(st.cause, cases[i].cause);
         close_stage(&st);
     }
+}
+
+/* What the document says of a cause. */
+static json_t *trigger(struct stage *st, const char *cause)
+{
+    json_t *j = watch_document(st->watch), *t, *found = NULL;
+    size_t i;
+    json_array_foreach(json_object_get(j, "triggers"), i, t)
+    {
+        if (strcmp(json_get_str(t, "cause"), cause) == 0)
+            found = json_incref(t);
+    }
+    json_decref(j);
+    assert_non_null(found);
+    return found;
+}
+
+static void assert_capped(struct stage *st, const char *cause, int64_t since)
+{
+    json_t *t = trigger(st, cause), *j = watch_document(st->watch);
+    assert_int_equal(json_ms(json_object_get(t, "capped_since")), since);
+    assert_string_equal(json_get_str(t, "beyond"), "capped");
+    assert_int_equal(json_array_size(json_object_get(j, "capped")), since != 0);
+    json_decref(t);
+    json_decref(j);
+    assert_state(st, "watching", "");
+}
+
+static void test_what_a_detector_speaks_for_passes_beyond_its_limit(void **state)
+{
+    static const struct {
+        const char *guard;
+        enum watch_kind kind;
+        unsigned limit;
+        const char *cause, *words;
+    } cases[] = {
+        {"", WATCH_LOOPS, 200, "loop", "messages in loops beyond 200 in 10 minutes pass"},
+        {"loops = 7", WATCH_LOOPS, 7, "loop", "beyond 7 in 10 minutes pass"},
+        {"", WATCH_REPLYALL, 1000, "reply-all", "replies to all beyond 1000 in 10 minutes pass"},
+        {"pingpong = 3", WATCH_PINGPONG, 3, "ping-pong", "automatic answers beyond 3"},
+        {"", WATCH_FLOODS, 5000, "flood", "beyond 5000 in 10 minutes pass"},
+        {"refused_share = 0.1%", WATCH_FLOODS, 200, "flood", "beyond 200 in 10 minutes pass"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct stage st;
+        open_stage(&st, cases[i].guard);
+        pass(&st, 2 * SECOND);
+        assert_true(watch_may_hold(st.watch, cases[i].kind, cases[i].limit));
+        pass(&st, 2 * SECOND);
+        assert_capped(&st, cases[i].cause, 0);
+        for (unsigned n = 0; n < 5; n++)
+            assert_false(watch_may_hold(st.watch, cases[i].kind, 1));
+        pass(&st, SECOND);
+        int64_t since = NOON + st.mono;
+        assert_capped(&st, cases[i].cause, since);
+        assert_int_equal(st.alarms, 1);
+        assert_string_equal(st.cause, cases[i].cause);
+        assert_non_null(strstr(st.text, cases[i].words));
+        /* rules and the other kinds go on */
+        assert_true(watch_may_hold(st.watch, WATCH_RULES, 50));
+        assert_true(watch_may_refuse(st.watch, WATCH_REFUSALS));
+        for (unsigned n = 0; n < 590; n++) { /* and it goes on passing: told once */
+            assert_false(watch_may_hold(st.watch, cases[i].kind, 1));
+            pass(&st, SECOND);
+        }
+        assert_capped(&st, cases[i].cause, since);
+        assert_int_equal(st.alarms, 1);
+        pass(&st, 15 * SECOND); /* room again, but not for long enough to say so */
+        assert_capped(&st, cases[i].cause, since);
+        assert_true(watch_may_hold(st.watch, cases[i].kind, cases[i].limit));
+        assert_false(watch_may_hold(st.watch, cases[i].kind, 1));
+        pass(&st, SECOND);
+        assert_int_equal(st.alarms, 2);
+        pass(&st, 11 * MINUTE);
+        assert_capped(&st, cases[i].cause, 0);
+        assert_true(watch_may_hold(st.watch, cases[i].kind, cases[i].limit));
+        assert_int_equal(mode_of(&st, "one"), MODE_ENFORCE);
+        assert_int_equal(mode_of(&st, "two"), MODE_ENFORCE);
+        close_stage(&st);
+    }
+}
+
+static void test_zero_caps_nothing(void **state)
+{
+    struct stage st;
+    (void)state;
+    open_stage(&st, "loops = 0 replyall = 0 pingpong = 0 refused_share = 0");
+    pass(&st, SECOND);
+    for (unsigned k = WATCH_LOOPS; k <= WATCH_FLOODS; k++)
+        assert_true(watch_may_hold(st.watch, (enum watch_kind)k, 1000000));
+    close_stage(&st);
 }
 
 static void test_before_the_first_look_it_is_the_least(void **state)
@@ -484,6 +574,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_limit_is_exact),
+        cmocka_unit_test(test_what_a_detector_speaks_for_passes_beyond_its_limit),
+        cmocka_unit_test(test_zero_caps_nothing),
         cmocka_unit_test(test_before_the_first_look_it_is_the_least),
         cmocka_unit_test(test_a_message_to_many_is_held_for_all_or_none),
         cmocka_unit_test(test_no_watch_and_no_copies_are_no_question),
