@@ -319,11 +319,11 @@ static void fleet_free(struct fleet *f)
 void fleet_stop(struct fleet **fp)
 {
     struct fleet *f = *fp;
-    *fp = NULL;
     if (!f)
         return;
     post(f, farewell);
-    pthread_join(f->thread, NULL);
+    pthread_join(f->thread, NULL); /* until then its topics may look at *fp */
+    *fp = NULL;
     fleet_free(f);
 }
 
