@@ -186,6 +186,7 @@ format: ## clang-format decides white space
 install: all ## into DESTDIR and PREFIX
 	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/man/man5 \
 		$(DESTDIR)$(PREFIX)/share/man/man7 $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/doc/breakwater/rules \
+		$(DESTDIR)$(PREFIX)/share/doc/breakwater/redis \
 		$(DESTDIR)$(SYSCONFDIR)/breakwater
 	install -m 755 $(BUILD)/breakwaterd $(BUILD)/breakwaterctl $(DESTDIR)$(PREFIX)/sbin/
 	install -m 644 $(filter %.5,$(MANUALS)) $(DESTDIR)$(PREFIX)/share/man/man5/
@@ -193,6 +194,7 @@ install: all ## into DESTDIR and PREFIX
 	install -m 644 $(filter %.8,$(MANUALS)) $(DESTDIR)$(PREFIX)/share/man/man8/
 	install -m 644 README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/breakwater/
 	install -m 644 contrib/rules/*.conf $(DESTDIR)$(PREFIX)/share/doc/breakwater/rules/
+	install -m 644 contrib/redis/* $(DESTDIR)$(PREFIX)/share/doc/breakwater/redis/
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	sed 's|/usr/local/sbin|$(PREFIX)/sbin|' contrib/systemd/breakwaterd.service \
 		>$(DESTDIR)$(PREFIX)/lib/systemd/system/breakwaterd.service

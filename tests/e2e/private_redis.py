@@ -45,7 +45,7 @@ class Connection:
             self.sock = context.wrap_socket(self.sock)
         self.file = self.sock.makefile("rb")
         if server.password:
-            self.call("AUTH", server.password)
+            self.call("AUTH", *([server.user] if server.user else []), server.password)
 
     def call(self, *words):
         words = [w if isinstance(w, bytes) else str(w).encode() for w in words]
@@ -98,10 +98,11 @@ class Certificates:
 
 class Server:
     def __init__(self, tcp=True, tls=None, password=None, acl=(), options=(), replica_of=None, cluster=False, port=None,
-                 sentinel=None):
-        """options: lines of redis.conf; acl: lines such as 'user breakwater on >secret ~bw:* +@all'."""
+                 sentinel=None, user=None):
+        """options: lines of redis.conf; acl: lines such as 'user breakwater on >secret ~bw:* +@all'; user: who we are,
+        of an ACL file that options name."""
         self.dir = tempfile.mkdtemp(prefix="bwredis.", dir="/tmp")
-        self.socket, self.tls, self.password = f"{self.dir}/s", tls, password
+        self.socket, self.tls, self.password, self.user = f"{self.dir}/s", tls, password, user
         self.port = (port or free_port()) if tcp else None
         self.bus = free_port() if cluster else None
         lines = [f"dir {self.dir}", f"logfile {self.dir}/log", "bind 127.0.0.1", "protected-mode no"]
@@ -114,7 +115,7 @@ class Server:
         if cluster:
             lines += ["cluster-enabled yes", f"cluster-port {self.bus}", "cluster-node-timeout 1000",
                       "cluster-config-file nodes.conf", "cluster-replica-validity-factor 0", *(["tls-cluster yes"] if tls else [])]
-        if password:
+        if password and not user:
             lines += [f"requirepass {password}", f"masterauth {password}"]
         if replica_of:
             lines += [f"replicaof 127.0.0.1 {replica_of.port}"]

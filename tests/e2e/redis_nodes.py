@@ -13,7 +13,7 @@ from daemon import BUILD
 from private_postfix import PostfixSession
 from private_redis import wait
 from smtp_door import Door
-from shropshire import Storm
+from replication import Vantage, World
 
 STORE = 'store {{ backend = redis servers = {{{servers}}} {more} }}'
 
@@ -72,10 +72,16 @@ class Node(Door):
     def named(self):
         """The servers it names in its storms of further copies, without addresses."""
         names = set()
-        for s in self.json("storms"):
+        for s in self.said("storms"):
             if s["kind"] == "replication":
-                names |= {c["relay"].partition("[")[0] for c in self.json("show", s["id"])[0]["culprits"] if c["named"]}
+                names |= {c["relay"].partition("[")[0] for c in self.said("show", s["id"])[0]["culprits"] if c["named"]}
         return names
+
+    def said(self, *args):
+        """--json output; exit 4: another node did not answer in time."""
+        code, out = self.ctl("--json", *args, check=False)
+        assert code in (0, 4), out
+        return [json.loads(line) for line in out.splitlines() if line.startswith(("{", "["))]
 
     def shares(self, seconds=20):
         wait(lambda: self.store["up"], seconds)
@@ -158,7 +164,16 @@ class Fleet:
         self.stop()
 
 
-def storm(recipients=60, turns=20, part=20, seed=2006):
-    """A storm and its transactions, in order: first the original, then `turns` copies of it for everybody."""
-    s = Storm(recipients, seed=seed, body_bytes=1500, missing=3)
-    return s, list(s.transactions(recipients * turns, part))
+def storm(chain="lost", identity="same", copies=2400, seed=2006, answered=True):
+    """The storm of 2006 in small: three faulty servers, 60 recipients of ours; its transactions in order, for Fleet.send_all.
+    chain, identity: what the faulty servers leave of Received, Message-ID and Date; answered: with the second storm, of the
+    answer to all."""
+    world = World(Vantage("small", addressees=60, domains=20), chain, identity, seed=seed, copies=copies, addressees=80)
+    for m in world.transactions():
+        if "phase=feb" in m["label"]:
+            return
+        if "id=stop" in m["label"] and not answered:
+            continue
+        name = m["name"] if m["name"] and "." in m["name"] else "[UNAVAILABLE]"
+        for i in range(0, len(m["rcpt"]), 20):
+            yield name, m["client"], m["rcpt"][i:i + 20], m["data"].encode()
