@@ -474,7 +474,9 @@ static void write_event(struct store_op *op, struct shard *s, const struct entry
 {
     struct memory *m = memory_here(op);
     int64_t now = op->o.subject->now;
-    bool known = e && e->log.generation && !op->whole && !op->remake;
+    enum event_kind form = EVENT_WHOLE;
+    if (e && e->log.generation && !op->whole && !op->remake)
+        form = event_form_for(e->record, &op->o);
     op->o.k = *k;
     op->o.ring = s->ring;
     op->o.whole = whole_since(m, now);
@@ -485,7 +487,7 @@ static void write_event(struct store_op *op, struct shard *s, const struct entry
         op->ask.ttl = record_ttl(e->record, m->site);
     }
     op->ask.generation = store_random(op->t);
-    op->ask.more = observation_frame(op, known ? event_form_for(e->record, &op->o) : EVENT_WHOLE);
+    op->ask.more = observation_frame(op, form);
     if (op->remake && e)
         op->ask.fresh = remade(op, e->record, op->ask.more);
     else if (!e && !op->joining && !op->hinted)
