@@ -156,6 +156,19 @@ def test_many_clients_at_once_at_both_nodes(redis, nodes):
     assert sum(d.store["degraded"] for d in made) == 0
 
 
+def test_nodes_share_a_cluster(nodes):
+    """Logs and aliases of one message lie with different servers."""
+    with private_redis.Cluster() as cluster:
+        a, b = (d.joined() for d in nodes(cluster.servers[0], store="cluster = yes"))
+        with a.peer() as pa, b.peer() as pb:
+            for n in range(10):
+                assert first(pa, n) == len(PEOPLE)
+                assert turn(pb, n, n) == 0
+                assert turn(pa, n, n + 100) == 0
+        assert a.store["degraded"] == b.store["degraded"] == 0
+        assert all(s.call("DBSIZE") > 0 for s in cluster.servers)
+
+
 # ---- Redis is away ----
 
 def storm(peers, n, turns, start=0):
@@ -241,6 +254,26 @@ def test_a_hanging_redis_costs_the_deadline_and_then_nothing(redis, nodes):
             d.until(lambda s: s["up"] and s["waiting"] == 0)
         assert storm([pb, pa], 1, 6, 100) == 0
         assert turn(pb, 2, 200) == 0
+
+
+@pytest.mark.parametrize("end", ["gone", "stopped"])
+def test_a_wait_for_redis_ends_with_the_client_and_with_the_daemon(redis, nodes, end):
+    a = nodes(redis, 1)[0].joined()
+    peers = [a.peer() for _ in range(6)]
+    redis.signal(signal.SIGSTOP)
+    for i, p in enumerate(peers):
+        p.send(message(SENDER, PEOPLE, HEADER.format(n=i, chain=FIRST.format(n=i)), BODY.format(n=i)))
+    if end == "stopped":
+        assert a.stop() == 0
+    for p in peers:
+        p.close()
+    redis.signal(signal.SIGCONT)
+    if end == "gone":
+        a.joined()
+        with a.peer() as p:
+            for i in range(6):
+                assert first(p, i) == len(PEOPLE)
+        assert a.stop() == 0
 
 
 def test_somebody_elses_value_under_our_key_is_put_aside(redis, nodes):
