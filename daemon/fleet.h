@@ -75,14 +75,14 @@ void fleet_reload(struct fleet *, const struct config *);
 /* Tells what waits, says that this node is gone; at most a second. */
 void fleet_stop(struct fleet **);
 
-/* May this node share its past now? false: not known yet, Redis is away from the fleet's thread, or
- * refused. Any thread; an atomic load. */
+/* May this node share its past? false: refused, or not known yet. While Redis is away it stays what
+ * it was. Any thread; an atomic load. */
 bool fleet_shares(const struct fleet *);
 /* And does Redis answer the fleet's thread, so that what is told now is heard now? Any thread. */
 bool fleet_speaks(const struct fleet *);
 
 /*
- * {"state":"sharing"|"away"|"refused","why":null|"..","offset_ms":3,"since":time,"told":n,
+ * {"state":"sharing"|"away"|"refused","why":null|"..","offset_ms":3,"told":n,
  *  "heard":n,"dropped":n,"nodes":[{"name","self","alive","number","version","mode","started",
  *  "seen","shared","why"},..]}; any thread; a new reference. fleet NULL: null.
  */
