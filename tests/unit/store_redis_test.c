@@ -128,7 +128,7 @@ static redisReply *reply_new(int type, struct span s)
         r->str = malloc(s.n + 1);
         if (s.n)
             memcpy(r->str, s.p, s.n);
-        r->len = (typeof(r->len))s.n;
+        r->len = s.n;
     }
     return r;
 }
