@@ -13,11 +13,14 @@
 #include <event2/thread.h>
 
 #include "tx.h"
+#include "watch.h"
 
 static const char rules[] =
     "rule named { when recipient.address matches \"held-*\" do hold reason \"by name\" }\n"
     "rule tagged { when recipient.address matches \"tag-*\" do tag reason \"t\" }\n"
     "rule busy { when envelope.from == \"busy@x.example\" do throttle reason \"later\" }\n"
+    "rule flood { when flood.defer do throttle reason \"too much at once\" }\n"
+    "rule loop { when loop.hops > 30 do hold reason \"a circle\" }\n"
     "rule never { when envelope.from == \"never@x.example\" do reject reason \"no\" }\n";
 
 static struct house {
@@ -29,9 +32,11 @@ static struct house {
     struct mailbox *home;
 } house;
 
+static int64_t time_now;
+
 static int64_t still(void)
 {
-    return 1795000000000; /* a Monday in November 2026 */
+    return time_now;
 }
 
 static int open_house(void **state)
@@ -42,6 +47,7 @@ static int open_house(void **state)
     char error[512];
     (void)state;
     *h = (struct house){.dir = "/tmp/tx_test.XXXXXX"};
+    time_now = 1795000000000; /* a Monday in November 2026 */
     clock_set(still);
     log_open("stderr", LOG_NOTHING);
     evthread_use_pthreads();
@@ -92,6 +98,15 @@ static void judged(void *arg, struct tx *tx)
     *(bool *)arg = true;
 }
 
+static void take_recipients(struct tx *tx, const char *to)
+{
+    for (struct span rest = span_str(to); rest.n;) {
+        size_t n = span_find(rest, ' ');
+        assert_int_equal(tx_recipient(tx, span_head(rest, n), span_str("")), 0);
+        rest = span_from(rest, n + 1);
+    }
+}
+
 static void transact(enum door door, enum mode mode, const char *from, const char *to, enum end end)
 {
     struct house *h = &house;
@@ -101,11 +116,7 @@ static void transact(enum door door, enum mode mode, const char *from, const cha
     if (door == HANDS_ON)
         tx_keep(tx);
     tx_reversepath(tx, span_str(from), span_str(""));
-    for (struct span rest = span_str(to); rest.n;) {
-        size_t n = span_find(rest, ' ');
-        assert_int_equal(tx_recipient(tx, span_head(rest, n), span_str("")), 0);
-        rest = span_from(rest, n + 1);
-    }
+    take_recipients(tx, to);
     tx_raw(tx, span_str("From: x@x.example\r\nSubject: offer\r\n\r\nbuy this and that\r\n"));
     struct passing p;
     passing_begun(&p, tx_gauge(tx), tx_envelope(tx)->nrecipients);
@@ -302,12 +313,162 @@ static void a_refused_message_counts_once(void **state)
     assert_int_equal(close_house(NULL), 0);
 }
 
+/* ---- the guard ---- */
+
+struct guarded {
+    struct rulebook *book;
+    unsigned alarms;
+    char reason[300];
+    int64_t mono;
+};
+
+static void heard(void *arg, const char *subject, const char *text, const struct guard_action *a,
+                  enum mode in_force)
+{
+    struct guarded *g = arg;
+    (void)subject;
+    (void)text;
+    g->alarms++;
+    assert_int_equal(in_force, MODE_ENFORCE);
+    snprintf(g->reason, sizeof g->reason, "%s", a->reason);
+}
+
+static void begin_guard(struct guarded *g)
+{
+    struct rules *enforce = rules_copy(NULL);
+    enforce->mode = MODE_ENFORCE;
+    *g = (struct guarded){.book = rulebook_new(enforce), .mono = 1000};
+    const struct watch_hands hands = {.rules = g->book, .arg = g, .alarm = heard};
+    house.pipeline.watch = watch_new(house.config, &hands, NULL);
+}
+
+static void end_guard(struct guarded *g)
+{
+    watch_free(&house.pipeline.watch);
+    rulebook_free(&g->book);
+}
+
+/* A look at the figures as they are; the mode is enforce, whatever they are. */
+static void look(struct guarded *g)
+{
+    struct guard_reading r = {0};
+    g->mono += 1000;
+    figures_tick(house.pipeline.figures, clock_now());
+    figures_read(house.pipeline.figures, clock_now(), &r);
+    watch_tick(house.pipeline.watch, &r, clock_now(), g->mono);
+    struct rules *now = rulebook_take(g->book);
+    assert_int_equal(now->mode, MODE_ENFORCE);
+    rules_drop(&now);
+    struct watch_figures f;
+    watch_figures(house.pipeline.watch, &f);
+    assert_false(f.tripped);
+}
+
+/* Message n of a relay, with fields before it. What became of its copies, a letter each: pass, tag,
+ * throttle (4), hold. */
+static const char *from_relay(unsigned n, const char *fields, const char *to, bool indivisible)
+{
+    static char letters[8];
+    struct house *h = &house;
+    struct passing p;
+    bool done = false;
+    h->pipeline.mode = MODE_ENFORCE;
+    struct tx *tx = tx_begin(&h->pipeline, h->config, &h->keys, h->home, "in");
+    assert_true(ipaddr_parse(&tx_envelope(tx)->client, SPAN("203.0.113.9")));
+    if (indivisible)
+        tx_indivisible(tx);
+    tx_reversepath(tx, SPAN("news@relay.example"), SPAN(""));
+    take_recipients(tx, to);
+    char text[500];
+    snprintf(text, sizeof text,
+             "From: x@x.example\r\nMessage-ID: <%u@relay.example>\r\nSubject: offer\r\n\r\n"
+             "buy this and that, it is cheaper than ever, and tell all of your friends\r\n",
+             n);
+    tx_raw(tx, span_str(fields));
+    tx_raw(tx, span_str(text));
+    passing_begun(&p, tx_gauge(tx), tx_envelope(tx)->nrecipients);
+    if (tx_judge(tx, judged, &done) == TX_WAIT)
+        while (!done)
+            event_base_loop(h->base, EVLOOP_ONCE);
+    const struct verdict *v = tx_verdict(tx);
+    for (size_t i = 0; i <= v->n; i++)
+        letters[i] = i < v->n ? "pt4hr"[v->copy[i].disposition] : '\0';
+    bool refused = letters[0] == '4';
+    if (!refused)
+        tx_commit(tx);
+    tx_end(&tx);
+    passing_replied(&p, refused ? REPLY_LATER : REPLY_ACCEPTED);
+    return letters;
+}
+
+/* A relay that is known for a day sends a hundred times as much, to the end of the budget, and goes
+ * on: 200 of its messages wait, the others pass. */
+static void a_flood_does_not_take_enforce_mode_away(void **state)
+{
+    enum { MINUTE = 60 * 1000 };
+    struct guarded g;
+    char to[40];
+    unsigned n = 0, did[128] = {0};
+    (void)state;
+    open_house(NULL);
+    begin_guard(&g);
+    for (unsigned hour = 0; hour < 25; hour++, time_now += 60 * MINUTE)
+        assert_string_equal(from_relay(n++, "", A, false), "p");
+    for (unsigned minute = 0; minute < 12; minute++, time_now += MINUTE) {
+        for (unsigned i = 0; i < 100; i++) {
+            snprintf(to, sizeof to, "r%u@b.example", n);
+            did[(unsigned char)*from_relay(n++, "", to, false)]++;
+        }
+        look(&g);
+    }
+    assert_int_equal(did['4'], 200);
+    assert_true(did['t'] > 100); /* for want of room */
+    assert_int_equal(did['4'] + did['t'] + did['p'], 1200);
+    assert_int_equal(figures_total(house.pipeline.figures, FIGURE_DEFERRED), 0);
+    assert_int_equal(g.alarms, 1);
+    assert_non_null(strstr(g.reason, "messages of floods"));
+    end_guard(&g);
+    assert_int_equal(close_house(NULL), 0);
+}
+
+/* Who has the message already does not get it again, whatever passes for the others. */
+static void beyond_the_limit_only_copies_of_that_kind_pass(void **state)
+{
+    struct guarded g;
+    char circle[4000] = "";
+    (void)state;
+    for (unsigned i = 31; i > 0; i--)
+        snprintf(circle + strlen(circle), sizeof circle - strlen(circle),
+                 "Received: from h%u.example by h%u.example; Mon, 23 Jan 2006 10:00:%02u +0000\r\n",
+                 i, i + 1, i);
+    open_house(NULL);
+    house.config->guard.loops = 1;
+    begin_guard(&g);
+    assert_string_equal(from_relay(1, "", A, false), "p");
+    assert_string_equal(from_relay(2, circle, "b@b.example c@b.example", false), "hh");
+    look(&g);
+    assert_int_equal(g.alarms, 0);
+    assert_string_equal(from_relay(1, circle, A " b@b.example", false), "ht");
+    assert_string_equal(from_relay(1, circle, A " d@b.example", true), "tt");
+    look(&g);
+    assert_int_equal(g.alarms, 1);
+    assert_string_equal(from_relay(3, circle, A, false), "t");
+    assert_string_equal(from_relay(4, circle, "held-e@b.example", false), "t");
+    assert_string_equal(from_relay(5, "", H " f@b.example", false), "hp"); /* a rule says so */
+    look(&g);
+    assert_int_equal(g.alarms, 1);
+    end_guard(&g);
+    assert_int_equal(close_house(NULL), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_story_is_told),
         cmocka_unit_test(what_comes_again_counts_once),
         cmocka_unit_test(a_refused_message_counts_once),
+        cmocka_unit_test(beyond_the_limit_only_copies_of_that_kind_pass),
+        cmocka_unit_test(a_flood_does_not_take_enforce_mode_away),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
