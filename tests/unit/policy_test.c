@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "loop.h"
 #include "policy.h"
 
 static void mistakes_are_refused_with_their_place(void **state)
@@ -279,6 +280,8 @@ static void the_default_rules_decide(void **state)
         if (v.copy[0].disposition != t[i].disposition || strcmp(rule, t[i].rule) != 0)
             fail_msg("%s: %s by '%s'", t[i].what, disposition_name(v.copy[0].disposition), rule);
         assert_int_equal(v.copy[0].reason == NULL, !*t[i].rule);
+        bool loop = strcmp(rule, "loop-own") == 0 || strcmp(rule, "loop-again") == 0;
+        assert_int_equal(loop_speaks(&t[i].loop, t[i].copy.copies > 0), loop);
         if (t[i].says && !strstr(v.copy[0].reason, t[i].says))
             fail_msg("%s: %s", t[i].what, v.copy[0].reason);
         assert_int_equal(v.count[t[i].disposition], 1);
