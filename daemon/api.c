@@ -392,6 +392,7 @@ static const struct route {
      {"tx", "rcpt", "from", "since", "queue_id", "node", NULL},
      API_MESSAGES},
     {HTTP_GET, "needs/*", get_needs, {NULL}, API_ALONE},
+    {HTTP_POST, "passed", post_passed, {NULL}, API_ALONE},
     {HTTP_GET, "balance", get_balance, {"minutes", NULL}, API_ALONE},
     {HTTP_GET, "report", get_report, {"from", "until", NULL}, API_ALONE},
     {HTTP_GET, "mode", get_mode, {NULL}, API_ALONE},

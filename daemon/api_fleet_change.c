@@ -3,8 +3,9 @@
  *
  *   ids          to the nodes that made them
  *   storm, rcpt  to all nodes, whether they are there now or not
- *   one copy for each recipient: in two steps, for exactly one of all nodes may send it:
- *       needs/S      from every node: whom would you send which copy, who got one from you
+ *   one copy for each recipient: in three steps, for exactly one of all nodes may send it:
+ *       needs/S      to every node: whom would you send which copy, who got one that you held
+ *       passed       to every node: who of these got one that passed
  *       ids          the lowest id of those offered, where nobody got one; every asker would
  *                    choose the same
  *   a dry run    is a question, and changes nothing
@@ -17,7 +18,7 @@
 #include "api_fleet_own.h"
 #include "change.h"
 
-enum { IDS_EACH = 2000 }; /* of one command: they must fit into a batch */
+enum { IDS_EACH = 2000, HASHES_EACH = 1000 }; /* of one parcel: they must fit into a batch */
 
 /* ---- merging ---- */
 
@@ -174,7 +175,7 @@ static void start(struct gather *g, json_t *body)
 
 /* ---- one copy for each recipient ---- */
 
-/* Nobody chosen for who has one; else of those offered the lowest: {need: [id, part]}. */
+/* Of those offered the lowest, {who: [id, node]}; nobody for who has one. */
 static json_t *chosen(const struct gather *g)
 {
     json_t *best = json_object();
@@ -191,16 +192,20 @@ static json_t *chosen(const struct gather *g)
             if (before)
                 (void)id_parse(&other, span_str(json_string_value(before)));
             if (id < other)
-                json_object_set_new(best, who, json_pack("[sI]", text, (json_int_t)i));
+                json_object_set_new(best, who, json_pack("[ss]", text, g->parts[i].node));
         }
     }
+    return best;
+}
+
+static void leave_out(const struct gather *g, json_t *best)
+{
     for (size_t i = 0; i < g->n; i++) {
         const json_t *have = json_object_get(g->parts[i].json, "have");
         for (size_t k = 0; k < json_array_size(have); k++)
             if (json_is_string(json_array_get(have, k)))
                 json_object_del(best, json_string_value(json_array_get(have, k)));
     }
-    return best;
 }
 
 static void none_needed(struct gather *g, bool dry)
@@ -213,33 +218,81 @@ static void none_needed(struct gather *g, bool dry)
     http_reply(g->request, 200, j);
 }
 
-/* Second step: the chosen copies, by id, each to its node. */
-static void send_chosen(struct gather *g)
+/* Has every node answered? Else the request is answered. */
+static bool all_good(const struct gather *g)
 {
-    for (size_t i = 0; i < g->n; i++)
-        if (g->parts[i].status <= 0) {
+    for (size_t i = 0; i < g->n; i++) {
+        if (part_good(&g->parts[i]))
+            continue;
+        if (g->parts[i].status > 0)
+            http_problem(g->request, g->parts[i].status, "%s: %s", g->parts[i].node,
+                         json_get_str(g->parts[i].json, "detail"));
+        else
             http_problem(g->request, 409,
                          "%s did not answer. It may have sent these people a copy, or be about "
                          "to: exactly one for each cannot be promised. Say --node to let one "
                          "node alone decide; nothing was changed.",
                          g->parts[i].node);
-            return;
-        } else if (!part_good(&g->parts[i])) {
-            gather_problem(g);
-            return;
-        }
-    json_t *best = chosen(g), *pair;
+        return false;
+    }
+    return true;
+}
+
+/* Third step: the chosen copies, by id, each to its node. */
+static void send_chosen(struct gather *g)
+{
+    json_t *best = json_object_get(g->note, "best"), *body = json_object_get(g->note, "body");
+    json_t *pair;
     const char *who;
-    if (json_object_size(best)) {
-        struct gather *next = gather_new(g->api, g->request, "release", merge_change);
-        json_object_foreach(best, who, pair)
-        {
-            const struct part *p = &g->parts[json_integer_value(json_array_get(pair, 1))];
-            struct fellow maker = {.alive = true};
-            snprintf(maker.name, sizeof maker.name, "%s", p->node);
-            add_id(next, p->self ? NULL : &maker, g->note, json_array_get(pair, 0));
+    if (!all_good(g))
+        return;
+    leave_out(g, best);
+    if (!json_object_size(best)) {
+        none_needed(g, json_get_yes(body, "dry_run"));
+        return;
+    }
+    struct gather *next = gather_new(g->api, g->request, "release", merge_change);
+    json_object_foreach(best, who, pair)
+    {
+        const char *node = json_string_value(json_array_get(pair, 1));
+        struct fellow maker = {.alive = true};
+        snprintf(maker.name, sizeof maker.name, "%s", node);
+        add_id(next, strcmp(node, api_node(g->api)) == 0 ? NULL : &maker, body,
+               json_array_get(pair, 0));
+    }
+    start(next, body);
+}
+
+/* Each node is asked about all that were chosen, some at a time. */
+static void ask_passed(struct gather *next, const struct part *p, const json_t *best)
+{
+    struct fellow maker = {.alive = true};
+    snprintf(maker.name, sizeof maker.name, "%s", p->node);
+    json_t *list = NULL;
+    for (void *it = json_object_iter((json_t *)best); it;
+         it = json_object_iter_next((json_t *)best, it)) {
+        if (!list || json_array_size(list) >= HASHES_EACH) {
+            list = json_array();
+            gather_add(next, p->self ? NULL : &maker)->body =
+                json_pack("{sb so}", "dry_run", 1, "of", list);
         }
-        start(next, g->note);
+        json_array_append_new(list, json_string(json_object_iter_key(it)));
+    }
+}
+
+/* Second step: who of these got one of the node's own, without ever being held there? */
+static void ask_certain(struct gather *g)
+{
+    if (!all_good(g))
+        return;
+    json_t *best = chosen(g);
+    leave_out(g, best);
+    if (json_object_size(best)) {
+        struct gather *next = gather_new(g->api, g->request, "passed", send_chosen);
+        next->note = json_pack("{sO sO}", "best", best, "body", g->note);
+        for (size_t i = 0; i < g->n; i++)
+            ask_passed(next, &g->parts[i], best);
+        gather_start(next, FLEET_ASK_MS);
     } else {
         none_needed(g, json_get_yes(g->note, "dry_run"));
     }
@@ -251,7 +304,7 @@ static void one_each(struct api *api, struct http_request *r, const struct fello
 {
     char path[32];
     snprintf(path, sizeof path, "needs/%s", storm);
-    struct gather *g = gather_new(api, r, path, send_chosen);
+    struct gather *g = gather_new(api, r, path, ask_certain);
     g->note = json_deep_copy(body);
     gather_add(g, NULL);
     for (size_t i = 0; i < n; i++)

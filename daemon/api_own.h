@@ -33,7 +33,8 @@ uint64_t queue_size(const json_t *queue);
 
 /* The routes of api_read.c. arg: what the star of their path stands for. */
 typedef void route_fn(struct api *, struct http_request *, const char *arg);
-route_fn get_storms, get_storm, get_held, get_copy, get_message, get_messages, get_needs;
+route_fn get_storms, get_storm, get_held, get_copy, get_message, get_messages, get_needs,
+    post_passed;
 
 /*
  * Routes that are about all nodes (api_fleet.c): the request goes to the other desks (fellows.h)

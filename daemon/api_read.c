@@ -420,6 +420,41 @@ static void add_need(void *arg, const struct key *k, uint64_t rcpt, uint64_t cop
     json_array_append_new(n->need, pair);
 }
 
+/* HASH as add_need writes it. */
+static bool read_hash(const char *text, struct key *k, uint64_t *rcpt)
+{
+    uint8_t both[sizeof k->byte + sizeof *rcpt];
+    if (!text || strlen(text) != 2 * sizeof both)
+        return false;
+    for (size_t i = 0; i < sizeof both; i++) {
+        int high = byte_hex((uint8_t)text[2 * i]), low = byte_hex((uint8_t)text[2 * i + 1]);
+        if (high < 0 || low < 0)
+            return false;
+        both[i] = (uint8_t)(high << 4 | low);
+    }
+    memcpy(k->byte, both, sizeof k->byte);
+    memcpy(rcpt, both + sizeof k->byte, sizeof *rcpt);
+    return true;
+}
+
+/* Likewise: of {"of":[HASH,..]} those who got a copy that passed here: {"have":[HASH,..]}. */
+void post_passed(struct api *api, struct http_request *r, const char *arg)
+{
+    (void)arg;
+    struct store *store = api->pipeline->store;
+    const json_t *of = json_object_get(http_body(r), "of");
+    json_t *have = json_array(), *j = json_object();
+    for (size_t i = 0; store && i < json_array_size(of); i++) {
+        json_t *text = json_array_get(of, i);
+        struct key k;
+        uint64_t rcpt;
+        if (read_hash(json_string_value(text), &k, &rcpt) && got_one(store, &k, rcpt))
+            json_array_append(have, text);
+    }
+    set(j, "have", have);
+    http_reply(r, 200, j);
+}
+
 /* For the desk of another node: {"need":[[HASH, copy],..],"have":[HASH,..]}, HASH of message and
  * recipient. */
 void get_needs(struct api *api, struct http_request *r, const char *arg)

@@ -16,7 +16,7 @@
 #include "fellows_own.h"
 #include "log.h"
 
-enum { OUT_MAX = 8 << 20, IN_MAX = 32 << 20, ANSWER_MAX = 8 << 20 };
+enum { OUT_MAX = 8 << 20, IN_MAX = 32 << 20, ANSWER_MAX = 8 << 20, PASSING_MS = 60000 };
 
 static const char *const wire_names[FELLOWS_WIRES] = {"ask", "answer", "do", "storms"};
 
@@ -145,12 +145,17 @@ static void call_desk(struct fellows *f)
     mailbox_post(f->desk.home, &in->letter);
 }
 
+/* Questions and answers are for now. */
+static bool passing(enum fellows_wire what)
+{
+    return what == FELLOWS_ASK || what == FELLOWS_ANSWER;
+}
+
 static void apply(void *arg, const struct fleet_batch *b)
 {
     struct wire *w = arg;
     struct fellows *f = w->fellows;
-    bool passing = w->what == FELLOWS_ASK || w->what == FELLOWS_ANSWER;
-    if ((b->past && passing) || !b->node.n || b->node.n >= FELLOW_NAME)
+    if ((b->past && passing(w->what)) || !b->node.n || b->node.n >= FELLOW_NAME)
         return;
     struct parcel *p = parcel_new(b->bytes);
     p->wire = w->what;
@@ -170,6 +175,7 @@ const struct fleet_topic *fellows_topic(struct fellows *f, enum fellows_wire wha
     struct wire *w = &f->wire[what];
     w->topic = (struct fleet_topic){.name = wire_names[what],
                                     .keep = keep[what],
+                                    .lasts = passing(what) ? PASSING_MS : 0,
                                     .quick = what != FELLOWS_STORMS,
                                     .collect = collect,
                                     .apply = apply};

@@ -19,9 +19,9 @@ enum { AGAIN_MS = 10 * 1000, HEAD_ROOM = 512, WHO_MAX = 100 };
 
 /* What can be wanted: of commands nothing else, of questions nothing with a message's text. */
 static const char *const may_do[] = {"release", "discard", "undo", "mode", "relays", NULL};
-static const char *const may_ask[] = {"status",   "storms/", "held",    "copies/", "messages",
-                                      "release",  "discard", "undo",    "mode",    "relays",
-                                      "refusals", "guard",   "balance", "needs/",  NULL};
+static const char *const may_ask[] = {
+    "status", "storms/", "held",     "copies/", "messages", "release", "discard", "undo",
+    "mode",   "relays",  "refusals", "guard",   "balance",  "needs/",  "passed",  NULL};
 
 /* One request of another node, until it is answered. */
 struct errand {

@@ -55,6 +55,7 @@ struct fleet_batch {
 struct fleet_topic {
     const char *name; /* a word: part of the stream's key */
     unsigned keep;    /* batches kept in the stream, about */
+    int64_t lasts;    /* ms after the last batch the stream is gone from Redis; 0: it stays */
     bool quick;       /* somebody waits for it: five times a second */
     /* The next batch, malloc'd, at most FLEET_BATCH bytes; 0: nothing more now. Some times a
      * second; last: we stop. NULL: only listens. */

@@ -118,6 +118,14 @@ static void check_order(struct stream *s, struct span id)
     s->last_ms = 0;
 }
 
+static void let_expire(struct stream *s)
+{
+    char lasts[24];
+    snprintf(lasts, sizeof lasts, "%lld", (long long)s->topic->lasts);
+    const struct span argv[] = {SPAN("PEXPIRE"), span_str(s->key), span_str(lasts)};
+    redis_send(s->fleet->redis, argv[1], argv, 3, FLEET_DEADLINE, NULL, NULL);
+}
+
 static void told(void *arg, const struct redisReply *r, const char *why)
 {
     struct stream *s = arg;
@@ -131,6 +139,8 @@ static void told(void *arg, const struct redisReply *r, const char *why)
     }
     check_order(s, reply_span(r));
     first_done(s);
+    if (s->topic->lasts)
+        let_expire(s);
     pthread_mutex_lock(&s->fleet->lock);
     s->fleet->told++;
     pthread_mutex_unlock(&s->fleet->lock);

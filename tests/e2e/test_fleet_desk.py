@@ -147,6 +147,7 @@ def test_a_copy_of_another_node_is_shown_but_not_its_text(fleet):
     for part in ("--text", "--message"):
         status, out = f["mx1"].ctl("show", copy["id"], part, check=False)
         assert status == 1 and "That copy is on mx2" in out
+    assert 0 < f.redis.call("PTTL", "bw:1:x:answer") <= 60000  # nobody's addresses stay there
     assert "This is message 1" not in str(f.redis.call("XRANGE", "bw:1:x:answer", "-", "+"))
 
 
@@ -213,6 +214,36 @@ def test_one_copy_for_each_recipient_is_one_of_all_nodes(fleet):
     f["mx2"].kill()
     status, out = f["mx1"].ctl("release", "--storm", storm, "--one-per-recipient", check=False)
     assert status == 1 and "exactly one for each cannot be promised" in out
+
+
+def test_who_got_a_copy_that_passed_at_another_node_gets_none(fleet):
+    """It is held at one node first; later, at another one that only monitors, it passes for one of the two."""
+    f = fleet("mx1", "mx2")
+    body = BODY.format(n="the same everywhere")
+    f.mail("mx2", 1, "held-1", "held-2", body=body)
+    f["mx1"].ctl("mode", "monitor", "--reason", "test")
+    f.mail("mx1", 1, "held-1", body=body)
+    storm = f.held("mx2")[1][0]["storm"]
+    out = f["mx2"].ctl("release", "--storm", storm, "--one-per-recipient")
+    assert "1 copy is on its way" in out
+    until(lambda: f.sink.recipients())
+    time.sleep(1)
+    assert f.sink.recipients() == ["held-2@rcpt.example"]
+
+
+def test_a_word_about_a_relay_is_for_all_nodes(fleet):
+    f = fleet("mx1", "mx2")
+    send(f["mx1"], "original", 0)
+    for turn in range(1, 9):
+        send(f[("mx1", "mx2")[turn % 2]], "original", turn)
+
+    def states():
+        return [[r["state"] for r in f[n].json("relays")] for n in ("mx1", "mx2")]
+
+    until(lambda: states() == [["misbehaving"], ["misbehaving"]])
+    relay = f["mx1"].json("relays")[0]["relay"]
+    f["mx1"].ctl("relays", "said-fixed", relay, "--reason", "patched")
+    until(lambda: states() == [["said-fixed"], ["said-fixed"]])
 
 
 def storm_of(f, name):
