@@ -164,6 +164,9 @@ bench-journal: ## a row of the journal: its bytes, and the time to add it
 bench-milter: ## the milter door beside libmilter's no-reply filter, in one run
 	@$(MAKE) --no-print-directory -s -j2 all bench
 	@sh tests/bench/milter.sh $(BUILD)
+bench-redis: ## what a past in Redis costs: memory beside unix socket, TCP, TLS, Cluster; and what Redis takes
+	@$(MAKE) --no-print-directory -s -j2 all bench
+	@sh tests/bench/redis.sh $(BUILD)
 bench-smtp: ## the SMTP door beside haproxy and a null proxy, in one run
 	@$(MAKE) --no-print-directory -s -j2 all bench
 	@sh tests/bench/smtp.sh $(BUILD)
@@ -208,6 +211,6 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1 - \2/p' Makefile | sort
 .PHONY: all unit tools bench deps demo check check-built check-smtp check-policy check-redis check-long asan tsan fuzz \
 	storm-report bench-engine bench-event bench-journal bench-memory bench-milter lint format install clean help \
-	bench-smtp demo-postfix
+	bench-redis bench-smtp demo-postfix
 .SECONDARY:
 -include $(wildcard $(BUILD)/*/*.d)
