@@ -182,7 +182,7 @@ const struct key_row config_table[] = {
     {"store", "key", KEY_PATH, NULL, AT(redis.key), PLAIN, "The certificate's key (PEM)."},
     {"store", "deadline", KEY_DURATION, "50ms", AT(redis.deadline), RANGE(5, 2000),
      "How long mail waits for Redis at most."},
-    {"store", "in_flight", KEY_COUNT, "256", AT(redis.in_flight), RANGE(1, 65536),
+    {"store", "in_flight", KEY_COUNT, "4096", AT(redis.in_flight), RANGE(1, 65536),
      "Calls one mail thread has open with one server, beyond which it does without."},
     {"store", "prefix", KEY_TEXT, "bw", AT(redis.prefix), PLAIN,
      "What the names of all our keys begin with."},
