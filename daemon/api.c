@@ -76,36 +76,28 @@ static json_t *release_json(const struct api *api)
 }
 
 struct others_open {
-    json_t *ids;
     struct incidents *incidents;
-    int64_t now;
+    size_t n;
 };
 
-static int count_other(void *arg, const char *node, const char *id, const char *text)
+static void count_other(void *arg, const char *id)
 {
     struct others_open *o = arg;
-    json_t *j = json_loads(text, 0, NULL);
-    bool open = incident_is_open(json_ms(json_object_get(j, "last")), o->now);
-    (void)node;
-    json_decref(j);
-    if (open && !incidents_has(o->incidents, id))
-        json_object_set_new(o->ids, id, json_true());
-    return !open; /* the latest come first */
+    o->n += !incidents_has(o->incidents, id);
 }
 
 /* Ours, and those that only other nodes see. */
 static size_t storms_open(const struct api *api)
 {
     struct incidents *incidents = api->pipeline->incidents;
+    struct others_open o = {incidents, 0};
+    int64_t now = clock_now();
     if (!incidents)
         return 0;
-    enum { OTHERS = 4096 };
-    struct others_open o = {json_object(), incidents, clock_now()};
-    size_t n = incidents_open(incidents, o.now);
-    if (api->pipeline->fellows && hold_fellow_each(api->view, NULL, OTHERS, count_other, &o) == 0)
-        n += json_object_size(o.ids);
-    json_decref(o.ids);
-    return n;
+    if (api->pipeline->fellows && hold_fellow_latest(api->view, now - INCIDENT_OPEN_MS + 1,
+                                                     INCIDENTS_DAEMON, count_other, &o) < 0)
+        o.n = 0;
+    return incidents_open(incidents, now) + o.n;
 }
 
 static void get_status(struct api *api, struct http_request *r, const char *arg)

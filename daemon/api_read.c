@@ -126,11 +126,49 @@ static json_t *storms_merged(json_t *by_id, const char *node)
     return out;
 }
 
+/* What this node knows of a storm, in memory or saved. -1: unreadable. */
+static int add_own(struct api *api, json_t *by_id, const char *id)
+{
+    struct incidents *incidents = api->pipeline->incidents;
+    const char *node = (const char *)api->config->site.node.p;
+    json_t *j = incidents ? incident_whole(incidents, id, clock_now()) : NULL;
+    char *text = NULL;
+    int saved = j ? 0 : hold_incident(api->view, id, &text);
+    if (j)
+        add_part(by_id, id, node, j);
+    if (saved > 0)
+        read_part(by_id, node, id, text);
+    json_decref(j);
+    free(text);
+    return saved < 0 ? -1 : 0;
+}
+
+static void note_id(void *ids, const char *id)
+{
+    json_object_set_new(ids, id, json_true());
+}
+
+/* What all other nodes know of these, and of the latest ones of theirs. -1: unreadable. */
+static int add_fellows(struct api *api, json_t *by_id, size_t limit)
+{
+    json_t *ids = json_object();
+    int rc = hold_fellow_latest(api->view, INT64_MIN, limit, note_id, ids);
+    for (void *i = json_object_iter(ids); rc == 0 && i; i = json_object_iter_next(ids, i))
+        if (!json_object_get(by_id, json_object_iter_key(i)))
+            rc = add_own(api, by_id, json_object_iter_key(i));
+    for (void *i = json_object_iter(by_id); i; i = json_object_iter_next(by_id, i))
+        note_id(ids, json_object_iter_key(i));
+    for (void *i = json_object_iter(ids); rc == 0 && i; i = json_object_iter_next(ids, i))
+        rc = hold_fellow_each(api->view, json_object_iter_key(i), read_part, by_id);
+    json_decref(ids);
+    return rc;
+}
+
 /* The latest documents, saved or in memory, of all nodes or one: id -> document. NULL:
  * unreadable. */
 static json_t *storms_by_id(struct api *api, size_t limit, const char *node)
 {
-    const struct saved s = {json_object(), (const char *)api->config->site.node.p};
+    struct saved s = {json_object(), (const char *)api->config->site.node.p};
     struct incidents *incidents = api->pipeline->incidents;
     json_t *live = incidents ? incidents_whole(incidents, clock_now(), limit) : json_array();
     for (size_t i = 0; i < json_array_size(live); i++) {
@@ -138,8 +176,8 @@ static json_t *storms_by_id(struct api *api, size_t limit, const char *node)
         add_part(s.by_id, json_get_str(j, "id"), s.node, j);
     }
     json_decref(live);
-    if (hold_each_incident(api->view, INT64_MIN, limit, read_saved, (void *)&s) < 0 ||
-        hold_fellow_each(api->view, NULL, STORM_NODES * limit, read_part, s.by_id) < 0) {
+    if (hold_each_incident(api->view, INT64_MIN, limit, read_saved, &s) < 0 ||
+        add_fellows(api, s.by_id, limit) < 0) {
         json_decref(s.by_id);
         return NULL;
     }
@@ -149,23 +187,13 @@ static json_t *storms_by_id(struct api *api, size_t limit, const char *node)
 /* One document; null: not known. NULL: unreadable. */
 static json_t *storm_by_id(struct api *api, const char *id, const char *node)
 {
-    struct incidents *incidents = api->pipeline->incidents;
-    const struct saved s = {json_object(), (const char *)api->config->site.node.p};
-    json_t *j = incidents ? incident_whole(incidents, id, clock_now()) : NULL;
-    char *text = NULL;
-    int saved = j ? 0 : hold_incident(api->view, id, &text);
-    if (j)
-        add_part(s.by_id, id, s.node, j);
-    if (saved > 0)
-        read_part(s.by_id, s.node, id, text);
-    json_decref(j);
-    free(text);
-    if (saved < 0 || hold_fellow_each(api->view, id, STORM_NODES, read_part, s.by_id) < 0) {
-        json_decref(s.by_id);
+    json_t *by_id = json_object();
+    if (add_own(api, by_id, id) < 0 || hold_fellow_each(api->view, id, read_part, by_id) < 0) {
+        json_decref(by_id);
         return NULL;
     }
-    json_t *merged = storms_merged(s.by_id, node);
-    j = json_incref(json_object_get(merged, id));
+    json_t *merged = storms_merged(by_id, node);
+    json_t *j = json_incref(json_object_get(merged, id));
     json_decref(merged);
     return j ? j : json_null();
 }

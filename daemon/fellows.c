@@ -304,9 +304,25 @@ static void slot_send(struct fellows_call *c, struct slot *s, const struct fello
     json_decref(j);
 }
 
+/* We are stopping. */
+static void nobody_told(size_t n, fellows_done_fn *done, void *arg)
+{
+    struct fellow_answer *answers = calloc(n + 1, sizeof *answers);
+    if (!answers)
+        abort();
+    for (size_t i = 0; i < n; i++)
+        answers[i].status = FELLOW_UNTOLD;
+    done(arg, answers, n);
+    free(answers);
+}
+
 void fellows_send(struct fellows *f, const struct fellow_letter *letters, size_t n, bool command,
                   const char *who, int64_t deadline_ms, fellows_done_fn *done, void *arg)
 {
+    if (!f->desk.home) {
+        nobody_told(n, done, arg);
+        return;
+    }
     struct fellows_call *c = calloc(1, sizeof *c + n * sizeof c->slots[0]);
     if (!c || !(c->timer = evtimer_new(mailbox_base(f->desk.home), call_over, c)))
         abort();

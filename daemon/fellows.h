@@ -89,7 +89,7 @@ struct fellow_answer {
 };
 typedef void fellows_done_fn(void *arg, const struct fellow_answer *, size_t n);
 /* Sends n letters; done is called once, later, in the order of the letters. command: they are to
- * be done, else they ask. */
+ * be done, else they ask. After fellows_leave nobody is told, and done is called at once. */
 void fellows_send(struct fellows *, const struct fellow_letter *, size_t n, bool command,
                   const char *who, int64_t deadline_ms, fellows_done_fn *, void *arg);
 /* Tells the others of an incident; borrowed. */

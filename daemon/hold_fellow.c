@@ -27,18 +27,27 @@ int hold_fellow_save(struct hold *h, const char *node, const char *id, int64_t f
                : 0;
 }
 
-int hold_fellow_each(struct hold *h, const char *id, size_t limit, fellow_fn *fn, void *arg)
+int hold_fellow_each(struct hold *h, const char *id, fellow_fn *fn, void *arg)
 {
-    sqlite3_stmt *q =
-        id ? db_bind(&h->db, "SELECT node, id, document FROM fellow WHERE id = ? ORDER BY node",
-                     "s", id)
-           : db_bind(&h->db, "SELECT node, id, document FROM fellow ORDER BY last DESC, id, node",
-                     "");
+    sqlite3_stmt *q = db_bind(
+        &h->db, "SELECT node, id, document FROM fellow WHERE id = ? ORDER BY node", "s", id);
     int rc = q ? 1 : -1, stop = 0;
-    while (rc == 1 && !stop && limit-- > 0 && (rc = db_step(&h->db, q)) == 1)
+    while (rc == 1 && !stop && (rc = db_step(&h->db, q)) == 1)
         stop = fn(arg, (const char *)sqlite3_column_text(q, 0),
                   (const char *)sqlite3_column_text(q, 1), (const char *)sqlite3_column_text(q, 2));
     if (q)
         sqlite3_reset(q);
+    return rc < 0 ? -1 : 0;
+}
+
+int hold_fellow_latest(struct hold *h, int64_t since, size_t limit, fellow_id_fn *fn, void *arg)
+{
+    sqlite3_stmt *q = db_bind(&h->db,
+                              "SELECT id, max(last) FROM fellow WHERE last >= ?1 GROUP BY id"
+                              " ORDER BY 2 DESC, id LIMIT ?2",
+                              "ll", since, limit < INT32_MAX ? (int64_t)limit : INT32_MAX);
+    int rc = q ? 1 : -1;
+    while (rc == 1 && (rc = db_step(&h->db, q)) == 1)
+        fn(arg, (const char *)sqlite3_column_text(q, 0));
     return rc < 0 ? -1 : 0;
 }

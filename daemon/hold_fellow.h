@@ -17,8 +17,13 @@ int hold_command_known(struct hold *, const char *id) MUSTCHECK;
 /* A node's document of an incident takes the place of its former one. */
 int hold_fellow_save(struct hold *, const char *node, const char *id, int64_t first, int64_t last,
                      const char *json) MUSTCHECK;
-/* Documents of this incident (NULL: of all, the latest first, at most `limit`). */
+/* All documents of this incident. */
 typedef int fellow_fn(void *arg, const char *node, const char *id, const char *json);
-int hold_fellow_each(struct hold *, const char *id, size_t limit, fellow_fn *, void *arg) MUSTCHECK;
+int hold_fellow_each(struct hold *, const char *id, fellow_fn *, void *arg) MUSTCHECK;
+/* Which incidents there are documents of: those with a copy since then (ms), the latest first, at
+ * most `limit`. */
+typedef void fellow_id_fn(void *arg, const char *id);
+int hold_fellow_latest(struct hold *, int64_t since, size_t limit, fellow_id_fn *,
+                       void *arg) MUSTCHECK;
 
 #endif
