@@ -451,7 +451,7 @@ static bool look_at_cap(struct purse *p, int64_t now, int64_t mono)
     return true;
 }
 
-static void look_at_caps(struct watch *w, enum mode mode, int64_t now, int64_t mono)
+static void look_at_caps(struct watch *w, int64_t now, int64_t mono)
 {
     for (unsigned k = 0; k < WATCH_KINDS; k++) {
         struct guard_action a;
@@ -463,7 +463,7 @@ static void look_at_caps(struct watch *w, enum mode mode, int64_t now, int64_t m
                   &a);
         pthread_mutex_unlock(&w->lock);
         if (alarm)
-            tell(w, &a, mode);
+            tell(w, &a, highest(w->hands.rules));
     }
 }
 
@@ -491,7 +491,7 @@ void watch_tick(struct watch *w, const struct guard_reading *r, int64_t now, int
     guard_step(&w->guard, &w->limits, &w->reading, mode, in_use, mono, &a);
     pthread_mutex_unlock(&w->lock);
     act(w, &a, mode, now);
-    look_at_caps(w, mode, now, mono);
+    look_at_caps(w, now, mono);
     save(w, now, mono);
 }
 

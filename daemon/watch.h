@@ -72,8 +72,8 @@ json_t *watch_document(struct watch *);
 /* For metrics. */
 struct watch_figures {
     uint64_t trips[GUARD_CAUSES]; /* since the start */
-    uint64_t passed;              /* copies that passed because nothing more may be held, messages
-                                     because nothing more may be refused */
+    uint64_t passed;              /* that passed because nothing more may be held or refused; of
+                                     rules copies, else messages */
     unsigned connections;         /* in force; 0: as configured */
     bool tripped;
 };

@@ -23,6 +23,7 @@ enum {
     /* from here on no honest mail is: */
     SURE_OWN_VISITS = 4,
     SURE_HOPS = 31,
+    SURE_DELIVERED_TO = 3,
     TEXT_BYTES = 1024,      /* of evidence */
     TEXT_HOST = 64,         /* of one name in it */
     TEXT_TURN = 8,          /* hosts of a turn */
@@ -252,7 +253,8 @@ static void loop_judge(const struct subject *s, const struct tallies *answers, s
 
 bool loop_speaks(const struct loop_signals *l, bool again)
 {
-    if (l->own_visits >= SURE_OWN_VISITS || l->hops >= SURE_HOPS)
+    if (l->own_visits >= SURE_OWN_VISITS || l->hops >= SURE_HOPS ||
+        l->delivered_to >= SURE_DELIVERED_TO)
         return true;
     return again && (l->visits >= ODD_VISITS || l->edges >= ODD_EDGES ||
                      l->delivered_to >= ODD_DELIVERED_TO);

@@ -7,8 +7,8 @@
 extern const struct detector loop_detector;
 
 /* Does it say of this message that it runs in a circle: its path alone tells so, or the recipient
- * had it before (again) and the path is odd? What the default rules loop-own and loop-again hold.
- */
+ * had it before (again) and the path is odd? What the default rules loop-own and
+ * loop-again hold, and forwarding-loop of contrib/rules. */
 bool loop_speaks(const struct loop_signals *, bool again);
 
 #endif

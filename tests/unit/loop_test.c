@@ -212,7 +212,7 @@ static void implausible_times_are_not_told(void **state)
     arena_free(&a);
 }
 
-/* The borders of the default rules loop-own and loop-again. */
+/* The borders of the rules loop-own, loop-again and forwarding-loop. */
 static void it_speaks(void **state)
 {
     static const struct {
@@ -229,6 +229,7 @@ static void it_speaks(void **state)
         {"three visits", {.visits = 3}, false, true},
         {"the same way twice", {.edges = 2}, false, true},
         {"delivered twice", {.delivered_to = 2}, false, true},
+        {"delivered three times", {.delivered_to = 3}, true, true},
     };
     (void)state;
     for (size_t i = 0; i < COUNT(cases); i++) {
