@@ -52,7 +52,7 @@ struct part *gather_add(struct gather *g, const struct fellow *fellow)
     }
     struct part *p = &g->parts[g->n++];
     *p = (struct part){.self = !fellow, .away = fellow && !fellow->alive};
-    snprintf(p->node, sizeof p->node, "%s", fellow ? fellow->name : api_node(g->api));
+    snprintf(p->node, sizeof p->node, "%.255s", fellow ? fellow->name : api_node(g->api));
     return p;
 }
 
