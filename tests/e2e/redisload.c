@@ -7,11 +7,12 @@
  *           [-w depth] [-l calls] [-T seconds] [-k keys] [-x incr|get|script|ping] [-i] [-v]
  *
  * -c a cluster; -w calls open at any time; -k different keys; -i does not wait for a connection;
- * -v a line each half second, with what went wrong since the last.
+ * -v a line each half second, with what went wrong since the last. SIGTERM ends it before its time.
  */
 #include <event2/event.h>
 #include <getopt.h>
 #include <hiredis/hiredis.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -136,6 +137,15 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
            redis_up(load.redis) ? "true" : "false", trouble ? trouble : "");
     fflush(stdout);
     load.bad = load.worst = 0;
+}
+
+static void on_term(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    (void)arg;
+    load.over = true;
+    stop_if_over();
 }
 
 static int by_size(const void *a, const void *b)
@@ -278,8 +288,10 @@ int main(int argc, char **argv)
     load.base = event_base_new();
     load.samples = malloc(SAMPLES * sizeof *load.samples);
     struct event *ticks = event_new(load.base, -1, EV_PERSIST, on_tick, NULL);
-    if (!load.base || !load.samples || !ticks)
+    struct event *term = evsignal_new(load.base, SIGTERM, on_term, NULL);
+    if (!load.base || !load.samples || !ticks || !term)
         abort();
+    event_add(term, NULL);
     for (unsigned i = 0; i < load.depth; i++)
         load.lanes[i].retry = evtimer_new(load.base, on_retry, &load.lanes[i]);
     load.redis = redis_open(load.base, &load.settings);
@@ -290,6 +302,7 @@ int main(int argc, char **argv)
     for (unsigned i = 0; i < load.depth; i++)
         event_free(load.lanes[i].retry);
     event_free(ticks);
+    event_free(term);
     event_base_free(load.base);
     free(load.samples);
     free(load.settings.servers);
