@@ -58,9 +58,17 @@ static void tell(void *arg, const struct tallies *t, int64_t now)
             tally_table_add(store_memory_tallies(a->node[i].pipeline.store), t, now);
 }
 
+static void tell_digest(void *arg, uint64_t digest)
+{
+    struct agree *a = arg;
+    for (unsigned i = 0; i < a->n; i++)
+        if (&a->node[i] != a->judging)
+            store_memory_remember(a->node[i].pipeline.store, &digest, 1, virtual_now);
+}
+
 static void node_open(struct agree *a, struct relay *n, bool shared)
 {
-    const struct store_share share = {.arg = a, .tallies = tell};
+    const struct store_share share = {.arg = a, .tallies = tell, .digest = tell_digest};
     n->pipeline.mode = MODE_ENFORCE;
     n->pipeline.store = store_memory_open(&a->config->site, a->config->store_memory);
     n->pipeline.figures = figures_new(a->config);
@@ -183,7 +191,7 @@ static const char *difference(const struct agree *a, struct tx *x, struct tx *y)
             c->copies != d->copies || c->seen != d->seen || c->passed != d->passed ||
             c->at != d->at)
             return "a copy's signal";
-        if (a->n == 1 && c->seen_before != d->seen_before)
+        if (c->seen_before != d->seen_before)
             return "seen before";
     }
     if (!verdict_differs(v, w))
