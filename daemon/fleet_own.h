@@ -60,7 +60,7 @@ struct fleet {
     size_t nstreams;
     char nodes_key[FLEET_KEY];
     struct fleetclock clock;
-    struct redis_call *timing, *listing, *greeting;
+    struct redis_call *timing, *listing, *greeting, *sizing;
     int64_t asked_own, asked_mono; /* TIME was asked then */
     int64_t timed;                 /* monotonic ms: the last round of it */
     int64_t joined;                /* ms, Redis': we began to read; 0: not yet */
@@ -69,6 +69,7 @@ struct fleet {
     bool stopping;
     bool refused; /* and that was said */
     bool listed;  /* the registry was read once */
+    bool forgets; /* Redis gives up what is young when it is full, and that was said */
     _Atomic bool shares, speaks, hurried;
     pthread_mutex_t lock; /* of what fleet_document() shows */
     struct members members;

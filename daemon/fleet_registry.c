@@ -9,6 +9,49 @@
 #include "id.h"
 #include "log.h"
 
+/* ---- what it forgets ---- */
+
+/* The value of "name:" in what INFO says. */
+static struct span info_value(struct span text, struct span name)
+{
+    while (text.n) {
+        size_t end = span_find(text, '\n');
+        struct span line = span_trim(span_head(text, end));
+        if (span_starts(line, name))
+            return span_from(line, name.n);
+        text = span_from(text, end + 1);
+    }
+    return span_of(NULL, 0);
+}
+
+/* A full Redis must give up what would be forgotten first anyway, or nothing at all. */
+static void sized(void *arg, const struct redisReply *r, const char *why)
+{
+    struct fleet *f = arg;
+    (void)why;
+    f->sizing = NULL;
+    if (!r || r->type != REDIS_REPLY_STRING)
+        return; /* this user may not ask, say */
+    struct span text = span_of(r->str, (size_t)r->len);
+    struct span most = info_value(text, SPAN("maxmemory:"));
+    struct span policy = info_value(text, SPAN("maxmemory_policy:"));
+    bool bad = policy.n && !span_eq(most, SPAN("0")) && !span_starts(policy, SPAN("volatile-")) &&
+               !span_eq(policy, SPAN("noeviction"));
+    if (bad && !f->forgets)
+        log_say(LOG_LEVEL_ERROR,
+                "Redis has maxmemory-policy %.*s: when it is full it forgets storms as soon as "
+                "plain mail; contrib/redis says volatile-ttl",
+                SPAN_ARG(span_head(policy, 40)));
+    f->forgets = bad;
+}
+
+static void ask_memory(struct fleet *f)
+{
+    const struct span argv[] = {SPAN("INFO"), SPAN("memory")};
+    if (!f->sizing && redis_up(f->redis))
+        f->sizing = redis_send(f->redis, span_of(NULL, 0), argv, 2, FLEET_DEADLINE, sized, f);
+}
+
 /* ---- what time it is ---- */
 
 static void say_clock(const struct fleet *f, enum fleetclock_said said)
@@ -65,6 +108,7 @@ static void timed(void *arg, const struct redisReply *r, const char *why)
         return;
     }
     f->timed = clock_mono();
+    ask_memory(f);
     if (said != FLEETCLOCK_FIRST)
         return;
     begin_life(f);

@@ -63,6 +63,21 @@ def leaked(d, n):
         return passed(p, n, PEOPLE[:1], DETOUR + FIRST.format(n=n))
 
 
+# ---- what Redis gives up when it is full ----
+
+@pytest.mark.parametrize("options, warned", [(["maxmemory 100mb", "maxmemory-policy allkeys-lru"], True),
+                                             (["maxmemory 100mb", "maxmemory-policy volatile-ttl"], False),
+                                             (["maxmemory-policy allkeys-lru"], False)])
+def test_a_redis_that_would_forget_storms_is_told_of(nodes, options, warned):  # noqa: F811
+    with Server(options=options) as redis:
+        a, = all_share(nodes(redis, 1))
+        if warned:
+            wait(lambda: "Redis has maxmemory-policy allkeys-lru" in a.log())
+        else:
+            time.sleep(1.5)
+            assert "maxmemory-policy" not in a.log()
+
+
 # ---- who there is ----
 
 def test_every_node_shows_all_of_them(redis, nodes):  # noqa: F811
