@@ -147,6 +147,8 @@ static void honest(struct past *p, const uint8_t b[6])
     enum event_applied applied = apply(p, p->last);
     if (!p->direct)
         return;
+    if (record_empty(p->direct))
+        p->direct->first = p->direct->last = s.now; /* a folded one begins with its first event */
     enum observed observed = replication_observe(p->direct, &o, &out);
     must(applied == (observed == OBSERVED_OK ? EVENT_OK : EVENT_CONFLICT));
     must(same(p->direct, p->folded));
