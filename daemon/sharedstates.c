@@ -97,8 +97,9 @@ static void take(struct part *p, struct span value)
         states_get(p->all->states, p->detector, &p->about, p->all->subject->now, p->base, &p->used);
     p->answer = ANSWER_GOOD;
     p->nexpected = value.n < VERSION ? value.n : VERSION;
-    if (p->nexpected)
-        memcpy(p->expected, value.p, p->nexpected);
+    if (!value.n)
+        return;
+    memcpy(p->expected, value.p, p->nexpected);
     if (value.n != HEAD + d->state_bytes || bytes_get(value.p + 8, 4) != d->state_version)
         return;
     int64_t used = (int64_t)bytes_get(value.p + 12, 8);
