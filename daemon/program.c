@@ -14,8 +14,6 @@
 #include "id.h"
 #include "program.h"
 
-extern char **environ;
-
 /* One of its outputs. */
 struct stream {
     int fd; /* -1: at its end */

@@ -741,7 +741,7 @@ static void leave_client(struct connection *c, bool now)
 
 static void peer_of(int fd, struct ipaddr *ip, uint16_t *port)
 {
-    struct sockaddr_storage sa;
+    struct sockaddr_storage sa = {0};
     socklen_t n = sizeof sa;
     *ip = (struct ipaddr){0};
     if (getpeername(fd, (struct sockaddr *)&sa, &n))
