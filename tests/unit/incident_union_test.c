@@ -138,7 +138,8 @@ static void what_is_odd_is_not_said(void **state)
         "{\"members\":[{\"copies\":-4}],\"memory\":{\"members\":[{\"noted\":9}]}}",
         "{\"copies\":1,\"passed\":0,\"members\":[{\"copies\":3}],\"memory\":{\"members\":[]}}",
         "{\"members\":7,\"memory\":[],\"culprits\":{\"a\":1},\"evidence\":\"x\",\"first\":\"y\"}",
-        "{\"members\":[1,[],{}],\"memory\":{\"members\":[1,[],{}],\"gone\":-1},\"culprits\":[{}]}",
+        "{\"members\":[1,[],{}],\"memory\":{\"members\":[1,[],{}]},\"culprits\":[1,{}]}",
+        "{\"members\":[1,[],{}],\"memory\":{\"gone\":-1},\"culprits\":[{}]}",
         "{\"copies\":1,\"members\":[{\"copies\":5}],\"memory\":{\"members\":[{\"noted\":-5}]}}",
     };
     static const char *const names[] = {"mx1", "mx2"};
