@@ -391,29 +391,13 @@ size_t event_record(struct arena *a, const struct record *r, uint64_t id, uint32
     return (size_t)(p - *out) + n;
 }
 
-/* ---- reading: what is not there reads as 0, and is bad ---- */
+/* ---- reading ---- */
 
-struct reader {
-    struct span rest;
-    bool bad;
-};
-
-static uint64_t get(struct reader *in, unsigned n)
-{
-    if (in->rest.n < n) {
-        in->bad = true;
-        return 0;
-    }
-    uint64_t v = bytes_get(in->rest.p, n);
-    in->rest = span_from(in->rest, n);
-    return v;
-}
-
-static uint64_t get_varint(struct reader *in)
+static uint64_t get_varint(struct unpack *in)
 {
     uint64_t v = 0;
     for (unsigned shift = 0; shift < 64; shift += 7) {
-        uint8_t byte = (uint8_t)get(in, 1);
+        uint8_t byte = (uint8_t)unpack_get(in, 1);
         v |= (uint64_t)(byte & 127) << shift;
         if (byte < 128)
             return v;
@@ -423,7 +407,7 @@ static uint64_t get_varint(struct reader *in)
 }
 
 /* A number that may be at most `most`. */
-static uint32_t get_most(struct reader *in, uint32_t most)
+static uint32_t get_most(struct unpack *in, uint32_t most)
 {
     uint64_t v = get_varint(in);
     in->bad |= v > most;
@@ -431,7 +415,7 @@ static uint32_t get_most(struct reader *in, uint32_t most)
 }
 
 /* How many there are, of `each` bytes at least: so many bytes are left. */
-static size_t get_count(struct reader *in, uint32_t most, size_t each)
+static size_t get_count(struct unpack *in, uint32_t most, size_t each)
 {
     size_t n = get_most(in, most);
     if (n * each <= in->rest.n)
@@ -440,7 +424,7 @@ static size_t get_count(struct reader *in, uint32_t most, size_t each)
     return 0;
 }
 
-static struct span get_bytes(struct reader *in, size_t n)
+static struct span get_bytes(struct unpack *in, size_t n)
 {
     if (in->rest.n < n) {
         in->bad = true;
@@ -451,11 +435,11 @@ static struct span get_bytes(struct reader *in, size_t n)
     return s;
 }
 
-static bool get_head(struct reader *in, struct event_head *h)
+static bool get_head(struct unpack *in, struct event_head *h)
 {
-    uint8_t first = (uint8_t)get(in, 1);
+    uint8_t first = (uint8_t)unpack_get(in, 1);
     h->kind = (enum event_kind)(first % 16);
-    h->id = get(in, 8);
+    h->id = unpack_get(in, 8);
     h->node = get_most(in, UINT32_MAX);
     h->now = (int64_t)get_varint(in);
     in->bad |= first / 16 != EVENT_VERSION || h->kind == EVENT_NONE || h->kind >= EVENT_KINDS ||
@@ -465,7 +449,7 @@ static bool get_head(struct reader *in, struct event_head *h)
 
 bool event_head(struct span event, struct event_head *out)
 {
-    struct reader in = {.rest = event};
+    struct unpack in = {.rest = event};
     return get_head(&in, out);
 }
 
@@ -483,7 +467,7 @@ struct heard {
     uint64_t word[2 * ENDS];
 };
 
-static void get_content(struct reader *in, struct heard *h)
+static void get_content(struct unpack *in, struct heard *h)
 {
     struct fingerprints *fp = &h->s.fp;
     if (h->form == EVENT_AGAIN)
@@ -491,50 +475,50 @@ static void get_content(struct reader *in, struct heard *h)
     fp->nwords = get_most(in, UINT32_MAX);
     fp->sketch.n = (uint8_t)get_count(in, SKETCH_MAX, 4);
     for (unsigned i = 0; i < fp->sketch.n; i++)
-        fp->sketch.value[i] = (uint32_t)get(in, 4);
+        fp->sketch.value[i] = (uint32_t)unpack_get(in, 4);
     fp->word = h->word;
     fp->words_end = h->word + 2 * ENDS;
     if (!(h->flags & HAS_WORDS))
         return;
     uint32_t n = fp->nwords < ENDS ? fp->nwords : ENDS;
     for (uint32_t i = 0; i < n; i++)
-        h->word[i] = get(in, 8);
+        h->word[i] = unpack_get(in, 8);
     for (uint32_t i = 0; i < n; i++)
-        h->word[2 * ENDS - n + i] = get(in, 8);
+        h->word[2 * ENDS - n + i] = unpack_get(in, 8);
 }
 
-static void get_origin(struct reader *in, struct heard *h)
+static void get_origin(struct unpack *in, struct heard *h)
 {
     struct origin *o = &h->origin;
-    o->chain = get(in, 8);
-    o->text = get(in, 8);
-    o->theme = get(in, 8);
-    o->visible = get(in, 8);
+    o->chain = unpack_get(in, 8);
+    o->text = unpack_get(in, 8);
+    o->theme = unpack_get(in, 8);
+    o->visible = unpack_get(in, 8);
     o->nvisible = get_most(in, UINT32_MAX);
-    o->oldest = (uint32_t)get(in, 4);
-    o->peer = (uint32_t)get(in, 4);
-    o->source = (uint32_t)get(in, 4);
-    o->date = (uint32_t)get(in, 4);
+    o->oldest = (uint32_t)unpack_get(in, 4);
+    o->peer = (uint32_t)unpack_get(in, 4);
+    o->source = (uint32_t)unpack_get(in, 4);
+    o->date = (uint32_t)unpack_get(in, 4);
     h->o.origin = o;
 }
 
-static void get_join(struct reader *in, struct heard *h)
+static void get_join(struct unpack *in, struct heard *h)
 {
-    h->o.join = (unsigned)get(in, 1);
+    h->o.join = (unsigned)unpack_get(in, 1);
     in->bad |= h->o.join == JOIN_OWN || h->o.join >= JOINS;
     struct span why = get_bytes(in, get_most(in, WHY_MAX));
     h->o.join_why = why.n ? arena_str(h->arena, why) : NULL;
 }
 
 /* Of the visible addresses those that matter, as people are shown them already. */
-static void get_shown(struct reader *in, struct heard *h)
+static void get_shown(struct unpack *in, struct heard *h)
 {
     struct visible *v = &h->s.visible;
     v->n = v->total = get_count(in, SHOWN_MAX, 9);
     v->hash = arena_alloc(h->arena, v->n * sizeof *v->hash);
     v->address = arena_alloc(h->arena, v->n * sizeof *v->address);
     for (size_t i = 0; i < v->n; i++) {
-        v->hash[i] = get(in, 8);
+        v->hash[i] = unpack_get(in, 8);
         v->address[i] = get_bytes(in, get_most(in, DOSSIER_ADDRESS - 1));
         in->bad |= i && v->hash[i] <= v->hash[i - 1];
     }
@@ -542,9 +526,9 @@ static void get_shown(struct reader *in, struct heard *h)
         v->connector = SPAN("mspop3connector.@ "); /* of nobody's domain: it is not shown again */
 }
 
-static void get_clue(struct reader *in, struct heard *h, struct clue *c)
+static void get_clue(struct unpack *in, struct heard *h, struct clue *c)
 {
-    c->n = (uint8_t)get(in, 1);
+    c->n = (uint8_t)unpack_get(in, 1);
     in->bad |= c->n > CLUE_LABELS;
     for (unsigned i = 0; i < c->n && !in->bad; i++) {
         c->label[i] = get_most(in, LABEL_FIRST + LABELS_MAX);
@@ -561,7 +545,7 @@ static bool all_visible(struct span s)
     return true;
 }
 
-static void get_hop(struct reader *in, struct heard *h, struct node *n, uint32_t flags)
+static void get_hop(struct unpack *in, struct heard *h, struct node *n, uint32_t flags)
 {
     const struct visible *v = &h->s.visible;
     struct hop *hop = NULL;
@@ -586,13 +570,13 @@ struct answers {
     struct clue *clue;
 };
 
-static void get_node(struct reader *in, struct heard *h, size_t i, struct answers *a)
+static void get_node(struct unpack *in, struct heard *h, size_t i, struct answers *a)
 {
     struct node *n = &h->s.path.node[i];
     uint32_t flags = h->named ? get_most(in, NODE_END - 1) : 0;
-    n->prefix_id = (uint32_t)get(in, 4);
-    n->host_hash = get(in, 4);
-    n->server_id = (uint32_t)(flags & NODE_SERVER ? get(in, 4) : n->host_hash);
+    n->prefix_id = (uint32_t)unpack_get(in, 4);
+    n->host_hash = unpack_get(in, 4);
+    n->server_id = (uint32_t)(flags & NODE_SERVER ? unpack_get(in, 4) : n->host_hash);
     if (!h->named)
         return;
     a->ordinary[i] = get_most(in, UINT32_MAX);
@@ -608,7 +592,7 @@ static void get_node(struct reader *in, struct heard *h, size_t i, struct answer
     a->clue[i].silent = flags & NODE_SILENT;
 }
 
-static void get_path(struct reader *in, struct heard *h)
+static void get_path(struct unpack *in, struct heard *h)
 {
     struct path *p = &h->s.path;
     p->n = get_count(in, PATH_MAX_NODES, 8);
@@ -627,15 +611,15 @@ static void get_path(struct reader *in, struct heard *h)
     h->witness.clue = a.clue;
 }
 
-static void get_recipients(struct reader *in, struct heard *h)
+static void get_recipients(struct unpack *in, struct heard *h)
 {
     size_t n = get_count(in, EVENT_RCPTS_MAX, h->named ? 10 : 8);
     struct recipient *r = arena_zero(h->arena, n * sizeof *r);
     uint32_t *label = arena_zero(h->arena, n * sizeof *label);
     uint8_t *about = arena_zero(h->arena, n);
     for (size_t i = 0; i < n && !in->bad; i++) {
-        r[i].hash = get(in, 8);
-        r[i].domain = h->named ? (uint16_t)get(in, 2) : 0;
+        r[i].hash = unpack_get(in, 8);
+        r[i].domain = h->named ? (uint16_t)unpack_get(in, 2) : 0;
         uint32_t told = h->flags & HAS_TOLD ? get_most(in, (LABEL_FIRST + LABELS_MAX) * 4u + 3) : 0;
         label[i] = told / 4;
         about[i] = told % 4;
@@ -646,20 +630,20 @@ static void get_recipients(struct reader *in, struct heard *h)
     h->witness.recipient = about;
 }
 
-static void get_observation(struct reader *in, struct heard *h)
+static void get_observation(struct unpack *in, struct heard *h)
 {
     struct subject *s = &h->s;
     h->flags = get_most(in, FLAGS_END - 1);
-    s->fp.f = get(in, 8);
+    s->fp.f = unpack_get(in, 8);
     get_content(in, h);
     if (h->flags & HAS_ORIGIN)
         get_origin(in, h);
     if (h->flags & HAS_LIST)
-        h->witness.list = (uint32_t)get(in, 4);
+        h->witness.list = (uint32_t)unpack_get(in, 4);
     if (h->flags & HAS_JOIN)
         get_join(in, h);
     if (h->named) {
-        h->witness.peer_org = (uint32_t)get(in, 4);
+        h->witness.peer_org = (uint32_t)unpack_get(in, 4);
         get_shown(in, h);
     }
     get_path(in, h);
@@ -697,7 +681,7 @@ static bool fits(const struct record *r, enum event_kind form, uint64_t f)
     return form == EVENT_WHOLE || has_content(r, f);
 }
 
-static enum event_applied apply_observation(struct record *r, struct reader *in, struct heard *h,
+static enum event_applied apply_observation(struct record *r, struct unpack *in, struct heard *h,
                                             struct replication_signals *out)
 {
     struct replication_signals unasked;
@@ -713,15 +697,15 @@ static enum event_applied apply_observation(struct record *r, struct reader *in,
     return EVENT_OK;
 }
 
-static enum event_applied apply_fates(struct record *r, struct reader *in, struct arena *a)
+static enum event_applied apply_fates(struct record *r, struct unpack *in, struct arena *a)
 {
     size_t n = get_count(in, EVENT_RCPTS_MAX, 8);
-    uint8_t all = (uint8_t)get(in, 1);
+    uint8_t all = (uint8_t)unpack_get(in, 1);
     uint64_t *rcpt = arena_alloc(a, n * sizeof *rcpt);
     enum fate *fate = arena_alloc(a, n * sizeof *fate);
     for (size_t i = 0; i < n && !in->bad; i++) {
-        rcpt[i] = get(in, 8);
-        fate[i] = (enum fate)(all == MIXED ? get(in, 1) : all);
+        rcpt[i] = unpack_get(in, 8);
+        fate[i] = (enum fate)(all == MIXED ? unpack_get(in, 1) : all);
         in->bad |= fate[i] > FATE_ABORTED;
     }
     if (in->bad || in->rest.n)
@@ -730,7 +714,7 @@ static enum event_applied apply_fates(struct record *r, struct reader *in, struc
     return EVENT_OK;
 }
 
-static enum event_applied apply_record(struct record *r, struct reader *in)
+static enum event_applied apply_record(struct record *r, struct unpack *in)
 {
     struct record *packed = record_unpack(in->rest);
     if (!packed)
@@ -743,7 +727,7 @@ enum event_applied event_apply(struct record *r, struct span event, const struct
                                const struct keys *keys, struct arena *a,
                                struct replication_signals *out)
 {
-    struct reader in = {.rest = event};
+    struct unpack in = {.rest = event};
     struct event_head head;
     if (!get_head(&in, &head))
         return EVENT_BAD;

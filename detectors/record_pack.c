@@ -227,43 +227,27 @@ uint8_t *record_pack(const struct record *r, size_t *n)
     return out;
 }
 
-/* ---- reading: what is not there reads as 0, and is bad ---- */
+/* ---- reading ---- */
 
-struct reader {
-    struct span rest;
-    bool bad;
-};
-
-static uint64_t get(struct reader *in, unsigned n)
+static uint32_t get4(struct unpack *in)
 {
-    if (in->rest.n < n) {
-        in->bad = true;
-        return 0;
-    }
-    uint64_t v = bytes_get(in->rest.p, n);
-    in->rest = span_from(in->rest, n);
-    return v;
+    return (uint32_t)unpack_get(in, 4);
 }
 
-static uint32_t get4(struct reader *in)
+static uint8_t get1(struct unpack *in)
 {
-    return (uint32_t)get(in, 4);
-}
-
-static uint8_t get1(struct reader *in)
-{
-    return (uint8_t)get(in, 1);
+    return (uint8_t)unpack_get(in, 1);
 }
 
 /* A number that may be at most `most`. */
-static uint32_t get_count(struct reader *in, unsigned bytes, uint32_t most)
+static uint32_t get_count(struct unpack *in, unsigned bytes, uint32_t most)
 {
-    uint64_t v = get(in, bytes);
+    uint64_t v = unpack_get(in, bytes);
     in->bad |= v > most;
     return v > most ? 0 : (uint32_t)v;
 }
 
-static void get_text(struct reader *in, char *out, size_t n)
+static void get_text(struct unpack *in, char *out, size_t n)
 {
     if (in->rest.n < n) {
         in->bad = true;
@@ -274,7 +258,7 @@ static void get_text(struct reader *in, char *out, size_t n)
     in->rest = span_from(in->rest, n);
 }
 
-static void get_few(struct reader *in, struct few *f)
+static void get_few(struct unpack *in, struct few *f)
 {
     f->n = (uint8_t)get_count(in, 1, DOSSIER_SET);
     for (unsigned i = 0; i < DOSSIER_SET; i++)
@@ -286,29 +270,29 @@ struct counts {
     uint32_t addressees, places, more, dossiers;
 };
 
-static void get_head(struct reader *in, struct record *r, struct counts *c)
+static void get_head(struct unpack *in, struct record *r, struct counts *c)
 {
     struct origin *o = &r->origin;
     in->bad |= get1(in) != VERSION;
     r->storm = get_count(in, 1, FLAG_STORM) == FLAG_STORM;
     r->nvariants = (uint8_t)get_count(in, 1, K_VARIANTS);
     r->ring = (uint8_t)get_count(in, 1, K_VARIANTS - 2);
-    o->chain = get(in, 8);
-    o->text = get(in, 8);
-    o->theme = get(in, 8);
-    o->visible = get(in, 8);
+    o->chain = unpack_get(in, 8);
+    o->text = unpack_get(in, 8);
+    o->theme = unpack_get(in, 8);
+    o->visible = unpack_get(in, 8);
     o->nvisible = get4(in);
     o->oldest = get4(in);
     o->peer = get4(in);
     o->source = get4(in);
     o->date = get4(in);
-    r->first = (int64_t)get(in, 8);
-    r->last = (int64_t)get(in, 8);
+    r->first = (int64_t)unpack_get(in, 8);
+    r->last = (int64_t)unpack_get(in, 8);
     in->bad |= r->first < 0 || r->last < 0;
-    r->copies = get(in, 8);
-    r->passed = get(in, 8);
-    r->held = get(in, 8);
-    r->duplicates = get(in, 8);
+    r->copies = unpack_get(in, 8);
+    r->passed = unpack_get(in, 8);
+    r->held = unpack_get(in, 8);
+    r->duplicates = unpack_get(in, 8);
     r->duplicate_transactions = get4(in);
     r->joined = get4(in);
     r->convicted = get4(in);
@@ -322,7 +306,7 @@ static void get_head(struct reader *in, struct record *r, struct counts *c)
                in->rest.n;
 }
 
-static void get_variants(struct reader *in, struct record *r)
+static void get_variants(struct unpack *in, struct record *r)
 {
     if (r->nvariants > 1) {
         r->variant = calloc(K_VARIANTS, sizeof *r->variant);
@@ -331,7 +315,7 @@ static void get_variants(struct reader *in, struct record *r)
     }
     for (unsigned i = 0; i < r->nvariants; i++) {
         struct variant *v = &r->variant[i];
-        v->f = get(in, 8);
+        v->f = unpack_get(in, 8);
         v->nwords = get4(in);
         v->sketch.n = (uint8_t)get_count(in, 1, sizeof v->sketch.value / sizeof *v->sketch.value);
         for (unsigned k = 0; k < v->sketch.n; k++)
@@ -339,7 +323,7 @@ static void get_variants(struct reader *in, struct record *r)
     }
 }
 
-static void get_more(struct reader *in, struct record *r, uint32_t n)
+static void get_more(struct unpack *in, struct record *r, uint32_t n)
 {
     r->more = n ? room(n * sizeof *r->more) : NULL;
     r->nmore = r->capmore = n;
@@ -355,7 +339,7 @@ static void get_more(struct reader *in, struct record *r, uint32_t n)
     }
 }
 
-static void get_addressee(struct reader *in, struct addressee *a, uint32_t nmore)
+static void get_addressee(struct unpack *in, struct addressee *a, uint32_t nmore)
 {
     a->leaf[0] = get4(in);
     a->leaf[1] = get4(in);
@@ -363,8 +347,8 @@ static void get_addressee(struct reader *in, struct addressee *a, uint32_t nmore
     a->seen = get4(in);
     a->turn = get4(in);
     a->more = get_count(in, 4, nmore);
-    a->pending = (uint16_t)get(in, 2);
-    a->passed = (uint16_t)get(in, 2);
+    a->pending = (uint16_t)unpack_get(in, 2);
+    a->passed = (uint16_t)unpack_get(in, 2);
     a->extra = get1(in);
     a->same = get1(in);
     a->resend = get1(in);
@@ -393,11 +377,11 @@ static bool can_give_back(const struct record *r, const struct addressee *a)
     return true;
 }
 
-static void get_addressees(struct reader *in, struct record *r, uint32_t n)
+static void get_addressees(struct unpack *in, struct record *r, uint32_t n)
 {
     uint64_t before = 0;
     for (uint32_t i = 0; i < n && !in->bad; i++) {
-        uint64_t hash = get(in, 8);
+        uint64_t hash = unpack_get(in, 8);
         in->bad |= i && hash <= before;
         before = hash;
         if (in->bad)
@@ -408,7 +392,7 @@ static void get_addressees(struct reader *in, struct record *r, uint32_t n)
     }
 }
 
-static void get_places(struct reader *in, struct record *r, uint32_t n)
+static void get_places(struct unpack *in, struct record *r, uint32_t n)
 {
     uint32_t before = 0;
     for (uint32_t i = 0; i < n && !in->bad; i++) {
@@ -428,7 +412,7 @@ static void get_places(struct reader *in, struct record *r, uint32_t n)
     }
 }
 
-static void get_dossier(struct reader *in, struct dossier *d)
+static void get_dossier(struct unpack *in, struct dossier *d)
 {
     uint32_t *const counts[8] = {&d->server, &d->ordinary, &d->n,     &d->reinjected,
                                  &d->label,  &d->ended,    &d->first, &d->branch};
@@ -445,19 +429,19 @@ static void get_dossier(struct reader *in, struct dossier *d)
     d->nrcpts = (uint8_t)get_count(in, 1, QUICK_RCPTS);
     d->ndomains = (uint8_t)get_count(in, 1, QUICK_DOMAINS);
     for (unsigned i = 0; i < QUICK_RCPTS; i++)
-        d->rcpt[i] = get(in, 8);
+        d->rcpt[i] = unpack_get(in, 8);
     for (unsigned i = 0; i < QUICK_DOMAINS; i++)
-        d->domain[i] = (uint16_t)get(in, 2);
+        d->domain[i] = (uint16_t)unpack_get(in, 2);
     d->all = get4(in);
     d->visible = get4(in);
     d->turn = get4(in);
-    d->since = (int64_t)get(in, 8);
-    d->until = (int64_t)get(in, 8);
+    d->since = (int64_t)unpack_get(in, 8);
+    d->until = (int64_t)unpack_get(in, 8);
     get_text(in, d->name, sizeof d->name);
     get_text(in, d->addressee, sizeof d->addressee);
 }
 
-static void get_dossiers(struct reader *in, struct record *r, uint32_t n)
+static void get_dossiers(struct unpack *in, struct record *r, uint32_t n)
 {
     r->dossier = n ? calloc(n, sizeof *r->dossier) : NULL;
     if (n && !r->dossier)
@@ -469,7 +453,7 @@ static void get_dossiers(struct reader *in, struct record *r, uint32_t n)
 
 struct record *record_unpack(struct span s)
 {
-    struct reader in = {.rest = s};
+    struct unpack in = {.rest = s};
     struct counts c = {0};
     struct record *r = record_new(0);
     get_head(&in, r, &c);

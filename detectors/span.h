@@ -162,6 +162,24 @@ static inline uint64_t bytes_get(const uint8_t *p, unsigned n)
     return v;
 }
 
+/* Packed bytes that are read one after the other. What is not there reads as 0, and is bad. */
+struct unpack {
+    struct span rest;
+    bool bad;
+};
+
+/* The next n bytes as a number, the lowest first. */
+static inline uint64_t unpack_get(struct unpack *in, unsigned n)
+{
+    if (in->rest.n < n) {
+        in->bad = true;
+        return 0;
+    }
+    uint64_t v = bytes_get(in->rest.p, n);
+    in->rest = span_from(in->rest, n);
+    return v;
+}
+
 /* Position of byte c, or s.n. */
 static inline size_t span_find(struct span s, uint8_t c)
 {

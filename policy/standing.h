@@ -1,5 +1,5 @@
 /*
- * standing.h - what a relay is held to be, as a pure state machine (issue 5's guard snapshots it).
+ * standing.h - what a relay is held to be, as a pure state machine.
  *
  *   clean -> suspect -> misbehaving -> said-fixed -> probation -> clean
  *                            ^______________|____________|   any new detour: relapse, at once
