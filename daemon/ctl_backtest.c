@@ -165,14 +165,14 @@ static const char *unknown_names(struct arena *a, const struct backtest *b)
 static void print_gaps(struct arena *a, const struct backtest *b)
 {
     const char *const words[GAP_COUNT] = {
-        "were recorded by a version that kept no facts",
-        arena_printf(a, "were recorded without what the policy asks for (%s)", unknown_names(a, b)),
-        "are in a part of the journal that is damaged",
-        "were not judged, or did not get through and came again",
-        "were decided by people's entries, and would be again"};
+        "recorded by a version that kept no facts",
+        arena_printf(a, "recorded without what the policy asks for (%s)", unknown_names(a, b)),
+        "in a part of the journal that is damaged",
+        "not judged, or that did not get through and came again",
+        "decided by people's entries, and would be again"};
     for (unsigned g = 0; g < GAP_COUNT; g++)
         if (b->gap[g])
-            printf("%s %s: left out.\n", print_some(a, b->gap[g], "copy", "copies"), words[g]);
+            printf("Left out: %s %s.\n", print_some(a, b->gap[g], "copy", "copies"), words[g]);
 }
 
 static void answer_words(struct arena *a, const struct backtest *b, const struct question *q)
